@@ -1,0 +1,1 @@
+"""Strategies for Flower's `aggregate_fit` API."""

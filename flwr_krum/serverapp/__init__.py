@@ -1,0 +1,1 @@
+"""Strategies for Flower's Message API."""

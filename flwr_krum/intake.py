@@ -1,0 +1,205 @@
+"""The trust boundary: which replies become ClientUpdates, which are refused and why.
+
+A reply is refused, never raised on, when it cannot be decoded, when its arrays differ from the
+global model in keys, count, shape or kind of dtype, when it holds NaN or Inf or a number beyond
+the model's dtype, or when its client sent more than one. Arrays are matched by key, never by
+position in the reply. Accepted clients are ordered by id, so that nothing depends on the order
+of arrival. No reply is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from flwr_krum.updates import Array, ClientUpdates
+from flwr_krum.wire import UndecodableError, decode
+
+ClientId: TypeAlias = int | str
+Model: TypeAlias = Mapping[str, Array]
+"""A model's arrays by key, in the model's order."""
+
+SERIALIZATION = "numpy.ndarray"
+"""Flower's name for npy bytes, the only serialization that is taken in."""
+
+Pattern: TypeAlias = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
+"""Key, shape and dtype of each array of a model, sorted by key."""
+
+
+class RefusedError(ValueError):
+    """A reply cannot be taken in; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A client's reply as it came: npy bytes by key, or the reason why there are none."""
+
+    client: ClientId
+    arrays: Mapping[str, bytes] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A client whose reply was refused, and why."""
+
+    client: ClientId
+    reason: str
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The accepted replies, ordered by client id, and the refused ones.
+
+    ``clients[i]`` sent model ``i`` of ``updates``, whose layers are the arrays under ``keys``.
+    ``updates`` is None when no reply was accepted.
+    """
+
+    clients: tuple[ClientId, ...]
+    keys: tuple[str, ...]
+    updates: ClientUpdates | None
+    refused: tuple[Refused, ...]
+
+
+def client_order(client: ClientId) -> tuple[bool, int, str]:
+    """Return the sort key of a client id: numbers, also written ones, before names."""
+    if isinstance(client, int):
+        return False, client, ""
+    if client.isdecimal() and len(client) < 40:
+        return False, int(client), client
+    return True, 0, client
+
+
+def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
+    """Take in the replies that fit the global model and refuse the others.
+
+    Parameters
+    ----------
+    replies : iterable of Reply
+        In any order.
+    model : mapping of key to array, optional
+        The global model that the clients were sent. Without it the structure that most replies
+        share is the reference (the one of the smallest client id among equals), and distances
+        are not centred.
+    """
+    ordered = sorted(replies, key=lambda reply: client_order(reply.client))
+    counts = Counter(reply.client for reply in ordered)
+    decoded: dict[ClientId, dict[str, Array]] = {}
+    refused: dict[ClientId, str] = {}
+    for reply in ordered:
+        try:
+            if counts[reply.client] > 1:
+                raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
+            decoded[reply.client] = _decode(reply)
+        except RefusedError as reason:
+            refused[reply.client] = str(reason)
+
+    pattern = _majority(list(decoded.values())) if model is None else _pattern(model)
+    accepted: dict[ClientId, dict[str, Array]] = {}
+    for client, arrays in decoded.items():
+        try:
+            _check(arrays, pattern)
+            accepted[client] = arrays
+        except RefusedError as reason:
+            refused[client] = str(reason)
+
+    keys = _majority_order(list(accepted.values())) if model is None else tuple(model)
+    updates = None
+    if accepted:
+        reference = None if model is None else [model[key] for key in keys]
+        layers = [[arrays[key] for key in keys] for arrays in accepted.values()]
+        updates = ClientUpdates.from_layers(layers, reference)
+    reasons = sorted(refused.items(), key=lambda item: client_order(item[0]))
+    return Intake(
+        tuple(accepted), keys, updates, tuple(Refused(client, why) for client, why in reasons)
+    )
+
+
+def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
+    """Decode the server's own model.
+
+    Raises
+    ------
+    UndecodableError
+        If an array is not one of float (16 to 64 bits), integer or bool numbers.
+    """
+    model = {}
+    for key, data in arrays.items():
+        try:
+            model[key] = decode(data)
+        except UndecodableError as error:
+            raise UndecodableError(f"global model, array {key!r}: {error}") from error
+    return model
+
+
+def _decode(reply: Reply) -> dict[str, Array]:
+    if reply.arrays is None:
+        raise RefusedError(reply.problem or "no arrays")
+    decoded = {}
+    for key, data in reply.arrays.items():
+        try:
+            decoded[key] = decode(data)
+        except UndecodableError as error:
+            raise RefusedError(f"array {key!r}: {error}") from error
+    return decoded
+
+
+def _pattern(arrays: Model) -> Pattern:
+    return tuple((key, arrays[key].shape, arrays[key].dtype) for key in sorted(arrays))
+
+
+def _majority(replies: Sequence[dict[str, Array]]) -> Pattern:
+    """Return the pattern that most replies share; the first in client order among equals."""
+    common = Counter(_pattern(arrays) for arrays in replies).most_common(1)
+    return common[0][0] if common else ()
+
+
+def _majority_order(replies: Sequence[dict[str, Array]]) -> tuple[str, ...]:
+    """Return the order of keys that most replies share: one client must not choose it."""
+    common = Counter(tuple(arrays) for arrays in replies).most_common(1)
+    return common[0][0] if common else ()
+
+
+def _check(arrays: Model, pattern: Pattern) -> None:
+    expected = {key for key, _, _ in pattern}
+    missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
+    if missing or extra:
+        raise RefusedError(
+            "keys differ from the model's:"
+            + (f" missing {_few(missing)}" if missing else "")
+            + (f" unknown {_few(extra)}" if extra else "")
+        )
+    for key, shape, dtype in pattern:
+        array = arrays[key]
+        if array.shape != shape:
+            raise RefusedError(f"array {key!r}: shape {array.shape}, expected {shape}")
+        if array.dtype.kind != dtype.kind:
+            raise RefusedError(f"array {key!r}: dtype {array.dtype}, expected the kind of {dtype}")
+        if array.size:
+            _check_range(key, array, dtype)
+
+
+def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
+    # min and max read the array once each and allocate nothing; both carry a NaN through.
+    low, high = array.min(), array.max()
+    if dtype.kind == "f":
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise RefusedError(f"array {key!r}: holds {'NaN' if np.isnan(low) else 'Inf'}")
+        limit = np.finfo(dtype).max
+        fits = float(-limit) <= float(low) and float(high) <= float(limit)
+    elif dtype.kind == "b":
+        fits = True
+    else:
+        bounds = np.iinfo(dtype)
+        fits = bounds.min <= int(low) and int(high) <= bounds.max
+    if not fits:
+        raise RefusedError(f"array {key!r}: values from {low} to {high} do not fit into {dtype}")
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:60]) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,217 @@
+"""One round of robust aggregation, without either of Flower's APIs.
+
+Replies in, new global model and report out. Both strategies are thin because this is the one
+place where a round happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from flwr_krum.intake import ClientId, Model, Reply, admit, client_order
+from flwr_krum.report import RoundReport, tree
+from flwr_krum.rules.rule import Aggregate, Rule
+from flwr_krum.updates import BLOCK, Array
+
+OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
+LearningRate: TypeAlias = float | Callable[[int], float]
+
+REPORTS_KEPT = 10_000
+"""Reports kept in memory; older ones are dropped."""
+
+
+class InfeasibleRoundError(ValueError):
+    """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
+
+
+@dataclass
+class Rounds:
+    """The rounds of one federation: its rule, its global model and its reports.
+
+    Parameters
+    ----------
+    rule : Rule
+        With the f that the operator declares.
+    on_infeasible : "skip" | "raise" | "degrade"
+        What to do when the accepted replies are too few for the rule: keep the model, raise
+        InfeasibleRoundError, or go on without the bound.
+    server_learning_rate : float or callable, round -> float
+        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its kind.
+    """
+
+    rule: Rule
+    on_infeasible: OnInfeasible = "skip"
+    server_learning_rate: LearningRate = 1.0
+    model: Model | None = None
+    asked: tuple[ClientId, ...] = ()
+    reports: deque[RoundReport] = field(default_factory=lambda: deque(maxlen=REPORTS_KEPT))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, Rule):
+            raise TypeError(f"rule must be a flwr_krum rule such as Krum(f=1), got {self.rule!r}")
+        if self.on_infeasible not in get_args(OnInfeasible):
+            raise ValueError(
+                f"on_infeasible must be one of {get_args(OnInfeasible)}, got {self.on_infeasible!r}"
+            )
+        if not callable(self.server_learning_rate):
+            _check_rate(self.server_learning_rate)
+
+    def summary(self, name: str) -> list[str]:
+        """Return the settings as the first branch of a strategy's summary, in Flower's style."""
+        rate = self.server_learning_rate
+        settings = [
+            f"Rule: {self.rule!r}",
+            f"When infeasible: {self.on_infeasible}",
+            f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
+        ]
+        return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
+
+    def begin(self, model: Model, asked: Iterable[ClientId]) -> None:
+        """Remember the global model that the clients are sent, and who is asked."""
+        self.model = model
+        self.asked = tuple(sorted(asked, key=client_order))
+
+    def finish(
+        self,
+        server_round: int,
+        replies: Sequence[Reply],
+        failed: Mapping[ClientId, str] | None = None,
+    ) -> tuple[dict[str, Array] | None, RoundReport]:
+        """Aggregate the replies of one round.
+
+        Returns
+        -------
+        model : dict of key to array, or None
+            The new global model; None keeps the old one.
+        report : RoundReport
+            Also appended to ``reports``.
+
+        Raises
+        ------
+        InfeasibleRoundError
+            Only with ``on_infeasible="raise"``.
+        ValueError
+            If a server learning rate other than 1 is set and no global model is known.
+        """
+        clock = _Clock()
+        failed = failed or {}
+        intake = admit(replies, self.model)
+        clock.lap("intake")
+        n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
+        rule = self.rule.fitted(n, f)
+        obstacle = _obstacle(rule, n)
+        if obstacle and n > 0 and self.on_infeasible == "degrade":
+            rule = rule.degraded()
+        heard = {reply.client for reply in replies} | set(failed)
+        report = RoundReport(
+            server_round=server_round,
+            rule=repr(rule),
+            byzantine=f,
+            received=intake.clients,
+            refused=intake.refused,
+            failed=failed,
+            silent=tuple(client for client in self.asked if client not in heard),
+            note=obstacle,
+        )
+        model = None
+        if intake.updates is not None and not _obstacle(rule, n):
+            aggregate = rule(intake.updates, server_round=server_round)
+            clock.lap("rule")
+            report = _with_choice(report, aggregate, intake.clients)
+            layers = self._move(aggregate.layers, intake.updates.reference, server_round)
+            clock.lap("step")
+            if all(np.isfinite(layer).all() for layer in layers if layer.dtype.kind == "f"):
+                model = dict(zip(intake.keys, layers, strict=True))
+            else:
+                report = replace(report, note="the aggregate is not finite")
+        report = replace(report, stepped=model is not None, seconds=clock.seconds)
+        self.reports.append(report)
+        if obstacle and self.on_infeasible == "raise":
+            raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
+        return model, report
+
+    def _move(
+        self, layers: Sequence[Array], reference: Sequence[Array] | None, server_round: int
+    ) -> Sequence[Array]:
+        """Return ``x_t + rate(t) (aggregate - x_t)``; counters take the aggregate's value."""
+        rate = self.server_learning_rate
+        rate = rate(server_round) if callable(rate) else rate
+        _check_rate(rate)
+        if rate == 1.0:
+            return layers
+        if reference is None:
+            raise ValueError(
+                f"a server learning rate of {rate} needs the global model: "
+                "let the strategy configure the round, or use rate 1"
+            )
+        return [
+            _step_layer(old, new, rate) if new.dtype.kind == "f" else new
+            for old, new in zip(reference, layers, strict=True)
+        ]
+
+
+class _Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
+def _check_rate(rate: float) -> None:
+    if not (isinstance(rate, int | float) and 0.0 < rate < float("inf")):
+        raise ValueError(f"server_learning_rate must be a finite number > 0, got {rate!r}")
+
+
+def _step_layer(old: Array, new: Array, rate: float) -> Array:
+    moved = np.empty_like(new)
+    flat, before, after = moved.reshape(-1), old.reshape(-1), new.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        x = before[part].astype(np.float64)
+        flat[part] = x + rate * (after[part] - x)
+    return moved
+
+
+def _obstacle(rule: Rule, n: int) -> str:
+    """Say why the rule cannot run on n clients; empty if it can."""
+    if n == 0:
+        return "no reply was accepted"
+    try:
+        rule.check(n)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _with_choice(
+    report: RoundReport, aggregate: Aggregate, clients: Sequence[ClientId]
+) -> RoundReport:
+    """Add the rule's choice to the report, with client ids for indices."""
+    scores, weights = aggregate.scores, aggregate.weights
+    return replace(
+        report,
+        selected=tuple(clients[i] for i in aggregate.selected),
+        scores={} if scores is None else dict(zip(clients, scores.tolist(), strict=True)),
+        weights=(
+            {}
+            if weights is None
+            else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
+        ),
+    )

@@ -1,0 +1,30 @@
+"""Averaging: the linear rule that one Byzantine client can steer anywhere.
+
+Source: Blanchard et al., NIPS 2017, Lemma 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flwr_krum.rules.rule import Choice, Rule
+from flwr_krum.updates import ClientUpdates
+
+
+@dataclass(frozen=True)
+class Average(Rule):
+    """Return the unweighted mean ``(1/n) sum_i V_i``; tolerates no Byzantine client (Lemma 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Average()(np.array([[0.0], [3.0], [6.0]])).vector
+    array([3.])
+    """
+
+    def check(self, n: int) -> None:
+        """Accept any n >= 1."""
+
+    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+        """Weigh all clients alike."""
+        return Choice.uniform(updates.n, tuple(range(updates.n)))

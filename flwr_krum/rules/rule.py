@@ -1,0 +1,110 @@
+"""What every aggregation rule is: n client updates in, one aggregate out.
+
+A rule is a small frozen value that is called. It knows its own requirement on the number of
+clients (``check``) and turns n updates into weights (``choose``); the weighted mean is the same
+for all of them.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from flwr_krum.updates import Array, ClientUpdates, Float64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule decides: weights (n,) that sum to 1, indices best first, scores (n,) or None."""
+
+    weights: Float64
+    selected: tuple[int, ...]
+    scores: Float64 | None = None
+
+    @classmethod
+    def uniform(cls, n: int, selected: tuple[int, ...], scores: Float64 | None = None) -> Choice:
+        """Give every selected client the same weight."""
+        weights = np.zeros(n)
+        weights[list(selected)] = 1.0 / len(selected)
+        return cls(weights, selected, scores)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The result of a rule: the aggregate in the models' layers, and how it was chosen."""
+
+    layers: tuple[Array, ...]
+    weights: Float64 | None
+    selected: tuple[int, ...]
+    scores: Float64 | None
+
+    @property
+    def vector(self) -> Array:
+        """The aggregate as one vector (d,)."""
+        if len(self.layers) == 1:
+            return self.layers[0].ravel()
+        return np.concatenate([layer.ravel() for layer in self.layers])
+
+
+class Rule(ABC):
+    """A map from n client updates to one aggregate; subclasses are frozen dataclasses."""
+
+    @property
+    def byzantine(self) -> int:
+        """The number f of Byzantine clients that the rule is set up to tolerate."""
+        return 0
+
+    def fitted(self, n: int, f: int) -> Self:
+        """Return the rule as it applies to n clients of which f may be Byzantine."""
+        return self
+
+    def degraded(self) -> Self:
+        """Return the rule without its requirement on n."""
+        return self
+
+    @abstractmethod
+    def check(self, n: int) -> None:
+        """Raise ValueError if n clients are too few for the rule, saying what would be legal."""
+
+    @abstractmethod
+    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+        """Return the weights of the clients; ``check`` has passed."""
+
+    def __call__(self, updates: Array | ClientUpdates, *, server_round: int = 1) -> Aggregate:
+        """Aggregate n updates.
+
+        Parameters
+        ----------
+        updates : (n, d) array or ClientUpdates
+            One row or model per client, in the clients' order; ties go to the smallest index.
+        server_round : int
+            The round t >= 1, for rules that depend on it.
+
+        Raises
+        ------
+        ValueError
+            If n, or a parameter for this n or round, is illegal; if too few updates are finite.
+        """
+        if not isinstance(updates, ClientUpdates):
+            updates = ClientUpdates.from_matrix(updates)
+        self.check(updates.n)
+        choice = self.choose(updates, server_round)
+        layers = updates.weighted_mean(choice.weights)
+        return Aggregate(layers, choice.weights, choice.selected, choice.scores)
+
+
+def whole_number(name: str, value: object, minimum: int) -> int:
+    """Return value as an int; raise ValueError unless it is a whole number >= minimum."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+    return number

@@ -1,0 +1,293 @@
+"""Krum and its kin as strategies of Flower's ``aggregate_fit`` API.
+
+Paper: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine
+Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from logging import INFO, WARNING
+from typing import TypedDict, Unpack
+
+from flwr.common import (
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    MetricsAggregationFn,
+    NDArrays,
+    Parameters,
+    Scalar,
+    ndarrays_to_parameters,
+)
+from flwr.common.logger import log
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.strategy import FedAvg
+
+from flwr_krum import rules
+from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.metrics import trimmed_mean_metrics
+from flwr_krum.report import RoundReport
+from flwr_krum.round import LearningRate, OnInfeasible, Rounds
+
+
+class FedAvgOptions(TypedDict, total=False):
+    """Arguments of Flower's FedAvg, passed on to it."""
+
+    fraction_fit: float
+    fraction_evaluate: float
+    min_fit_clients: int
+    min_evaluate_clients: int
+    min_available_clients: int
+    evaluate_fn: (
+        Callable[[int, NDArrays, dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None] | None
+    )
+    on_fit_config_fn: Callable[[int], dict[str, Scalar]] | None
+    on_evaluate_config_fn: Callable[[int], dict[str, Scalar]] | None
+    accept_failures: bool
+    initial_parameters: Parameters | None
+    fit_metrics_aggregation_fn: MetricsAggregationFn | None
+    evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
+
+
+class Options(FedAvgOptions, total=False):
+    """Arguments that every strategy of this module shares; see RobustAggregation."""
+
+    server_learning_rate: LearningRate
+    on_infeasible: OnInfeasible
+    client_id: Callable[[ClientProxy], ClientId] | None
+
+
+Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
+
+
+class RobustAggregation(FedAvg):
+    """Aggregate the clients' models with a robust rule.
+
+    Parameters
+    ----------
+    rule : flwr_krum.rules.Rule
+        For example ``Krum(f=3)``.
+    server_learning_rate : float or callable, round -> float (default: 1.0)
+        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
+    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
+        When too few replies are left for the rule: keep the model, raise, or go on without the
+        bound on f.
+    client_id : callable, ClientProxy -> int or str (optional)
+        The name under which a client is ordered and reported; by default its ``cid``.
+    **options
+        The arguments of Flower's FedAvg. Example counts never weigh a model. Without own
+        functions metrics take a trimmed mean over clients.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+    """
+
+    def __init__(
+        self,
+        rule: rules.Rule,
+        *,
+        server_learning_rate: LearningRate = 1.0,
+        on_infeasible: OnInfeasible = "skip",
+        client_id: Callable[[ClientProxy], ClientId] | None = None,
+        **options: Unpack[FedAvgOptions],
+    ) -> None:
+        super().__init__(**options)
+        self._rounds = Rounds(rule, on_infeasible, server_learning_rate)
+        self._client_id = client_id or (lambda client: client.cid)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rule={self._rounds.rule!r})"
+
+    @property
+    def reports(self) -> list[RoundReport]:
+        """What each round did, oldest first."""
+        return list(self._rounds.reports)
+
+    def summary(self) -> None:
+        """Log the settings as a small tree."""
+        for line in self._rounds.summary(type(self).__name__):
+            log(INFO, line)
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
+        """Log the summary, which this API never asks for, and hand out the initial model."""
+        self.summary()
+        return super().initialize_parameters(client_manager)
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        """Configure the next round of training and remember the global model."""
+        instructions = super().configure_fit(server_round, parameters, client_manager)
+        model = decode_model(_by_position(parameters))
+        self._rounds.begin(model, [self._client_id(client) for client, _ in instructions])
+        return instructions
+
+    def aggregate_fit(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+    ) -> tuple[Parameters | None, dict[str, Scalar]]:
+        """Aggregate the clients' models with the rule; None keeps the global model."""
+        if not (results or failures or self._rounds.asked):
+            return None, {}
+        if failures and not self.accept_failures:
+            return None, {}
+        replies = [_reply(self._client_id(client), result) for client, result in results]
+        model, report = self._rounds.finish(server_round, replies, self._failed(failures))
+        for line in report.lines():
+            log(WARNING if report.note or report.refused else INFO, line)
+        accepted = set(report.received)
+        heard = [result for client, result in results if self._client_id(client) in accepted]
+        metrics = self._aggregate_metrics(
+            self.fit_metrics_aggregation_fn,
+            [(result.num_examples, result.metrics) for result in heard],
+        )
+        return None if model is None else ndarrays_to_parameters(list(model.values())), metrics
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
+    ) -> tuple[float | None, dict[str, Scalar]]:
+        """Aggregate the losses and metrics of federated evaluation."""
+        if not results or (failures and not self.accept_failures):
+            return None, {}
+        losses = [{"loss": result.loss} for _, result in results]
+        loss = trimmed_mean_metrics(losses, self._rounds.rule.byzantine).get("loss")
+        metrics = self._aggregate_metrics(
+            self.evaluate_metrics_aggregation_fn,
+            [(result.num_examples, result.metrics) for _, result in results],
+        )
+        return loss if isinstance(loss, float) else None, metrics
+
+    def _failed(self, failures: Failures) -> dict[ClientId, str]:
+        """Name the failures: by client where Flower says which, else by number."""
+        failed: dict[ClientId, str] = {}
+        for number, failure in enumerate(failures, 1):
+            if isinstance(failure, BaseException):
+                failed[f"failure {number}"] = str(failure)
+            else:
+                client, result = failure
+                failed[self._client_id(client)] = result.status.message
+        return failed
+
+    def _aggregate_metrics(
+        self,
+        function: MetricsAggregationFn | None,
+        reports: list[tuple[int, dict[str, Scalar]]],
+    ) -> dict[str, Scalar]:
+        if function is None:
+            only = [metrics for _, metrics in reports]
+            means = trimmed_mean_metrics(only, self._rounds.rule.byzantine)
+            return {key: mean for key, mean in means.items() if not isinstance(mean, list)}
+        try:
+            return function(reports)
+        except Exception as error:
+            # The operator's own function met what a client made up; the round must go on.
+            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
+            return {}
+
+
+class Krum(RobustAggregation):
+    """Krum, or Multi-Krum where ``num_clients_to_keep`` is set, as Flower's own class.
+
+    Parameters
+    ----------
+    num_malicious_clients : int (default: 0)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_clients_to_keep : int (default: 0)
+        0 is Krum; m >= 1 averages the m models of best score.
+    **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_malicious_clients: int = 0,
+        num_clients_to_keep: int = 0,
+        **options: Unpack[Options],
+    ) -> None:
+        rule = rules.Krum(num_malicious_clients)
+        if num_clients_to_keep != 0:
+            rule = rules.MultiKrum(num_malicious_clients, num_clients_to_keep)
+        super().__init__(rule, **options)
+
+
+class MultiKrum(RobustAggregation):
+    """Multi-Krum: the unweighted mean of the m models of best Krum score.
+
+    Parameters
+    ----------
+    num_malicious_clients : int (default: 0)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_clients_to_keep : int (optional)
+        m; by default n - f, and never more than that.
+    **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_malicious_clients: int = 0,
+        num_clients_to_keep: int | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(rules.MultiKrum(num_malicious_clients, num_clients_to_keep), **options)
+
+
+class Medoid(RobustAggregation):
+    """Medoid: the model with the smallest sum of distances to all others; needs no f.
+
+    Parameters
+    ----------
+    **options
+        As for RobustAggregation.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(rules.Medoid(), **options)
+
+
+class OneMinusPKrum(RobustAggregation):
+    """1-p Krum: the average of all with probability p, by default 1/sqrt(round), else Krum.
+
+    Parameters
+    ----------
+    num_malicious_clients : int (default: 0)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    p : float or callable, round -> float (default: 1/sqrt(round))
+        The probability of averaging.
+    seed : int (default: 0)
+        Seed of the draws: (seed, round) decide each one.
+    **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_malicious_clients: int = 0,
+        p: float | Callable[[int], float] = rules.inverse_square_root,
+        seed: int = 0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
+
+
+def _reply(client: ClientId, result: FitRes) -> Reply:
+    """Take the npy bytes out of a result; this API has no names, so positions are the keys."""
+    if result.parameters.tensor_type != SERIALIZATION:
+        return Reply(client, None, f"serialized as {str(result.parameters.tensor_type)[:40]!r}")
+    return Reply(client, _by_position(result.parameters))
+
+
+def _by_position(parameters: Parameters) -> dict[str, bytes]:
+    return {str(position): tensor for position, tensor in enumerate(parameters.tensors)}

@@ -1,0 +1,273 @@
+"""Krum and its kin as strategies of Flower's Message API (``aggregate_train``).
+
+Paper: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine
+Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from logging import INFO, WARNING
+from typing import Any, TypedDict, Unpack
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+from flwr_krum import rules
+from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.metrics import trimmed_mean_metrics
+from flwr_krum.report import RoundReport
+from flwr_krum.round import LearningRate, OnInfeasible, Rounds
+
+MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
+
+
+class FedAvgOptions(TypedDict, total=False):
+    """Arguments of Flower's FedAvg, passed on to it."""
+
+    fraction_train: float
+    fraction_evaluate: float
+    min_train_nodes: int
+    min_evaluate_nodes: int
+    min_available_nodes: int
+    weighted_by_key: str
+    arrayrecord_key: str
+    configrecord_key: str
+    train_metrics_aggr_fn: MetricsFunction | None
+    evaluate_metrics_aggr_fn: MetricsFunction | None
+
+
+class Options(FedAvgOptions, total=False):
+    """Arguments that every strategy of this module shares; see RobustAggregation."""
+
+    server_learning_rate: LearningRate
+    on_infeasible: OnInfeasible
+    client_id: Callable[[int], ClientId] | None
+
+
+class RobustAggregation(FedAvg):
+    """Aggregate the clients' models with a robust rule.
+
+    Parameters
+    ----------
+    rule : flwr_krum.rules.Rule
+        For example ``Krum(f=3)``.
+    *sampling
+        Flower's ``fraction_train``, ``fraction_evaluate``, ``min_train_nodes``,
+        ``min_evaluate_nodes``, ``min_available_nodes``, by position or by keyword.
+    server_learning_rate : float or callable, round -> float (default: 1.0)
+        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
+    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
+        When too few replies are left for the rule: keep the model, raise, or go on without the
+        bound on f.
+    client_id : callable, node id -> int or str (optional)
+        The name under which a node is ordered and reported; by default its node id.
+    **options
+        Flower's other arguments: ``weighted_by_key``, ``arrayrecord_key``, ``configrecord_key``,
+        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``. Example counts never weigh a
+        model. Without own functions metrics take a trimmed mean over clients.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+    """
+
+    def __init__(
+        self,
+        rule: rules.Rule,
+        *sampling: Any,
+        server_learning_rate: LearningRate = 1.0,
+        on_infeasible: OnInfeasible = "skip",
+        client_id: Callable[[int], ClientId] | None = None,
+        **options: Unpack[FedAvgOptions],
+    ) -> None:
+        if len(sampling) > 5:
+            raise TypeError(f"{len(sampling)} arguments by position, at most 5; name the others")
+        self._rounds = Rounds(rule, on_infeasible, server_learning_rate)
+        self._client_id = client_id or (lambda node_id: node_id)
+        options["train_metrics_aggr_fn"] = options.get("train_metrics_aggr_fn") or self._metrics
+        options["evaluate_metrics_aggr_fn"] = (
+            options.get("evaluate_metrics_aggr_fn") or self._metrics
+        )
+        super().__init__(*sampling, **options)
+
+    @property
+    def reports(self) -> list[RoundReport]:
+        """What each round did, oldest first."""
+        return list(self._rounds.reports)
+
+    def summary(self) -> None:
+        """Log the settings as a small tree."""
+        for line in self._rounds.summary(type(self).__name__):
+            log(INFO, line)
+        super().summary()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Configure the next round of training and remember the global model."""
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        asked = [self._client_id(message.metadata.dst_node_id) for message in messages]
+        self._rounds.begin(decode_model({key: arrays[key].data for key in arrays}), asked)
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate the replies' arrays with the rule; None keeps the global model."""
+        answered, failed = self._sort(replies, "aggregate_train")
+        if not (answered or failed or self._rounds.asked):
+            return None, None
+        taken = [_reply(client, message) for client, message in answered]
+        model, report = self._rounds.finish(server_round, taken, failed)
+        for line in report.lines():
+            log(WARNING if report.note or report.refused else INFO, line)
+        accepted = set(report.received)
+        contents = [message.content for client, message in answered if client in accepted]
+        metrics = self._aggregate_metrics(self.train_metrics_aggr_fn, contents)
+        if model is None:
+            return None, metrics
+        return ArrayRecord({key: Array(array) for key, array in model.items()}), metrics
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Aggregate the metrics of federated evaluation."""
+        answered, _ = self._sort(replies, "aggregate_evaluate")
+        contents = [message.content for _, message in answered]
+        return self._aggregate_metrics(self.evaluate_metrics_aggr_fn, contents)
+
+    def _sort(
+        self, replies: Iterable[Message], step: str
+    ) -> tuple[list[tuple[ClientId, Message]], dict[ClientId, str]]:
+        """Part the replies that carry content from the errors, both by client id."""
+        answered: list[tuple[ClientId, Message]] = []
+        failed: dict[ClientId, str] = {}
+        for message in replies:
+            client = self._client_id(message.metadata.src_node_id)
+            if message.has_error():
+                failed[client] = str(message.error.reason)
+            else:
+                answered.append((client, message))
+        log(INFO, "%s: Received %s results and %s failures", step, len(answered), len(failed))
+        return answered, failed
+
+    def _aggregate_metrics(
+        self, function: MetricsFunction, contents: list[RecordDict]
+    ) -> MetricRecord | None:
+        if not contents:
+            return None
+        try:
+            return function(contents, self.weighted_by_key)
+        except Exception as error:
+            # The operator's own function met what a client made up; the round must go on.
+            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
+            return None
+
+    def _metrics(self, contents: list[RecordDict], weighted_by_key: str) -> MetricRecord:
+        """Aggregate metrics by a trimmed mean; example counts are not a metric."""
+        reports = [_all_metrics(content) for content in contents]
+        means = trimmed_mean_metrics(reports, self._rounds.rule.byzantine)
+        return MetricRecord({k: mean for k, mean in means.items() if k != weighted_by_key})
+
+
+class Krum(RobustAggregation):
+    """Krum: the model closest to its n - f - 2 nearest neighbours.
+
+    Parameters
+    ----------
+    num_malicious_nodes : int (default: 0)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    *sampling, **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self, *sampling: Any, num_malicious_nodes: int = 0, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(rules.Krum(num_malicious_nodes), *sampling, **options)
+
+
+class MultiKrum(RobustAggregation):
+    """Multi-Krum: the unweighted mean of the m models of best Krum score.
+
+    Parameters
+    ----------
+    num_malicious_nodes : int (default: 0)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_nodes_to_select : int (optional)
+        m; by default n - f, and never more than that.
+    *sampling, **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self,
+        *sampling: Any,
+        num_malicious_nodes: int = 0,
+        num_nodes_to_select: int | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        rule = rules.MultiKrum(num_malicious_nodes, num_nodes_to_select)
+        super().__init__(rule, *sampling, **options)
+
+
+class Medoid(RobustAggregation):
+    """Medoid: the model with the smallest sum of distances to all others; needs no f.
+
+    Parameters
+    ----------
+    *sampling, **options
+        As for RobustAggregation.
+    """
+
+    def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
+        super().__init__(rules.Medoid(), *sampling, **options)
+
+
+class OneMinusPKrum(RobustAggregation):
+    """1-p Krum: the average of all with probability p, by default 1/sqrt(round), else Krum.
+
+    Parameters
+    ----------
+    num_malicious_nodes : int (default: 0)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    p : float or callable, round -> float (default: 1/sqrt(round))
+        The probability of averaging.
+    seed : int (default: 0)
+        Seed of the draws: (seed, round) decide each one.
+    *sampling, **options
+        As for RobustAggregation.
+    """
+
+    def __init__(
+        self,
+        *sampling: Any,
+        num_malicious_nodes: int = 0,
+        p: float | Callable[[int], float] = rules.inverse_square_root,
+        seed: int = 0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
+
+
+def _reply(client: ClientId, message: Message) -> Reply:
+    """Take the npy bytes out of a message, whatever the client put there."""
+    try:
+        records = list(message.content.array_records.values())
+        if len(records) != 1:
+            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1")
+        for key, array in records[0].items():
+            if array.stype != SERIALIZATION:
+                return Reply(client, None, f"array {key!r}: serialized as {array.stype[:40]!r}")
+        return Reply(client, {key: array.data for key, array in records[0].items()})
+    except Exception as error:
+        return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
+
+
+def _all_metrics(content: RecordDict) -> dict[str, object]:
+    records = content.metric_records.values()
+    return {key: value for record in records for key, value in record.items()}
