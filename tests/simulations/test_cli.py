@@ -1,0 +1,72 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from simulations.cli import app
+from simulations.history import read_history
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Call the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_run_leaves_history_model_config_and_picture(cli, tmp_path):
+    result = cli("run", "--rounds", "4", "--attack", "gaussian", "-f", "6", "--rule", "krum")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "runs/latest"
+    assert len(read_history(folder)) == 5
+    assert json.loads((folder / "config.json").read_text())["rule"] == "krum"
+    assert (folder / "model.npz").stat().st_size > 0
+    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "rounds with a Byzantine client selected: 0 of 4" in result.output
+
+
+def test_every_option_reaches_the_run_config(cli, tmp_path):
+    options = {
+        "--task": "spambase", "--model": "mlp", "--rule": "average", "--attack": "omniscient",
+        "-n": "9", "-f": "2", "-m": "3", "--rounds": "2", "--batch-size": "4",
+        "--local-steps": "2", "--learning-rate": "0.01", "--schedule": "inverse",
+        "--decay-rounds": "7", "--server-learning-rate": "0.5", "--gaussian-variance": "3.0",
+        "--omniscient-factor": "5.0", "--omniscient-examples": "11", "--seed": "8",
+        "--api": "fit", "--evaluate-every": "2", "--data-dir": "elsewhere", "--run-dir": "mine",
+    }  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    flat = [word for pair in options.items() for word in pair]
+    result = cli("run", *flat, "--no-strict")
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "mine/config.json").read_text())
+    assert written == {
+        "task": "spambase", "model": "mlp", "rule": "average", "attack": "omniscient",
+        "num-clients": 9, "f": 2, "m": 3, "num-server-rounds": 2, "batch-size": 4,
+        "local-steps": 2, "learning-rate": 0.01, "schedule": "inverse", "decay-rounds": 7,
+        "server-learning-rate": 0.5, "gaussian-variance": 3.0, "omniscient-factor": 5.0,
+        "omniscient-examples": 11, "seed": 8, "api": "fit", "evaluate-every": 2,
+        "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-f", "9"), "MultiKrum needs 2f + 2 < n, got n=20, f=9; legal: f <= 8"),
+        (("--batch-size", "-1"), "batch-size is -1, expected an integer >= 0"),
+        (("--model", "convnet"), "model is 'convnet'"),
+    ],
+)
+def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, arguments, message):
+    result = cli("run", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_demo_prints_a_row_per_rule_and_saves_one_picture(cli, tmp_path):
+    result = cli("demo", "--rounds", "10")
+    assert result.exit_code == 0, result.output
+    for label in ("average, no attack", "average", "krum", "multi-krum", "medoid", "1-p-krum"):
+        assert f"│ {label} " in result.output
+    assert [path.name for path in (tmp_path / "runs/demo").glob("*.png")] == ["accuracy.png"]

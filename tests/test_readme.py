@@ -1,0 +1,48 @@
+"""What the README shows runs."""
+
+import doctest
+import re
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+
+from clients.client_app import build_client_app
+from simulations.inprocess import InProcessGrid
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_server_app_runs_as_printed(capsys):
+    (source,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "@app" in block
+    )
+    # Only the size of the model is the reader's: here it is the spam filter of the clients.
+    source = source.replace("[np.zeros((10, 57), np.float32), np.zeros(10, np.float32)]", "MODEL")
+    from clients.models import build_model, parameters_of
+
+    names = {"MODEL": list(parameters_of(build_model("spambase", "mlp", 0)).values())}
+    exec(compile(source, "README.md", "exec"), names)
+    grid = InProcessGrid(build_client_app({"num-clients": 7, "f": 2, "attack": "gaussian"}), 7)
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    names["app"](grid, context)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[str(t), "selected"] for t in (1, 2, 3)]
+    # Node 7 and 8 hold the last two partitions, which attack.
+    for line in lines:
+        selected = {int(id_) for id_ in re.search(r"\((.*?)\)", line)[1].split(",")}
+        assert len(selected) == 5
+        assert not selected & {7, 8}
+
+
+def test_the_interactive_examples_print_what_they_say():
+    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert results.attempted >= 4
+    assert results.failed == 0
+
+
+def test_every_make_target_that_it_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert {"demo", "test", "test-all", "install"} <= named
+    assert named <= targets
