@@ -11,11 +11,12 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import Client
 from flwr.clientapp import ClientApp
-from flwr.common import Scalar
+from flwr.common import NDArrays, Scalar
 
 from clients.honest import HonestClient
 from clients.roles import build_client, partition_of, role_of
 from clients.settings import Settings
+from flwr_krum.wire import decode
 
 # One thread per process: sums are then always formed in the same order, so results repeat to the
 # byte, and clients that share a machine do not fight for its cores.
@@ -60,7 +61,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
             return numpy_client_app(message, context)
         received = _arrays_in(message.content)
         proposal, num_examples, metrics = client_of(context).fit(
-            received.to_numpy_ndarrays(), _config_in(message.content)
+            _decode(received), _config_in(message.content)
         )
         arrays = {
             key: Array.from_numpy_ndarray(array)
@@ -75,7 +76,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
         if "evaluateins.parameters" in message.content:
             return numpy_client_app(message, context)
         loss, num_examples, metrics = client_of(context).evaluate(
-            _arrays_in(message.content).to_numpy_ndarrays(), _config_in(message.content)
+            _decode(_arrays_in(message.content)), _config_in(message.content)
         )
         answer = _metric_record(num_examples, {"loss": loss, **metrics})
         return Message(RecordDict({"metrics": answer}), reply_to=message)
@@ -100,6 +101,11 @@ def _arrays_in(content: RecordDict) -> ArrayRecord:
             "expected one, or one that is named 'arrays'"
         )
     return next(iter(records.values()))
+
+
+def _decode(record: ArrayRecord) -> NDArrays:
+    """View the arrays of a record; Flower's own way copies them and takes twenty times as long."""
+    return [decode(array.data) for array in record.values()]
 
 
 def _config_in(content: RecordDict) -> dict[str, Any]:

@@ -70,6 +70,9 @@ def full_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[t
 def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     """Return the mean loss and the accuracy of a model over many examples.
 
+    An example whose logits are not all finite is a wrong answer: a destroyed model must not be
+    credited with the share of the class that NaN happens to name.
+
     Parameters
     ----------
     model, x, y
@@ -80,7 +83,8 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float,
         for x_chunk, y_chunk in _chunks(x, y):
             logits = model(x_chunk)
             total += functional.cross_entropy(logits, y_chunk, reduction="sum").item()
-            correct += int((logits.argmax(dim=1) == y_chunk).sum())
+            right = (logits.argmax(dim=1) == y_chunk) & logits.isfinite().all(dim=1)
+            correct += int(right.sum())
     return total / len(y), correct / len(y)
 
 

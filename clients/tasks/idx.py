@@ -1,25 +1,25 @@
-"""The IDX format of the MNIST files: a magic number, the sizes, then the bytes.
+"""The IDX format of the MNIST files, read by torchvision.
 
-torchvision reads it too, but only unpacked, which would mean writing beside files that may be
-read-only, and what it says of a damaged file is a bare AssertionError.
+torchvision reads unpacked files only, unpacks beside the original, which may be read-only, and what
+it says of a damaged file is a bare AssertionError: here a packed file is unpacked into a temporary
+folder, and the error says which file it is.
 """
 
 import gzip
-import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from clients.tasks.files import READ_ERRORS, DataError
+from clients.tasks.torchvision_ops import import_torchvision_datasets
 
-_UNSIGNED_BYTE = 0x08
+# What torchvision raises on a file that is none: its checks are assertions and look-ups.
+_DAMAGE = (*READ_ERRORS, AssertionError, LookupError, RuntimeError)
 
 
 def read_idx(file: Path, shape: tuple[int, ...], way_out: str) -> np.ndarray:
     """Read an IDX file of unsigned bytes, compressed if its name ends in ".gz".
-
-    The header is big-endian: 0, 0, type (8 is unsigned byte), number of axes, then one 32-bit size
-    per axis.
 
     Parameters
     ----------
@@ -33,31 +33,26 @@ def read_idx(file: Path, shape: tuple[int, ...], way_out: str) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        Of the given shape, uint8, read-only.
+        Of the given shape, uint8.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or has another magic number, other sizes or another length.
+        If the file cannot be read, is not an IDX file of unsigned bytes or has other sizes.
     """
+    expected = f"an IDX file of unsigned bytes, sizes {shape}"
+    reader = import_torchvision_datasets().mnist
     try:
-        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except READ_ERRORS as error:
-        problem = f"cannot be read ({error})"
-        raise DataError.about(file, problem, "an IDX file", way_out) from error
-
-    header = struct.Struct(f">{1 + len(shape)}I")
-    if len(raw) < header.size:
-        problem = f"{len(raw)} bytes"
-        raise DataError.about(file, problem, f"a header of {header.size} bytes", way_out)
-    magic, *found = header.unpack_from(raw)
-    legal = _UNSIGNED_BYTE << 8 | len(shape)
-    if magic != legal:
-        raise DataError.about(file, f"magic number {magic}", f"{legal}", way_out)
-    if tuple(found) != shape:
-        raise DataError.about(file, f"sizes {tuple(found)}", f"{shape}", way_out)
-    values = np.frombuffer(raw, np.uint8, offset=header.size)
-    if len(values) != np.prod(shape):
-        problem, expected = f"{len(values)} bytes of data", f"{np.prod(shape)}"
+        with tempfile.TemporaryDirectory() as folder:
+            plain = file
+            if file.suffix == ".gz":
+                plain = Path(folder, file.stem)
+                plain.write_bytes(gzip.decompress(file.read_bytes()))
+            values: np.ndarray = reader.read_sn3_pascalvincent_tensor(str(plain)).numpy()
+    except _DAMAGE as error:
+        problem = f"cannot be read ({type(error).__name__}: {error})"
+        raise DataError.about(file, problem, expected, way_out) from error
+    if values.dtype != np.uint8 or values.shape != shape:
+        problem = f"holds {values.dtype} of sizes {values.shape}"
         raise DataError.about(file, problem, expected, way_out)
-    return values.reshape(shape)
+    return values

@@ -1,11 +1,12 @@
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 import clients.learning
-from clients import Settings, build_model, evaluate
+from clients import Settings, build_model, evaluate, load_parameters, parameters_of
 from clients.learning import full_gradient, loss, replica
 
 
@@ -46,3 +47,11 @@ def test_a_chunked_pass_equals_a_whole_one(make_task, monkeypatch, chunk):
     ]
     assert mean_loss == pytest.approx(whole.item(), rel=1e-5)
     assert accuracy == pytest.approx(sum(hits) / 25)
+
+
+def test_a_model_whose_logits_are_not_finite_is_never_right():
+    model = build_model("spambase", "mlp", seed=0)
+    load_parameters(model, [np.full_like(a, np.nan) for a in parameters_of(model).values()])
+    x, y = torch.zeros(10, 57), torch.zeros(10, dtype=torch.int64)
+    _, accuracy = evaluate(model, x, y)
+    assert accuracy == 0.0

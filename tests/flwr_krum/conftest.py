@@ -7,6 +7,7 @@ package.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +79,16 @@ def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:count])
 
 
+RESOLUTION = Fraction(1, 2**88)
+"""Two scores that differ by less, relatively, count as tied: the package keeps about 100 bits."""
+
+
+def resolvable(scores: Sequence[Any]) -> bool:
+    """Say whether all scores are either equal or further apart than the resolution."""
+    ordered = sorted(map(Fraction, scores))
+    return all(a == b or b - a > RESOLUTION * b for a, b in itertools.pairwise(ordered))
+
+
 @pytest.fixture(scope="session")
 def reference() -> SimpleNamespace:
     return SimpleNamespace(
@@ -87,6 +98,7 @@ def reference() -> SimpleNamespace:
         medoid_scores=medoid_scores,
         exact_medoid_scores=exact_medoid_scores,
         best=best,
+        resolvable=resolvable,
     )
 
 
@@ -180,8 +192,6 @@ def hard_draws(request: pytest.FixtureRequest) -> list[SimpleNamespace]:
         draws.append(SimpleNamespace(V=V, f=f, squared=squared_distances(V, Fraction)))
     return draws
 
-
-HOSTILE_SCALES = ("hostile 1e30", "hostile 1e300", "hostile 1e16 beside multiples of 0.1")
 
 # --- bytes ----------------------------------------------------------------------------------
 

@@ -30,13 +30,16 @@ def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_d
 
 
 def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
-    hard_draws, reference, request
+    hard_draws, reference
 ):
+    checked = 0
     for draw in hard_draws:
-        if np.abs(draw.V.astype(float)).max() > 1e20 * np.median(np.abs(draw.V)):
-            continue  # beyond 1e20 a hostile vector drowns the honest distances in the sum
         scores = reference.exact_medoid_scores(draw.squared)
-        assert Medoid()(draw.V).selected == reference.best(scores, 1)
+        # A hostile 1e30 drowns the honest distances in everybody's sum.
+        if reference.resolvable(scores):
+            assert Medoid()(draw.V).selected == reference.best(scores, 1)
+            checked += 1
+    assert checked >= 1
 
 
 def test_ties_go_to_the_smallest_index():
@@ -54,6 +57,9 @@ def test_any_number_of_clients_is_enough(n):
 
 def test_a_client_that_is_not_finite_is_never_chosen():
     for value in (np.nan, np.inf):
-        assert Medoid()(np.array([[value], [0.0], [1.0], [2.0]])).selected == (2,)
+        for at in range(4):
+            V = np.arange(4.0).reshape(-1, 1)
+            V[at] = value
+            assert Medoid()(V).selected != (at,)
         with pytest.raises(ValueError, match="only 0 of 2 updates are finite"):
             Medoid()(np.array([[value], [np.nan]]))
