@@ -62,14 +62,14 @@ def medoid_scores(squared: Sequence[Sequence[float]]) -> list[float]:
 
 
 def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[Decimal]:
-    """Sum the distances with 150 digits and keep 100, so that equal sums compare equal."""
+    """Sum the distances with 800 digits and keep 750, so that equal sums compare equal."""
     sums = []
     for row in squared:
         with localcontext() as context:
-            context.prec = 150
+            context.prec = 800
             roots = [(Decimal(x.numerator) / Decimal(x.denominator)).sqrt() for x in row]
             total = sum(roots, Decimal(0))
-            context.prec = 100
+            context.prec = 750
             sums.append(+total)
     return sums
 

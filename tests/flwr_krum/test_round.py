@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flwr_krum import round as round_
+from flwr_krum.intake import Reply
+from flwr_krum.round import InfeasibleRoundError, Rounds
+from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
+
+CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
+
+
+@pytest.fixture
+def replies(wire):
+    def build(values, start=1, dtype=np.float64):
+        return [
+            Reply(start + i, {"w": wire.npy(np.array([v], dtype))}) for i, v in enumerate(values)
+        ]
+
+    return build
+
+
+def known(rounds, asked=range(1, 100), w=0.0, dtype=np.float64):
+    rounds.begin({"w": np.array([w], dtype)}, asked)
+    return rounds
+
+
+# --- what happened ---
+
+
+def test_a_round_returns_the_new_model_and_reports_by_client(replies):
+    rounds = known(Rounds(Krum(1)), [5, 4, 3, 2, 1])
+    model, report = rounds.finish(7, replies(CONFORMANCE)[::-1])
+    assert model["w"].tolist() == [10]
+    assert report.server_round == 7
+    assert report.byzantine == 1
+    assert report.received == (1, 2, 3, 4, 5)
+    assert report.selected == (4,)
+    assert report.scores == {1: 45, 2: 18, 3: 25, 4: 17, 5: 26}
+    assert report.weights == {4: 1.0}
+    assert report.stepped
+    assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
+    assert set(report.seconds) == {"intake", "rule", "step"}
+    assert all(seconds >= 0 for seconds in report.seconds.values())
+    assert list(rounds.reports) == [report]
+
+
+def test_the_report_names_the_selected_best_first_with_their_weights(replies):
+    _, report = known(Rounds(MultiKrum(1, m=2))).finish(1, replies(CONFORMANCE))
+    assert report.selected == (4, 2)
+    assert report.weights == {2: 0.5, 4: 0.5}
+
+
+def test_the_report_tells_the_silent_from_the_failed(replies):
+    rounds = known(Rounds(Krum(1)), [9, 8, 7, 6, 5, 4, 3, 2, 1, 10])
+    _, report = rounds.finish(1, replies(CONFORMANCE), {8: "out of memory", 10: "gone"})
+    assert report.silent == (6, 7, 9)
+    assert report.failed == {8: "out of memory", 10: "gone"}
+    assert report.byzantine == 1
+
+
+def test_a_rule_without_scores_reports_none(replies):
+    _, report = known(Rounds(Average())).finish(1, replies(CONFORMANCE))
+    assert report.scores == {}
+    assert report.selected == (1, 2, 3, 4, 5)
+
+
+def test_only_the_last_reports_are_kept(replies, monkeypatch):
+    assert Rounds(Krum(1)).reports.maxlen == round_.REPORTS_KEPT == 10_000
+    rounds = Rounds(Krum(1))
+    for t in range(1, 10_003):
+        rounds.finish(t, [])
+    assert len(rounds.reports) == 10_000
+    assert (rounds.reports[0].server_round, rounds.reports[-1].server_round) == (3, 10_002)
+
+
+# --- f and the replies ---
+
+
+@pytest.mark.parametrize(("bad", "f"), [(0, 3), (1, 2), (2, 1), (3, 0), (4, 0)])
+def test_f_drops_by_one_for_every_refused_reply_and_never_below_zero(replies, bad, f):
+    rounds = known(Rounds(Krum(3)))
+    sent = [*replies(range(12)), *replies([np.nan] * bad, start=50)]
+    _, report = rounds.finish(1, sent)
+    assert report.byzantine == f
+    assert report.rule == f"Krum(f={f}, strict=True)"
+    assert len(report.refused) == bad
+
+
+def test_the_lowered_f_is_the_one_that_scores(replies, reference):
+    values = [0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 30.0]
+    V = [[v] for v in values]
+    squared = reference.squared_distances(V)
+    sent = [*replies(values), *replies([np.nan], start=50)]
+    _, report = known(Rounds(Krum(2))).finish(1, sent)
+    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 1 - 2)
+    _, report = known(Rounds(Krum(2))).finish(1, replies(values))
+    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 2 - 2)
+
+
+def test_a_lowered_f_is_for_one_round_only(replies):
+    rounds = known(Rounds(Krum(1)))
+    rounds.finish(1, [*replies(CONFORMANCE), *replies([np.nan], start=50)])
+    _, report = rounds.finish(2, replies(CONFORMANCE))
+    assert report.byzantine == 1
+    assert report.selected == (4,)
+
+
+def test_multi_krum_averages_n_minus_the_lowered_f_and_never_more(replies):
+    sent = [*replies(range(9)), *replies([np.nan], start=50)]
+    _, report = known(Rounds(MultiKrum(3))).finish(1, sent)
+    assert len(report.selected) == 9 - 2
+    _, report = known(Rounds(MultiKrum(3, m=8))).finish(1, sent)
+    assert len(report.selected) == 9 - 2
+    _, report = known(Rounds(MultiKrum(3, m=4))).finish(1, sent)
+    assert len(report.selected) == 4
+
+
+def test_six_malformed_of_twenty_do_not_cost_a_round_at_f_6(replies):
+    sent = [*replies(range(14)), *replies([np.nan] * 6, start=50)]
+    model, report = known(Rounds(Krum(6))).finish(1, sent)
+    assert report.stepped
+    assert report.byzantine == 0
+    assert model["w"][0] in (6, 7)
+
+
+# --- infeasible rounds ---
+
+
+def test_too_few_replies_keep_the_model_and_say_so(replies):
+    model, report = known(Rounds(Krum(1))).finish(1, replies([1.0, 2.0, 3.0, 4.0]))
+    assert model is None
+    assert not report.stepped
+    assert report.selected == ()
+    assert "got n=4, f=1" in report.note
+    assert report.received == (1, 2, 3, 4)
+
+
+def test_raise_raises_and_still_reports(replies):
+    rounds = known(Rounds(Krum(1), on_infeasible="raise"))
+    with pytest.raises(InfeasibleRoundError, match="round 3: Krum needs 2f .* got n=4, f=1"):
+        rounds.finish(3, replies([1.0, 2.0, 3.0, 4.0]))
+    assert "got n=4, f=1" in rounds.reports[-1].note
+    with pytest.raises(InfeasibleRoundError, match="round 4: no reply was accepted"):
+        rounds.finish(4, [])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_degrade_goes_on_with_at_least_one_neighbour(replies, reference, n):
+    values = [4.0, 1.0, 1.5, 9.0][:n]
+    model, report = known(Rounds(Krum(1), on_infeasible="degrade")).finish(1, replies(values))
+    scores = reference.krum_scores(
+        reference.squared_distances([[v] for v in values]), max(1, n - 1 - 2)
+    )
+    assert model["w"].tolist() == [values[reference.best(scores, 1)[0]]]
+    assert report.stepped
+    assert "strict=False" in report.rule
+    assert f"got n={n}, f=1" in report.note
+
+
+def test_degraded_multi_krum_averages_at_least_one_and_at_most_all(replies):
+    for n in (1, 2, 3, 4):
+        rounds = known(Rounds(MultiKrum(2, m=9), on_infeasible="degrade"))
+        _, report = rounds.finish(1, replies(CONFORMANCE[:n]))
+        assert len(report.selected) == max(1, n - 2)
+
+
+def test_degrade_is_not_needed_where_the_rule_is_feasible(replies):
+    _, report = known(Rounds(Krum(1), on_infeasible="degrade")).finish(1, replies(CONFORMANCE))
+    assert report.rule == "Krum(f=1, strict=True)"
+    assert report.note == ""
+
+
+@pytest.mark.parametrize("on_infeasible", ["skip", "degrade"])
+def test_no_replies_keep_the_model(on_infeasible):
+    model, report = known(Rounds(Krum(1), on_infeasible), [1, 2]).finish(1, [])
+    assert model is None
+    assert report.note == "no reply was accepted"
+    assert report.silent == (1, 2)
+    assert not report.stepped
+
+
+def test_rules_that_need_no_bound_run_on_a_single_reply(replies):
+    for rule in (Average(), Medoid()):
+        model, _ = known(Rounds(rule)).finish(1, replies([5.0]))
+        assert model["w"].tolist() == [5]
+
+
+# --- server learning rate ---
+
+
+@pytest.mark.parametrize("rate", [0.25, 1.0, 1.5, 2])
+def test_the_rate_scales_the_step_from_the_global_model(replies, rate):
+    rounds = known(Rounds(Krum(1), server_learning_rate=rate), w=2.0)
+    model, _ = rounds.finish(1, replies(CONFORMANCE))
+    assert model["w"].tolist() == [2 + rate * (10 - 2)]
+
+
+def test_the_rate_may_be_a_function_of_the_round(replies):
+    rounds = known(Rounds(Krum(1), server_learning_rate=lambda t: 1 / t), w=2.0)
+    for t in (1, 2, 4):
+        model, _ = rounds.finish(t, replies(CONFORMANCE))
+        assert model["w"].tolist() == [2 + (10 - 2) / t]
+
+
+def test_rate_one_takes_the_aggregate_bit_for_bit(replies):
+    model, _ = known(Rounds(Krum(1)), w=1e16).finish(1, replies([0.1] * 5))
+    assert model["w"].tolist() == [0.1]
+
+
+def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire):
+    base = {
+        "a": np.full((2, 2), 1000, np.float16),
+        "b": np.arange(20_000, dtype=np.float32),
+        "k": np.array(7),
+        "s": np.array(2.0),
+    }
+    new = {
+        "a": np.full((2, 2), 1001, np.float16),
+        "b": np.arange(20_000, dtype=np.float32) + np.float32(0.5),
+        "k": np.array(9),
+        "s": np.array(3.0),
+    }
+    rounds = Rounds(Krum(1), server_learning_rate=0.3)
+    rounds.begin(base, range(5))
+    sent = {key: wire.npy(array) for key, array in new.items()}
+    model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
+    for key, array in base.items():
+        x, y = array.astype(float), new[key].astype(float)
+        expected = np.array(9) if key == "k" else (x + 0.3 * (y - x)).astype(array.dtype)
+        np.testing.assert_array_equal(model[key], expected)
+        assert (model[key].dtype, model[key].shape) == (array.dtype, array.shape)
+    assert base["a"][0, 0] == 1000
+
+
+def test_a_rate_without_a_known_model_is_a_clear_error(replies):
+    rounds = Rounds(Krum(1), server_learning_rate=0.5)
+    with pytest.raises(ValueError, match="a server learning rate of 0.5 needs the global model"):
+        rounds.finish(1, replies(CONFORMANCE))
+    model, _ = Rounds(Krum(1)).finish(1, replies(CONFORMANCE))
+    assert model["w"].tolist() == [10]
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf"), "1", None])
+def test_an_illegal_rate_is_named(replies, rate):
+    with pytest.raises(ValueError, match="server_learning_rate must be a finite number > 0, got"):
+        Rounds(Krum(1), server_learning_rate=rate)
+    rounds = known(Rounds(Krum(1), server_learning_rate=lambda t: rate))
+    with pytest.raises(ValueError, match="server_learning_rate must be a finite number > 0, got"):
+        rounds.finish(1, replies(CONFORMANCE))
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_step_that_overflows_keeps_the_model(replies):
+    sent = replies([3e38] * 5, dtype=np.float32)
+    rounds = Rounds(Krum(1), server_learning_rate=2.0)
+    rounds.begin({"w": np.array([0], np.float32)}, range(1, 6))
+    model, report = rounds.finish(1, sent)
+    assert model is None
+    assert not report.stepped
+    assert report.note == "the aggregate is not finite"
+
+
+# --- settings ---
+
+
+def test_settings_are_checked():
+    with pytest.raises(TypeError, match=r"rule must be a flwr_krum rule such as Krum\(f=1\), got"):
+        Rounds("krum")
+    with pytest.raises(ValueError, match=r"on_infeasible must be one of .*'skip'.* got 'panic'"):
+        Rounds(Krum(1), on_infeasible="panic")
+
+
+def test_the_summary_is_a_branch_in_the_style_of_flower():
+    lines = Rounds(Krum(2), "degrade", lambda t: 1.0).summary("Krum")
+    assert lines == [
+        "\t├──> Krum settings:",
+        "\t│\t├── Rule: Krum(f=2, strict=True)",
+        "\t│\t├── When infeasible: degrade",
+        "\t│\t└── Server learning rate: a function of the round",
+    ]
+    assert Rounds(Krum(2)).summary("Krum")[-1].endswith("Server learning rate: 1.0")
+
+
+def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
+    rule = OneMinusPKrum(1, seed=5)
+    rounds = known(Rounds(rule))
+    for t in (1, 2, 3, 17, 9, 40):
+        model, _ = rounds.finish(t, replies(CONFORMANCE))
+        assert model["w"].tolist() == ([6] if rule.averages(t) else [10])
