@@ -7,6 +7,7 @@ El Mhamdi, Guerraoui, Stainer; NIPS 2017), called "the paper" in this package.
 from clients.gaussian import GaussianClient
 from clients.honest import HonestClient
 from clients.learning import evaluate
+from clients.malformed import MalformedClient
 from clients.models import build_model, load_parameters, parameters_of
 from clients.omniscient import OmniscientClient
 from clients.roles import build_client, partition_of, role_of
@@ -18,6 +19,7 @@ __all__ = [
     "DataError",
     "GaussianClient",
     "HonestClient",
+    "MalformedClient",
     "OmniscientClient",
     "Settings",
     "Task",

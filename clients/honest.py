@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from flwr.app import RecordDict
 from flwr.client import NumPyClient
 from flwr.common import NDArrays, Scalar
 
@@ -24,8 +25,8 @@ class HonestClient(NumPyClient):
     in every process, on every engine, in any order of calls. It keeps no state between rounds, so
     one object may serve several threads at once.
 
-    A Byzantine client overrides `propose` and nothing else: in every other respect, also in the
-    metrics that it reports, it cannot be told from an honest one.
+    A Byzantine client overrides `propose`, or `spoil`, and nothing else: in every other respect,
+    also in the metrics that it reports, it cannot be told from an honest one.
 
     Parameters
     ----------
@@ -117,6 +118,9 @@ class HonestClient(NumPyClient):
         server_round = _round_of(config)
         proposal, first_loss = self.propose(parameters, server_round)
         return proposal, len(self.shard), {"loss": first_loss}
+
+    def spoil(self, content: RecordDict) -> None:
+        """Leave the reply to a training message as it is; a Byzantine client may not."""
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]

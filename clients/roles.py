@@ -6,6 +6,7 @@ from typing import Any
 
 from clients.gaussian import GaussianClient
 from clients.honest import HonestClient
+from clients.malformed import MalformedClient
 from clients.omniscient import OmniscientClient
 from clients.settings import Settings
 from clients.tasks import load_task
@@ -14,6 +15,7 @@ _CLIENTS: dict[str, type[HonestClient]] = {
     "honest": HonestClient,
     "gaussian": GaussianClient,
     "omniscient": OmniscientClient,
+    "malformed": MalformedClient,
 }
 
 ROLES = tuple(_CLIENTS)
@@ -52,7 +54,7 @@ def partition_of(settings: Settings, node_config: Mapping[str, Any]) -> int:
 
 
 def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any]) -> str:
-    """Return the role of a node: "honest", "gaussian" or "omniscient".
+    """Return the role of a node: one of `ROLES`.
 
     A "role" in the node config wins: that is how a red-team node joins a real federation. Without
     one, the last f of the ``num_clients`` partitions attack as the run config says.
@@ -69,7 +71,7 @@ def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any
     Raises
     ------
     ValueError
-        If the node config's role is none of the three.
+        If the node config's role is none of them.
     """
     if "role" in node_config:
         role = node_config["role"]
@@ -95,7 +97,7 @@ def build_client(settings: Settings, partition_id: int, role: str) -> HonestClie
     partition_id : int
         The client's shard, 0 <= partition_id < num_clients.
     role : str
-        "honest", "gaussian" or "omniscient".
+        one of `ROLES`.
 
     Returns
     -------

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from flwr_krum.attacks import FAULTS
+
 
 class _TaskDefaults(NamedTuple):
     models: tuple[str, ...]  # legal ones, the default first
@@ -24,7 +26,7 @@ _TASKS = {
 }
 
 TASKS = tuple(_TASKS)
-ATTACKS = ("none", "gaussian", "omniscient")
+ATTACKS = ("none", "gaussian", "omniscient", "malformed")
 SCHEDULES = ("constant", "inverse", "power")
 
 
@@ -48,7 +50,8 @@ class Settings:
         Number of Byzantine clients that the server declares; so many attack unless `attack` is
         "none". 0 <= f < num_clients.
     attack : str (default: "none")
-        What the Byzantine clients send: "none" (an honest update), "gaussian" or "omniscient".
+        What the Byzantine clients send: "none" (an honest update), "gaussian", "omniscient" or
+        "malformed" (no model at all, see `fault`).
     gaussian_variance : float (default: 200.0)
         Variance of each coordinate of a Gaussian attack vector, at least 0.
     omniscient_factor : float (default: 1e4)
@@ -56,6 +59,8 @@ class Settings:
     omniscient_examples : int (default: 0)
         Size of the omniscient client's estimate: k fresh examples of all training data in each
         round; 0 takes the whole training data.
+    fault : str (default: "nan")
+        What is wrong with a malformed reply: a name in `flwr_krum.attacks.FAULTS`.
     batch_size : int (default: 3 for spambase, 10 for mnist)
         Examples in a mini-batch.
     local_steps : int (default: 1)
@@ -87,6 +92,7 @@ class Settings:
     gaussian_variance: float = 200.0
     omniscient_factor: float = 1e4
     omniscient_examples: int = 0
+    fault: str = "nan"
     batch_size: int = 0
     local_steps: int = 1
     learning_rate: float = 0.0
@@ -106,6 +112,7 @@ class Settings:
         self._check_number("gaussian_variance")
         self._check_number("omniscient_factor")
         self._check_integer("omniscient_examples", 0)
+        self._check_choice("fault", tuple(FAULTS))
         self._check_integer("batch_size", 0)
         self._check_integer("local_steps", 1)
         self._check_number("learning_rate")

@@ -9,9 +9,11 @@ of arrival. No reply is changed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,11 +38,15 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Reply:
-    """A client's reply as it came: npy bytes by key, or the reason why there are none."""
+    """A client's reply as it came: npy bytes by key, or the reason why there are none.
+
+    ``metrics`` is what the client says about itself; nothing in it touches the model.
+    """
 
     client: ClientId
     arrays: Mapping[str, bytes] | None
     problem: str = ""
+    metrics: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,20 +190,26 @@ def _check(arrays: Model, pattern: Pattern) -> None:
 
 
 def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
-    # min and max read the array once each and allocate nothing; both carry a NaN through.
-    low, high = array.min(), array.max()
-    if dtype.kind == "f":
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise RefusedError(f"array {key!r}: holds {'NaN' if np.isnan(low) else 'Inf'}")
-        limit = np.finfo(dtype).max
-        fits = float(-limit) <= float(low) and float(high) <= float(limit)
-    elif dtype.kind == "b":
-        fits = True
-    else:
-        bounds = np.iinfo(dtype)
-        fits = bounds.min <= int(low) and int(high) <= bounds.max
-    if not fits:
+    # min and max read the array once each and allocate nothing; both carry a NaN through, and no
+    # comparison with NaN holds.
+    low, high = array.min().item(), array.max().item()
+    least, greatest = _range_of(dtype)
+    if not (least <= low and high <= greatest):
+        if low != low:
+            raise RefusedError(f"array {key!r}: holds NaN")
+        if math.isinf(low) or math.isinf(high):
+            raise RefusedError(f"array {key!r}: holds Inf")
         raise RefusedError(f"array {key!r}: values from {low} to {high} do not fit into {dtype}")
+
+
+@lru_cache
+def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the smallest and the largest finite number of a dtype."""
+    if dtype.kind == "b":
+        return False, True
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _few(names: Sequence[str]) -> str:

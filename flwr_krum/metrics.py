@@ -1,8 +1,8 @@
-"""Metrics that clients report about themselves, aggregated so that no client can steer them.
+"""What clients report about themselves, aggregated so that no client can steer it.
 
-Each key that most clients report takes the trimmed mean over clients: the f smallest and the
-f largest values are dropped. What is not a finite number, or has another length than most,
-is dropped first.
+Each metric that most clients report takes the trimmed mean over clients: the f smallest and the
+f largest values are dropped, after whatever is not a finite number of the usual kind. Nothing
+here touches the model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ import numpy as np
 from flwr_krum.updates import Float64
 
 Metric: TypeAlias = float | list[float]
+Kind: TypeAlias = tuple[str, int]
+"""("scalar", 1) or ("list", its length)."""
+
+ABSURD = 100.0
+"""Example counts beyond this multiple of the median are reported as absurd."""
 
 
 def trimmed_mean_metrics(reports: Sequence[Mapping[str, object]], f: int) -> dict[str, Metric]:
@@ -29,30 +34,82 @@ def trimmed_mean_metrics(reports: Sequence[Mapping[str, object]], f: int) -> dic
     f : int
         Values to drop from each end; where 2f or fewer are there, the median is taken.
     """
-    usable = [
-        {key: values for key, value in report.items() if (values := _numbers(value))}
-        for report in reports
-    ]
-    keys = Counter(key for report in usable for key in report)
     result: dict[str, Metric] = {}
-    for key in sorted(key for key, count in keys.items() if 2 * count > len(reports)):
-        # One kind of value stands for the key: scalars and lists of another length are dropped.
-        kinds = Counter((kind, len(values)) for kind, values in _held(usable, key))
-        common = kinds.most_common(1)[0][0]
-        rows = [values for kind, values in _held(usable, key) if (kind, len(values)) == common]
+    for key, (kind, length) in _common_kinds(reports).items():
+        values = [_numbers(report[key]) for report in reports if key in report]
+        rows = [numbers for found, numbers in filter(None, values) if found == (kind, length)]
         means = _trimmed_mean(np.array(rows), f).tolist()
-        result[key] = means[0] if common[0] == "scalar" else means
+        result[key] = means[0] if kind == "scalar" else means
     return result
 
 
-Values: TypeAlias = tuple[str, list[float]]
+def doubts(reports: Sequence[Mapping[str, object]], count_key: str) -> dict[int, str]:
+    """Say what is wrong with what clients report, by position; the sound ones are left out.
+
+    Parameters
+    ----------
+    reports : one mapping per client
+    count_key : str
+        The metric that claims a number of examples.
+    """
+    common = _common_kinds(reports)
+    counts = [report.get(count_key) for report in reports]
+    sound = [number[1][0] for count in counts if (number := _numbers(count)) is not None]
+    usual = float(np.median(sound)) if sound else 0.0
+    found = {
+        i: _doubt(report, common) or _count_doubt(count_key, report.get(count_key), usual)
+        for i, report in enumerate(reports)
+    }
+    return {i: doubt for i, doubt in found.items() if doubt}
 
 
-def _held(reports: Sequence[Mapping[str, Values]], key: str) -> list[Values]:
-    return [report[key] for report in reports if key in report]
+def _doubt(report: Mapping[str, object], common: Mapping[str, Kind]) -> str:
+    for key, value in report.items():
+        numbers = _numbers(value)
+        if numbers is None and not isinstance(value, str | bytes | bool):
+            return f"metric {key[:40]!r} is {str(value)[:40]}, expected finite numbers"
+        if numbers is not None and key in common and numbers[0] != common[key]:
+            return (
+                f"metric {key[:40]!r} is a {_named(numbers[0])}, most send a {_named(common[key])}"
+            )
+        if numbers is not None and key not in common and common:
+            return f"metric {key[:40]!r} is unknown to most"
+    missing = [key for key in common if key not in report]
+    return f"metric {missing[0][:40]!r} is missing" if missing else ""
 
 
-def _numbers(value: object) -> Values | None:
+def _count_doubt(key: str, count: object, usual: float) -> str:
+    numbers = _numbers(count)
+    if numbers is None:
+        return ""
+    value = numbers[1][0]
+    if value <= 0:
+        return f"{key!r} is {count}, expected more than 0"
+    if value > ABSURD * usual:
+        return f"{key!r} is {count}, the median is {usual:g}"
+    return ""
+
+
+def _named(kind: Kind) -> str:
+    return "number" if kind[0] == "scalar" else f"list of {kind[1]}"
+
+
+def _common_kinds(reports: Sequence[Mapping[str, object]]) -> dict[str, Kind]:
+    """Return the usual kind of every metric that most reports hold as numbers, sorted by key."""
+    kinds: dict[str, Counter[Kind]] = {}
+    for report in reports:
+        for key, value in report.items():
+            if (numbers := _numbers(value)) is not None:
+                kinds.setdefault(key, Counter())[numbers[0]] += 1
+    return {
+        key: counter.most_common(1)[0][0]
+        for key, counter in sorted(kinds.items())
+        if 2 * counter.total() > len(reports)
+    }
+
+
+def _numbers(value: object) -> tuple[Kind, list[float]] | None:
+    """Return a metric's kind and numbers; None if it is anything but finite numbers."""
     values: list[object] = value if isinstance(value, list) else [value]
     numbers = []
     for number in values:
@@ -62,7 +119,9 @@ def _numbers(value: object) -> Values | None:
         if not abs(number) <= sys.float_info.max:
             return None
         numbers.append(float(number))
-    return ("list" if isinstance(value, list) else "scalar", numbers) if numbers else None
+    if not numbers:
+        return None
+    return ("list" if isinstance(value, list) else "scalar", len(numbers)), numbers
 
 
 def _trimmed_mean(rows: Float64, f: int) -> Float64:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from flwr_krum.intake import ClientId, Refused
+from flwr_krum.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,16 @@ class RoundReport:
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
+    quarantined : client ids
+        Left out of sampling for earlier refusals.
+    doubted : mapping of client id to text
+        What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
         Empty where the rule has none.
     selected : client ids, best first
     weights : mapping of client id to weight, of the selected
+    metrics : mapping of name to number or list
+        Trimmed means of what the accepted clients report about themselves.
     stepped : bool
         Whether the global model moved.
     note : str
@@ -41,9 +50,12 @@ class RoundReport:
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
     silent: tuple[ClientId, ...] = ()
+    quarantined: tuple[ClientId, ...] = ()
+    doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
     weights: Mapping[ClientId, float] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     stepped: bool = False
     note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -52,16 +64,64 @@ class RoundReport:
         """Return what an operator wants to read after the round."""
         heard = f"{len(self.received)} accepted, {len(self.refused)} refused"
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
+        if self.quarantined:
+            lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
+        lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         if self.selected:
-            lines.append(f"selected: {', '.join(map(str, self.selected))}")
+            lines.append(f"selected: {_list(self.selected)}")
         if self.note:
             lines.append(self.note)
         if not self.stepped:
             lines.append("the global model stays as it is")
         return tree(lines)
 
+    def is_remarkable(self) -> bool:
+        """Say whether an operator should look at the round."""
+        return bool(self.note or self.refused or self.doubted or not self.stepped)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values: ids keep their types, an infinite score is null."""
+        values = dict(vars(self))
+        values["refused"] = [[refused.client, refused.reason] for refused in self.refused]
+        for name in _BY_CLIENT:
+            values[name] = [[client, _finite(value)] for client, value in values[name].items()]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the values are not a report's.
+        """
+        read = dict(values)
+        read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
+        for name in _BY_CLIENT:
+            read[name] = {
+                client: math.inf if value is None else value for client, value in read[name]
+            }
+        for name in ("received", "silent", "quarantined", "selected"):
+            read[name] = tuple(read[name])
+        return cls(**read)
+
+
+_BY_CLIENT = ("failed", "doubted", "scores", "weights")
+
 
 def tree(lines: Sequence[str]) -> list[str]:
     """Return the lines as branches in Flower's log style."""
     return [f"\t{'└──' if i == len(lines) - 1 else '├──'} {line}" for i, line in enumerate(lines)]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _list(clients: Sequence[ClientId]) -> str:
+    return ", ".join(map(str, clients))

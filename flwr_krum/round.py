@@ -7,20 +7,34 @@ place where a round happens.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, get_args
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
 from flwr_krum.intake import ClientId, Model, Reply, admit, client_order
+from flwr_krum.journal import Journal
+from flwr_krum.metrics import Metric, doubts, trimmed_mean_metrics
 from flwr_krum.report import RoundReport, tree
-from flwr_krum.rules.rule import Aggregate, Rule
+from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.updates import BLOCK, Array
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 LearningRate: TypeAlias = float | Callable[[int], float]
+
+
+class RoundOptions(TypedDict, total=False):
+    """The arguments of Rounds that the strategies of both APIs hand on to it."""
+
+    server_learning_rate: LearningRate
+    on_infeasible: OnInfeasible
+    quarantine: int | None
+    journal: str | Path | None
+    rounds_done: int
+
 
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
@@ -43,19 +57,34 @@ class Rounds:
         InfeasibleRoundError, or go on without the bound.
     server_learning_rate : float or callable, round -> float
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
+    quarantine : int, optional
+        Leave a client out of sampling after so many refusals.
+    journal : str or Path, optional
+        File that gets one JSON line per round.
+    rounds_done : int
+        Rounds that were done before this run; it counts on from there.
+    count_key : str
+        The metric in which clients claim their number of examples.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind.
+        If an argument is not of its kind; JournalError if the journal holds another run.
     """
 
     rule: Rule
     on_infeasible: OnInfeasible = "skip"
     server_learning_rate: LearningRate = 1.0
-    model: Model | None = None
-    asked: tuple[ClientId, ...] = ()
-    reports: deque[RoundReport] = field(default_factory=lambda: deque(maxlen=REPORTS_KEPT))
+    quarantine: int | None = None
+    journal: str | Path | None = None
+    rounds_done: int = 0
+    count_key: str = "num-examples"
+    model: Model | None = field(default=None, init=False)
+    asked: tuple[ClientId, ...] = field(default=(), init=False)
+    quarantined: tuple[ClientId, ...] = field(default=(), init=False)
+    reports: deque[RoundReport] = field(init=False)
+    _refusals: Counter[ClientId] = field(init=False)
+    _journal: Journal | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -66,6 +95,14 @@ class Rounds:
             )
         if not callable(self.server_learning_rate):
             _check_rate(self.server_learning_rate)
+        if self.quarantine is not None:
+            whole_number("quarantine", self.quarantine, 1)
+        whole_number("rounds_done", self.rounds_done, 0)
+        if self.journal is not None:
+            self._journal = Journal(self.journal, self.rounds_done)
+        done = self._journal.reports if self._journal else []
+        self.reports = deque(done, maxlen=REPORTS_KEPT)
+        self._refusals = Counter(refused.client for past in done for refused in past.refused)
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -74,13 +111,33 @@ class Rounds:
             f"Rule: {self.rule!r}",
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
+            f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
+            f"Journal: {self.journal or 'none'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
-    def begin(self, model: Model, asked: Iterable[ClientId]) -> None:
-        """Remember the global model that the clients are sent, and who is asked."""
+    def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
+        """Begin a round: remember the global model and who is asked.
+
+        Returns
+        -------
+        frozenset of client ids
+            The sampled clients that stay in quarantine: they are not to be asked. Never so many
+            that the rule could not run on the others.
+        """
+        ordered = sorted(sampled, key=client_order)
+        self.quarantined = self._in_quarantine(ordered)
+        self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.model = model
-        self.asked = tuple(sorted(asked, key=client_order))
+        return frozenset(self.quarantined)
+
+    def _in_quarantine(self, sampled: Sequence[ClientId]) -> tuple[ClientId, ...]:
+        if self.quarantine is None:
+            return ()
+        due = [client for client in sampled if self._refusals[client] >= self.quarantine]
+        worst = sorted(due, key=lambda client: -self._refusals[client])
+        spare = max(0, len(sampled) - self.rule.least_clients)
+        return tuple(sorted(worst[:spare], key=client_order))
 
     def finish(
         self,
@@ -107,6 +164,7 @@ class Rounds:
         clock = _Clock()
         failed = failed or {}
         intake = admit(replies, self.model)
+        metrics, doubted = self.examine(replies, intake.clients)
         clock.lap("intake")
         n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
         rule = self.rule.fitted(n, f)
@@ -122,6 +180,9 @@ class Rounds:
             refused=intake.refused,
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
+            quarantined=self.quarantined,
+            doubted=doubted,
+            metrics=metrics,
             note=obstacle,
         )
         model = None
@@ -136,10 +197,33 @@ class Rounds:
             else:
                 report = replace(report, note="the aggregate is not finite")
         report = replace(report, stepped=model is not None, seconds=clock.seconds)
-        self.reports.append(report)
+        self._keep(report)
         if obstacle and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return model, report
+
+    def examine(
+        self, replies: Sequence[Reply], clients: Sequence[ClientId]
+    ) -> tuple[dict[str, Metric], dict[ClientId, str]]:
+        """Aggregate what the given clients report about themselves, and say what is wrong with it.
+
+        Returns
+        -------
+        metrics : trimmed means by name, without the example counts
+        doubts : reasons by client id
+        """
+        reported = {reply.client: reply.metrics for reply in replies}
+        reports = [reported[client] for client in clients]
+        metrics = trimmed_mean_metrics(reports, self.rule.trim(len(reports)))
+        metrics.pop(self.count_key, None)
+        found = doubts(reports, self.count_key)
+        return metrics, {clients[i]: doubt for i, doubt in found.items()}
+
+    def _keep(self, report: RoundReport) -> None:
+        self._refusals.update(refused.client for refused in report.refused)
+        self.reports.append(report)
+        if self._journal:
+            self._journal.append(report)
 
     def _move(
         self, layers: Sequence[Array], reference: Sequence[Array] | None, server_round: int

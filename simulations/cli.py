@@ -13,6 +13,7 @@ from typer import Option
 
 from clients.settings import ATTACKS, SCHEDULES, TASKS
 from clients.tasks import DataError
+from flwr_krum.attacks import FAULTS
 from simulations.config import APIS, RULES, RunConfig, run_config_defaults
 from simulations.demo import demo as run_demo
 from simulations.demo import progress_bar, show
@@ -20,6 +21,7 @@ from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
 from simulations.history import RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.survival import survey, write_page
 
 # A laboratory reports to nobody unless its user says so.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -61,12 +63,19 @@ def run(
     omniscient_examples: Annotated[
         int, Option(help="Examples in the omniscient estimate; 0 is all.")
     ] = 0,
+    fault: Annotated[
+        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
+    ] = _DEFAULT["fault"],
     seed: Annotated[int, Option(help="Decides every draw.")] = 0,
     api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
     engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
     evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
     data_dir: Annotated[str, Option(help="Folder of data files.")] = _DEFAULT["data-dir"],
     download: Annotated[bool, Option(help="Fetch full MNIST into it.")] = False,
+    quarantine: Annotated[
+        int, Option(help="Refusals after which a client is left out; 0 is never.")
+    ] = 0,
+    resume: Annotated[bool, Option(help="Go on after the last round in the run folder.")] = False,
     run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
@@ -76,8 +85,10 @@ def run(
         "learning-rate": learning_rate, "schedule": schedule, "decay-rounds": decay_rounds,
         "server-learning-rate": server_learning_rate, "gaussian-variance": gaussian_variance,
         "omniscient-factor": omniscient_factor, "omniscient-examples": omniscient_examples,
+        "fault": fault,
         "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
-        "data-dir": data_dir, "download": download, "run-dir": run_dir,
+        "data-dir": data_dir, "download": download, "quarantine": quarantine,
+        "resume": resume, "run-dir": run_dir,
     }  # fmt: skip
     console = Console()
     try:
@@ -90,8 +101,20 @@ def run(
 
 
 @app.command()
+def survive(
+    page: Annotated[Path, Option(help="Markdown page to write.")] = Path("docs/survival.md"),
+) -> None:
+    """Send every malformed reply to our strategies and Flower's own, and tabulate who survives."""
+    write_page(page, survey())
+    Console().print(page.read_text(), soft_wrap=True)
+
+
+@app.command()
 def demo(
     rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
+    fault: Annotated[
+        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
+    ] = _DEFAULT["fault"],
     seed: Annotated[int, Option()] = 0,
     folder: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/demo"),
 ) -> None:

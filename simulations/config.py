@@ -41,8 +41,12 @@ class RunConfig:
     server_learning_rate : float (default: 1.0)
     evaluate_every : int (default: 1 for spambase, 10 for mnist)
         Rounds between two evaluations on the test set.
+    quarantine : int (default: 0)
+        Refusals after which a client is left out of sampling; 0 is never.
     run_dir : str (default: "runs/latest")
-        Folder for the history and the model; a history that is there is replaced.
+        Folder for the history, the journal and the model; those of an older run are replaced.
+    resume : bool (default: False)
+        Go on after the last round of the run in ``run_dir``, if there is one.
 
     Raises
     ------
@@ -58,18 +62,22 @@ class RunConfig:
     num_server_rounds: int = 500
     server_learning_rate: float = 1.0
     evaluate_every: int = 0
+    quarantine: int = 0
     run_dir: str = "runs/latest"
+    resume: bool = False
 
     def __post_init__(self) -> None:
         for name, legal in (("rule", RULES), ("api", APIS)):
             if getattr(self, name) not in legal:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {legal}")
-        for name, least in (("m", 0), ("num_server_rounds", 1), ("evaluate_every", 0)):
+        least_of = {"m": 0, "num_server_rounds": 1, "evaluate_every": 0, "quarantine": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{_key(name)} is {value!r}, expected an integer >= {least}")
-        if not isinstance(self.strict, bool):
-            raise ValueError(f"strict is {self.strict!r}, expected true or false")
+        for name in ("strict", "resume"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected true or false")
         every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
         object.__setattr__(self, "evaluate_every", every)
         self.build_rule().check(self.settings.num_clients)

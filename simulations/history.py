@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 HISTORY_FILE = "history.jsonl"
 MODEL_FILE = "model.npz"
 CONFIG_FILE = "config.json"
+JOURNAL_FILE = "journal.jsonl"
+ROUND = "server-round"
+"""Name of the array that holds a model's round, in the file of the model."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,34 @@ class RoundRecord:
 
 
 class HistoryWriter:
-    """Writes a run's configuration, rounds and final model into a folder."""
+    """Writes a run's configuration, rounds and model into a folder, as the run goes.
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    Parameters
+    ----------
+    folder : Path
+        The run folder; it is made.
+    config : mapping
+        The run config, for the record.
+    past : sequence of RoundRecord
+        Rounds that were done before, when a run goes on.
+    """
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], past: Sequence[RoundRecord] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        (folder / MODEL_FILE).unlink(missing_ok=True)
         self._folder = folder
         self._file = (folder / HISTORY_FILE).open("w")
+        for record in past:
+            self._write(record)
 
-    def append(self, record: RoundRecord) -> None:
-        """Write one round; it is on its way to the disk when this returns."""
+    def append(self, record: RoundRecord, model: Mapping[str, NDArray[Any]]) -> None:
+        """Write one round and its model; both are on their way to the disk when this returns."""
+        _save_model(self._folder / MODEL_FILE, record.round, model)
+        self._write(record)
+
+    def _write(self, record: RoundRecord) -> None:
         # JSON has no NaN: a loss that is none is null, as if it had not been measured.
         values = asdict(record)
         if values["loss"] is not None and not np.isfinite(values["loss"]):
@@ -63,15 +83,37 @@ class HistoryWriter:
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
 
-    def save_model(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write the model's arrays by name; equal models give equal bytes."""
-        np.savez(self._folder / MODEL_FILE, **arrays)  # type: ignore[arg-type]
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the run config that a run was started with."""
+    config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
+    return config
+
+
+def _save_model(path: Path, server_round: int, model: Mapping[str, NDArray[Any]]) -> None:
+    """Replace a model file in one step, so that a crash leaves the old one or the new one."""
+    beside = path.with_name(f"new-{path.name}")
+    np.savez(beside, **{ROUND: np.array(server_round)}, **model)  # type: ignore[arg-type]
+    beside.replace(path)
+
+
+def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
+    """Read the last model of a run: its round, and its arrays by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no model.
+    """
+    with np.load(folder / MODEL_FILE, allow_pickle=False) as arrays:
+        model = {key: arrays[key] for key in arrays}
+    return int(model.pop(ROUND)), model
 
 
 def read_history(folder: Path) -> list[RoundRecord]:
@@ -82,8 +124,9 @@ def read_history(folder: Path) -> list[RoundRecord]:
     FileNotFoundError
         If the folder holds no history.
     """
-    with (folder / HISTORY_FILE).open() as lines:
-        return [_record(json.loads(line)) for line in lines]
+    # A line without its break is one that a crash tore.
+    text = (folder / HISTORY_FILE).read_text()
+    return [_record(json.loads(line)) for line in text.split("\n")[:-1]]
 
 
 def _record(values: dict[str, Any]) -> RoundRecord:

@@ -12,7 +12,7 @@ from logging import INFO
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common import NDArrays, Scalar, ndarrays_to_parameters
 from flwr.common.logger import log
 from flwr.server import ServerAppComponents, ServerConfig
@@ -22,12 +22,26 @@ from clients.honest import ROUND_KEY
 from clients.learning import evaluate, replica
 from clients.models import build_model, load_parameters, parameters_of
 from clients.tasks import load_task
+from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
+from flwr_krum.serverapp.records import from_record, to_record
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
+from flwr_krum.updates import Array
 from simulations.config import RunConfig
-from simulations.history import HistoryWriter, RoundRecord
+from simulations.history import (
+    JOURNAL_FILE,
+    MODEL_FILE,
+    HistoryWriter,
+    RoundRecord,
+    read_config,
+    read_history,
+    read_model,
+)
 
 Observer = Callable[[RoundRecord], None]
+
+MAY_CHANGE = ("num-server-rounds", "evaluate-every", "run-dir", "resume", "data-dir")
+"""Keys in which a resumed run may differ from its beginning."""
 
 NODES_TIMEOUT = 120.0
 """Seconds to wait for the configured number of nodes."""
@@ -51,13 +65,15 @@ def build_server_app(
     def main(grid: Grid, context: Context) -> None:
         run_config = RunConfig.from_config({**(config or {}), **context.run_config})
         names = _name_nodes(grid, run_config.settings.num_clients)
-        with HistoryWriter(Path(run_config.run_dir), run_config.to_config()) as history:
-            federation = _Federation(run_config, names, history, observer or _log_round)
+        done, model, past = _start_of(run_config)
+        with HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history:
+            federation = _Federation(
+                run_config, names, done, model, history, observer or _log_round
+            )
             if run_config.api == "message":
                 federation.run_messages(grid)
             else:
                 federation.run_fit(grid, context)
-            history.save_model(federation.model)
 
     return app
 
@@ -69,18 +85,26 @@ class _Federation:
         self,
         config: RunConfig,
         names: Mapping[int, int],
+        done: int,
+        model: dict[str, Array],
         history: HistoryWriter,
         observer: Observer,
     ) -> None:
-        settings = config.settings
-        initial = build_model(settings.task, settings.model, settings.seed)
-        self.model = parameters_of(initial)
         self._config = config
         self._names = names
+        self._done = done
+        self._model = model
         self._history = history
         self._observer = observer
-        self._task = load_task(settings)
+        self._task = load_task(config.settings)
         self._strategy: TrainAggregation | FitAggregation
+        self._shared: RoundOptions = {
+            "server_learning_rate": config.server_learning_rate,
+            "on_infeasible": "skip" if config.strict else "degrade",
+            "quarantine": config.quarantine or None,
+            "journal": Path(config.run_dir, JOURNAL_FILE),
+            "rounds_done": done,
+        }
 
     def run_messages(self, grid: Grid) -> None:
         """Run the rounds through `aggregate_train`."""
@@ -90,14 +114,13 @@ class _Federation:
             fraction_evaluate=0.0,
             min_train_nodes=n,
             min_available_nodes=n,
-            server_learning_rate=self._config.server_learning_rate,
-            on_infeasible="skip" if self._config.strict else "degrade",
             client_id=self._names.__getitem__,
+            **self._shared,
         )
         self._strategy.start(
             grid=grid,
-            initial_arrays=ArrayRecord({key: Array(a) for key, a in self.model.items()}),
-            num_rounds=self._config.num_server_rounds,
+            initial_arrays=to_record(self._model),
+            num_rounds=self._config.num_server_rounds - self._done,
             evaluate_fn=self._after_message_round,
         )
 
@@ -110,22 +133,22 @@ class _Federation:
             min_fit_clients=n,
             min_evaluate_clients=0,
             min_available_clients=n,
-            initial_parameters=ndarrays_to_parameters(list(self.model.values())),
+            initial_parameters=ndarrays_to_parameters(list(self._model.values())),
             on_fit_config_fn=lambda server_round: {ROUND_KEY: server_round},
             evaluate_fn=self._after_fit_round,
-            server_learning_rate=self._config.server_learning_rate,
-            on_infeasible="skip" if self._config.strict else "degrade",
             client_id=lambda client: self._names[int(client.cid)],
+            **self._shared,
         )
         components = ServerAppComponents(
             strategy=self._strategy,
-            config=ServerConfig(num_rounds=self._config.num_server_rounds),
+            config=ServerConfig(num_rounds=self._config.num_server_rounds - self._done),
         )
         ServerApp(server_fn=lambda _: components)(grid, context)
 
     def _after_message_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        record = self._after_round(server_round, arrays.to_numpy_ndarrays())
-        if record.accuracy is None or record.loss is None:
+        # This API counts the rounds of this start; the other one's strategy says which it is.
+        record = self._after_round(server_round + self._done, list(from_record(arrays).values()))
+        if record is None or record.accuracy is None or record.loss is None:
             return None
         return MetricRecord({"accuracy": record.accuracy, "loss": record.loss})
 
@@ -133,13 +156,14 @@ class _Federation:
         self, server_round: int, arrays: NDArrays, _: dict[str, Scalar]
     ) -> tuple[float, dict[str, Scalar]] | None:
         record = self._after_round(server_round, arrays)
-        if record.accuracy is None or record.loss is None:
+        if record is None or record.accuracy is None or record.loss is None:
             return None
         return record.loss, {"accuracy": record.accuracy}
 
-    def _after_round(self, server_round: int, arrays: NDArrays) -> RoundRecord:
+    def _after_round(self, server_round: int, arrays: NDArrays) -> RoundRecord | None:
         """Evaluate the model where it is due, and write the round down."""
-        self.model = dict(zip(self.model, arrays, strict=True))
+        if server_round == self._done > 0:
+            return None  # the model that this start goes on from is on record
         last = server_round == self._config.num_server_rounds
         loss = accuracy = None
         if last or server_round % self._config.evaluate_every == 0:
@@ -147,7 +171,7 @@ class _Federation:
             load_parameters(model, arrays)
             loss, accuracy = evaluate(model, self._task.test_x, self._task.test_y)
         record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
-        self._history.append(record)
+        self._history.append(record, dict(zip(self._model, arrays, strict=True)))
         self._observer(record)
         return record
 
@@ -162,6 +186,37 @@ class _Federation:
             "refused": {str(refused.client): refused.reason for refused in report.refused},
             "stepped": report.stepped,
         }
+
+
+def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
+    """Return what a run starts from: rounds done, the model, and their records.
+
+    Raises
+    ------
+    ValueError
+        If the run in the folder was another one, or is over.
+    """
+    folder = Path(config.run_dir)
+    if not config.resume or not (folder / MODEL_FILE).exists():
+        for name in (MODEL_FILE, JOURNAL_FILE):
+            (folder / name).unlink(missing_ok=True)
+        settings = config.settings
+        model = parameters_of(build_model(settings.task, settings.model, settings.seed))
+        return 0, model, []
+    before, now = read_config(folder), config.to_config()
+    others = sorted(
+        key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
+    )
+    if others:
+        changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in others)
+        raise ValueError(f"{folder} holds another run: {changes}")
+    done, model = read_model(folder)
+    if done >= config.num_server_rounds:
+        raise ValueError(
+            f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
+            "nothing is left to do"
+        )
+    return done, model, [record for record in read_history(folder) if record.round <= done]
 
 
 def _name_nodes(grid: Grid, n: int) -> dict[int, int]:

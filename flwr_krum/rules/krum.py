@@ -88,6 +88,11 @@ class Krum(Rule):
         """The number f of Byzantine clients that the rule tolerates."""
         return self.f
 
+    @property
+    def least_clients(self) -> int:
+        """The smallest legal n, ``2f + 3``."""
+        return 2 * self.f + 3 if self.strict else 1
+
     def fitted(self, n: int, f: int) -> Self:
         """Return the rule for another f."""
         return replace(self, f=f)

@@ -33,6 +33,10 @@ class Medoid(Rule):
     (2,)
     """
 
+    def trim(self, n: int) -> int:
+        """Trust only the middle: like the median, a medoid bears any minority of liars."""
+        return (n - 1) // 2
+
     def check(self, n: int) -> None:
         """Accept any n >= 1."""
 

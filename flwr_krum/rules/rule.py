@@ -58,6 +58,15 @@ class Rule(ABC):
         """The number f of Byzantine clients that the rule is set up to tolerate."""
         return 0
 
+    @property
+    def least_clients(self) -> int:
+        """The smallest legal n."""
+        return 1
+
+    def trim(self, n: int) -> int:
+        """Return how many of n client-reported numbers may lie at each end."""
+        return self.byzantine
+
     def fitted(self, n: int, f: int) -> Self:
         """Return the rule as it applies to n clients of which f may be Byzantine."""
         return self

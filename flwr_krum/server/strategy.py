@@ -6,11 +6,13 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 from flwr.common import (
+    EvaluateIns,
     EvaluateRes,
     FitIns,
     FitRes,
@@ -18,7 +20,6 @@ from flwr.common import (
     NDArrays,
     Parameters,
     Scalar,
-    ndarrays_to_parameters,
 )
 from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
@@ -27,9 +28,10 @@ from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
-from flwr_krum.metrics import trimmed_mean_metrics
+from flwr_krum.metrics import Metric
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, Rounds
+from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.wire import encode
 
 
 class FedAvgOptions(TypedDict, total=False):
@@ -51,13 +53,14 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
 
 
-class Options(FedAvgOptions, total=False):
+class Options(FedAvgOptions, RoundOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
-    server_learning_rate: LearningRate
-    on_infeasible: OnInfeasible
     client_id: Callable[[ClientProxy], ClientId] | None
 
+
+COUNT = "num-examples"
+"""Key of the example count among a client's claims."""
 
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
@@ -74,6 +77,14 @@ class RobustAggregation(FedAvg):
     on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
         When too few replies are left for the rule: keep the model, raise, or go on without the
         bound on f.
+    quarantine : int (optional)
+        Leave a client out of sampling after so many refused replies, as long as enough clients
+        for the rule remain.
+    journal : str or Path (optional)
+        File that gets one JSON line per round, on the disk before the next one begins.
+    rounds_done : int (default: 0)
+        Go on after so many rounds, with that round's model as ``initial_parameters`` and the same
+        journal: rounds count on from there, in every function of the round as well.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
     **options
@@ -92,11 +103,16 @@ class RobustAggregation(FedAvg):
         *,
         server_learning_rate: LearningRate = 1.0,
         on_infeasible: OnInfeasible = "skip",
+        quarantine: int | None = None,
+        journal: str | Path | None = None,
+        rounds_done: int = 0,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         super().__init__(**options)
-        self._rounds = Rounds(rule, on_infeasible, server_learning_rate)
+        self._rounds = Rounds(
+            rule, on_infeasible, server_learning_rate, quarantine, journal, rounds_done, COUNT
+        )
         self._client_id = client_id or (lambda client: client.cid)
 
     def __repr__(self) -> str:
@@ -121,10 +137,11 @@ class RobustAggregation(FedAvg):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Configure the next round of training and remember the global model."""
-        instructions = super().configure_fit(server_round, parameters, client_manager)
-        model = decode_model(_by_position(parameters))
-        self._rounds.begin(model, [self._client_id(client) for client, _ in instructions])
-        return instructions
+        current = server_round + self._rounds.rounds_done
+        instructions = super().configure_fit(current, parameters, client_manager)
+        names = [self._client_id(client) for client, _ in instructions]
+        left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
+        return [i for i, name in zip(instructions, names, strict=True) if name not in left_out]
 
     def aggregate_fit(
         self,
@@ -138,16 +155,31 @@ class RobustAggregation(FedAvg):
         if failures and not self.accept_failures:
             return None, {}
         replies = [_reply(self._client_id(client), result) for client, result in results]
-        model, report = self._rounds.finish(server_round, replies, self._failed(failures))
+        model, report = self._rounds.finish(
+            server_round + self._rounds.rounds_done, replies, self._failed(failures)
+        )
         for line in report.lines():
-            log(WARNING if report.note or report.refused else INFO, line)
+            log(WARNING if report.is_remarkable() else INFO, line)
         accepted = set(report.received)
         heard = [result for client, result in results if self._client_id(client) in accepted]
-        metrics = self._aggregate_metrics(
-            self.fit_metrics_aggregation_fn,
-            [(result.num_examples, result.metrics) for result in heard],
-        )
-        return None if model is None else ndarrays_to_parameters(list(model.values())), metrics
+        metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)
+        metrics.update(_outcome(report))
+        if model is None:
+            return None, metrics
+        return Parameters([encode(array) for array in model.values()], SERIALIZATION), metrics
+
+    def evaluate(
+        self, server_round: int, parameters: Parameters
+    ) -> tuple[float, dict[str, Scalar]] | None:
+        """Evaluate the model on the server."""
+        return super().evaluate(server_round + self._rounds.rounds_done, parameters)
+
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        """Configure the next round of federated evaluation."""
+        current = server_round + self._rounds.rounds_done
+        return super().configure_evaluate(current, parameters, client_manager)
 
     def aggregate_evaluate(
         self,
@@ -155,15 +187,19 @@ class RobustAggregation(FedAvg):
         results: list[tuple[ClientProxy, EvaluateRes]],
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
-        """Aggregate the losses and metrics of federated evaluation."""
+        """Aggregate losses and metrics of federated evaluation by trimmed means over clients."""
         if not results or (failures and not self.accept_failures):
             return None, {}
-        losses = [{"loss": result.loss} for _, result in results]
-        loss = trimmed_mean_metrics(losses, self._rounds.rule.byzantine).get("loss")
-        metrics = self._aggregate_metrics(
-            self.evaluate_metrics_aggregation_fn,
-            [(result.num_examples, result.metrics) for _, result in results],
-        )
+        replies = [
+            Reply(self._client_id(client), None, metrics=_claims(result) | {"loss": result.loss})
+            for client, result in results
+        ]
+        means, doubted = self._rounds.examine(replies, [reply.client for reply in replies])
+        for client, doubt in doubted.items():
+            log(WARNING, "\t> metrics of %s: %s", client, doubt)
+        loss = means.pop("loss", None)
+        heard = [result for _, result in results]
+        metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
         return loss if isinstance(loss, float) else None, metrics
 
     def _failed(self, failures: Failures) -> dict[ClientId, str]:
@@ -177,19 +213,19 @@ class RobustAggregation(FedAvg):
                 failed[self._client_id(client)] = result.status.message
         return failed
 
-    def _aggregate_metrics(
+    def _metrics(
         self,
-        function: MetricsAggregationFn | None,
-        reports: list[tuple[int, dict[str, Scalar]]],
+        own: MetricsAggregationFn | None,
+        results: Sequence[FitRes | EvaluateRes],
+        means: Mapping[str, Metric],
     ) -> dict[str, Scalar]:
-        if function is None:
-            only = [metrics for _, metrics in reports]
-            means = trimmed_mean_metrics(only, self._rounds.rule.byzantine)
+        """Return the trimmed means, or what the operator's own function makes of the results."""
+        if own is None or not results:
             return {key: mean for key, mean in means.items() if not isinstance(mean, list)}
         try:
-            return function(reports)
+            return own([(result.num_examples, result.metrics) for result in results])
         except Exception as error:
-            # The operator's own function met what a client made up; the round must go on.
+            # It met what a client made up; the round must go on.
             log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
             return {}
 
@@ -283,10 +319,31 @@ class OneMinusPKrum(RobustAggregation):
 
 
 def _reply(client: ClientId, result: FitRes) -> Reply:
-    """Take the npy bytes out of a result; this API has no names, so positions are the keys."""
-    if result.parameters.tensor_type != SERIALIZATION:
-        return Reply(client, None, f"serialized as {str(result.parameters.tensor_type)[:40]!r}")
-    return Reply(client, _by_position(result.parameters))
+    """Take npy bytes and metrics out of a result; without names, positions are the keys."""
+    try:
+        metrics = _claims(result)
+        if result.parameters.tensor_type != SERIALIZATION:
+            kind = str(result.parameters.tensor_type)[:40]
+            return Reply(client, None, f"serialized as {kind!r}", metrics)
+        return Reply(client, _by_position(result.parameters), metrics=metrics)
+    except Exception as error:
+        return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
+
+
+def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:
+    """Return what a client says about itself, its example count among the metrics."""
+    metrics = result.metrics if isinstance(result.metrics, Mapping) else {}
+    return {**metrics, COUNT: result.num_examples}
+
+
+def _outcome(report: RoundReport) -> dict[str, Scalar]:
+    """Return who was selected and refused; this API's metrics are single values."""
+    return {
+        "accepted": len(report.received),
+        "refused": len(report.refused),
+        "selected-clients": ",".join(map(str, report.selected)),
+        "refused-clients": ",".join(str(refused.client) for refused in report.refused),
+    }
 
 
 def _by_position(parameters: Parameters) -> dict[str, bytes]:

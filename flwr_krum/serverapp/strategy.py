@@ -6,20 +6,22 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from logging import INFO, WARNING
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from flwr_krum import rules
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
-from flwr_krum.metrics import trimmed_mean_metrics
+from flwr_krum.metrics import Metric
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, Rounds
+from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.serverapp.records import to_record
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
@@ -39,11 +41,9 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggr_fn: MetricsFunction | None
 
 
-class Options(FedAvgOptions, total=False):
+class Options(FedAvgOptions, RoundOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
-    server_learning_rate: LearningRate
-    on_infeasible: OnInfeasible
     client_id: Callable[[int], ClientId] | None
 
 
@@ -62,6 +62,14 @@ class RobustAggregation(FedAvg):
     on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
         When too few replies are left for the rule: keep the model, raise, or go on without the
         bound on f.
+    quarantine : int (optional)
+        Leave a node out of sampling after so many refused replies, as long as enough nodes for
+        the rule remain.
+    journal : str or Path (optional)
+        File that gets one JSON line per round, on the disk before the next one begins.
+    rounds_done : int (default: 0)
+        Go on after so many rounds, with that round's model as ``initial_arrays`` and the same
+        journal: rounds count on from there, in what the nodes are sent as well.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
     **options
@@ -81,18 +89,27 @@ class RobustAggregation(FedAvg):
         *sampling: Any,
         server_learning_rate: LearningRate = 1.0,
         on_infeasible: OnInfeasible = "skip",
+        quarantine: int | None = None,
+        journal: str | Path | None = None,
+        rounds_done: int = 0,
         client_id: Callable[[int], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         if len(sampling) > 5:
             raise TypeError(f"{len(sampling)} arguments by position, at most 5; name the others")
-        self._rounds = Rounds(rule, on_infeasible, server_learning_rate)
-        self._client_id = client_id or (lambda node_id: node_id)
-        options["train_metrics_aggr_fn"] = options.get("train_metrics_aggr_fn") or self._metrics
-        options["evaluate_metrics_aggr_fn"] = (
-            options.get("evaluate_metrics_aggr_fn") or self._metrics
-        )
         super().__init__(*sampling, **options)
+        self._own_train_metrics = options.get("train_metrics_aggr_fn")
+        self._own_evaluate_metrics = options.get("evaluate_metrics_aggr_fn")
+        self._client_id = client_id or (lambda node_id: node_id)
+        self._rounds = Rounds(
+            rule,
+            on_infeasible,
+            server_learning_rate,
+            quarantine,
+            journal,
+            rounds_done,
+            self.weighted_by_key,
+        )
 
     @property
     def reports(self) -> list[RoundReport]:
@@ -109,10 +126,12 @@ class RobustAggregation(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of training and remember the global model."""
-        messages = list(super().configure_train(server_round, arrays, config, grid))
-        asked = [self._client_id(message.metadata.dst_node_id) for message in messages]
-        self._rounds.begin(decode_model({key: arrays[key].data for key in arrays}), asked)
-        return messages
+        current = server_round + self._rounds.rounds_done
+        messages = list(super().configure_train(current, arrays, config, grid))
+        names = [self._client_id(message.metadata.dst_node_id) for message in messages]
+        model = decode_model({key: arrays[key].data for key in arrays})
+        left_out = self._rounds.begin(model, names)
+        return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -122,23 +141,37 @@ class RobustAggregation(FedAvg):
         if not (answered or failed or self._rounds.asked):
             return None, None
         taken = [_reply(client, message) for client, message in answered]
-        model, report = self._rounds.finish(server_round, taken, failed)
+        model, report = self._rounds.finish(server_round + self._rounds.rounds_done, taken, failed)
         for line in report.lines():
-            log(WARNING if report.note or report.refused else INFO, line)
+            log(WARNING if report.is_remarkable() else INFO, line)
         accepted = set(report.received)
         contents = [message.content for client, message in answered if client in accepted]
-        metrics = self._aggregate_metrics(self.train_metrics_aggr_fn, contents)
+        metrics = self._metrics(self._own_train_metrics, contents, report.metrics)
+        metrics.update(_outcome(report))
         if model is None:
             return None, metrics
-        return ArrayRecord({key: Array(array) for key, array in model.items()}), metrics
+        return to_record(model), metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Configure the next round of federated evaluation."""
+        current = server_round + self._rounds.rounds_done
+        return super().configure_evaluate(current, arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Aggregate the metrics of federated evaluation."""
+        """Aggregate the metrics of federated evaluation by trimmed means over the nodes."""
         answered, _ = self._sort(replies, "aggregate_evaluate")
+        if not answered:
+            return None
+        taken = [_reply(client, message) for client, message in answered]
+        means, doubted = self._rounds.examine(taken, [reply.client for reply in taken])
+        for client, doubt in doubted.items():
+            log(WARNING, "\t> metrics of %s: %s", client, doubt)
         contents = [message.content for _, message in answered]
-        return self._aggregate_metrics(self.evaluate_metrics_aggr_fn, contents)
+        return self._metrics(self._own_evaluate_metrics, contents, means)
 
     def _sort(
         self, replies: Iterable[Message], step: str
@@ -155,23 +188,21 @@ class RobustAggregation(FedAvg):
         log(INFO, "%s: Received %s results and %s failures", step, len(answered), len(failed))
         return answered, failed
 
-    def _aggregate_metrics(
-        self, function: MetricsFunction, contents: list[RecordDict]
-    ) -> MetricRecord | None:
-        if not contents:
-            return None
+    def _metrics(
+        self,
+        own: MetricsFunction | None,
+        contents: list[RecordDict],
+        means: Mapping[str, Metric],
+    ) -> MetricRecord:
+        """Return the trimmed means, or what the operator's own function makes of the replies."""
+        if own is None or not contents:
+            return MetricRecord(dict(means))
         try:
-            return function(contents, self.weighted_by_key)
+            return own(contents, self.weighted_by_key)
         except Exception as error:
-            # The operator's own function met what a client made up; the round must go on.
+            # It met what a client made up; the round must go on.
             log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
-            return None
-
-    def _metrics(self, contents: list[RecordDict], weighted_by_key: str) -> MetricRecord:
-        """Aggregate metrics by a trimmed mean; example counts are not a metric."""
-        reports = [_all_metrics(content) for content in contents]
-        means = trimmed_mean_metrics(reports, self._rounds.rule.byzantine)
-        return MetricRecord({k: mean for k, mean in means.items() if k != weighted_by_key})
+            return MetricRecord()
 
 
 class Krum(RobustAggregation):
@@ -255,19 +286,31 @@ class OneMinusPKrum(RobustAggregation):
 
 
 def _reply(client: ClientId, message: Message) -> Reply:
-    """Take the npy bytes out of a message, whatever the client put there."""
+    """Take npy bytes and metrics out of a message, whatever the client put there."""
     try:
-        records = list(message.content.array_records.values())
+        content = message.content
+        metrics = {k: v for record in content.metric_records.values() for k, v in record.items()}
+        records = list(content.array_records.values())
         if len(records) != 1:
-            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1")
+            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
         for key, array in records[0].items():
             if array.stype != SERIALIZATION:
                 return Reply(client, None, f"array {key!r}: serialized as {array.stype[:40]!r}")
-        return Reply(client, {key: array.data for key, array in records[0].items()})
+        arrays = {key: array.data for key, array in records[0].items()}
+        return Reply(client, arrays, metrics=metrics)
     except Exception as error:
         return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
 
 
-def _all_metrics(content: RecordDict) -> dict[str, object]:
-    records = content.metric_records.values()
-    return {key: value for record in records for key, value in record.items()}
+def _outcome(report: RoundReport) -> dict[str, int | list[int]]:
+    """Return who was selected and refused, as far as a MetricRecord can carry it."""
+    refused = [refused.client for refused in report.refused]
+    outcome: dict[str, int | list[int]] = {
+        "accepted": len(report.received),
+        "refused": len(report.refused),
+    }
+    for name, clients in (("selected-nodes", report.selected), ("refused-nodes", refused)):
+        # A MetricRecord holds numbers only: nodes with a name of their own are counted, not named.
+        if all(isinstance(client, int) for client in clients):
+            outcome[name] = [int(client) for client in clients]
+    return outcome

@@ -17,8 +17,6 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-import flwr_krum.server.strategy as server_strategy
-import flwr_krum.serverapp.strategy as serverapp_strategy
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -26,6 +24,9 @@ from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status
 from flwr.server import SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.supercore.task_identity import TaskIdentity
+
+import flwr_krum.server.strategy as server_strategy
+import flwr_krum.serverapp.strategy as serverapp_strategy
 from flwr_krum.report import RoundReport
 
 # --- references -----------------------------------------------------------------------------

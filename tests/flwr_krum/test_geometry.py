@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import math
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from flwr_krum.geometry import gram, rank, squared_distances
-from flwr_krum.updates import BLOCK, ClientUpdates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+from flwr_krum.geometry import gram, rank, squared_distances
+from flwr_krum.updates import BLOCK, ClientUpdates
 
 
 def from_rows(V, base=None):
@@ -20,9 +22,7 @@ def test_the_gram_matrix_is_that_of_the_offsets():
     rng = np.random.default_rng(0)
     models = [[rng.standard_normal((2, 3)), rng.standard_normal(4)] for _ in range(5)]
     base = [rng.standard_normal((2, 3)), rng.standard_normal(4)]
-    rows = [
-        np.concatenate([(a - b).ravel() for a, b in zip(m, base, strict=True)]) for m in models
-    ]
+    rows = [np.concatenate([(a - b).ravel() for a, b in zip(m, base, strict=True)]) for m in models]
     expected = [[math.fsum(a * b) for b in rows] for a in rows]
     np.testing.assert_allclose(gram(ClientUpdates.from_layers(models, base)), expected, rtol=1e-12)
 
@@ -101,10 +101,10 @@ def test_sizes_whose_squares_leave_float64_are_rescaled(size, reference):
     distances = squared_distances(from_rows(V))
     assert distances.scale != 1.0
     assert math.frexp(distances.scale)[0] == 0.5
-    exact = [[x * Fraction(distances.scale) ** 2 for x in row] for row in reference.exact_distances(V)]
-    np.testing.assert_allclose(
-        distances.squared, np.array(exact, dtype=float), rtol=1e-12, atol=0
-    )
+    exact = [
+        [x * Fraction(distances.scale) ** 2 for x in row] for row in reference.exact_distances(V)
+    ]
+    np.testing.assert_allclose(distances.squared, np.array(exact, dtype=float), rtol=1e-12, atol=0)
 
 
 def test_ordinary_sizes_are_not_rescaled():
@@ -113,9 +113,10 @@ def test_ordinary_sizes_are_not_rescaled():
 
 
 def test_scores_are_reported_in_the_units_of_the_input():
-    V = 1e-100 * np.array([[0.0], [3.0], [6.0], [10.0], [11.0]])
+    V = 1e-140 * np.array([[0.0], [3.0], [6.0], [10.0], [11.0]])
+    assert squared_distances(from_rows(V)).scale != 1.0
     ranking = rank(from_rows(V), lambda squared: np.sort(squared, axis=1)[:, 1:3].sum(axis=1), 5)
-    np.testing.assert_allclose(ranking.scores, 1e-200 * np.array([45, 18, 25, 17, 26]), rtol=1e-9)
+    np.testing.assert_allclose(ranking.scores, 1e-280 * np.array([45, 18, 25, 17, 26]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -167,9 +168,28 @@ def test_exact_ties_of_square_roots_go_to_the_smallest_index():
     assert ranking.best == (0, 1, 2, 3)
 
 
+def test_identical_models_cost_no_more_than_others():
+    # As in a round in which nobody trained; settling all these ties exactly would take seconds.
+    model = np.random.default_rng(7).standard_normal(200_000).astype(np.float32)
+    start = time.process_time()
+    ranking = rank(from_rows([model] * 20), lambda squared: squared.sum(axis=1), 20)
+    assert time.process_time() - start < 2.0
+    assert ranking.best == tuple(range(20))
+
+
 def test_the_models_are_not_changed():
     V = np.random.default_rng(5).standard_normal((6, 3))
     before = V.copy()
     V.setflags(write=False)
     rank(from_rows(V, V[0]), lambda squared: squared.sum(axis=1), 6)
     np.testing.assert_array_equal(V, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_global_model_that_is_no_help_does_no_harm(value, reference):
+    V = np.random.default_rng(6).standard_normal((7, 3))
+    found = squared_distances(from_rows(V, np.array([0.0, value, 1.0])))
+    assert found.finite.all()
+    np.testing.assert_allclose(
+        found.squared / found.scale**2, reference.squared_distances(V), rtol=1e-9
+    )

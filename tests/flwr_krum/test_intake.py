@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from flwr_krum.intake import Refused, Reply, admit, client_order, decode_model
 from flwr_krum.wire import UndecodableError
 
@@ -88,9 +89,7 @@ def test_another_width_of_integer_is_accepted_if_its_values_fit(reply):
     model = {"k": np.array([0], np.int8)}
     intake = admit([reply(1, k=np.array([127])), reply(2, k=np.array([128]))], model)
     assert intake.clients == (1,)
-    assert intake.refused == (
-        Refused(2, "array 'k': values from 128 to 128 do not fit into int8"),
-    )
+    assert intake.refused == (Refused(2, "array 'k': values from 128 to 128 do not fit into int8"),)
 
 
 def test_empty_and_scalar_arrays_are_accepted(reply):
@@ -102,43 +101,43 @@ def test_empty_and_scalar_arrays_are_accepted(reply):
 
 FLOATS = np.ones(3, np.float32)
 BAD = {
-    "NaN": (dict(b=np.array([0, np.nan, 0], np.float32)), "array 'b': holds NaN"),
-    "Inf": (dict(b=np.array([0, np.inf, 0], np.float32)), "array 'b': holds Inf"),
-    "minus Inf": (dict(b=np.array([0, -np.inf, 0], np.float32)), "array 'b': holds Inf"),
+    "NaN": ({"b": np.array([0, np.nan, 0], np.float32)}, "array 'b': holds NaN"),
+    "Inf": ({"b": np.array([0, np.inf, 0], np.float32)}, "array 'b': holds Inf"),
+    "minus Inf": ({"b": np.array([0, -np.inf, 0], np.float32)}, "array 'b': holds Inf"),
     "one coordinate of many": (
-        dict(w=np.array([[0, 0, 0], [0, 0, np.nan]], np.float32)),
+        {"w": np.array([[0, 0, 0], [0, 0, np.nan]], np.float32)},
         "array 'w': holds NaN",
     ),
-    "beyond float32": (dict(b=np.array([0, 1e39, 0])), "array 'b': values from 0.0 to 1e+39"),
-    "far beyond float32": (dict(b=np.array([-1e300, 0, 0])), "do not fit into float32"),
-    "another size": (dict(b=np.ones(4, np.float32)), r"array 'b': shape (4,), expected (3,)"),
+    "beyond float32": ({"b": np.array([0, 1e39, 0])}, "array 'b': values from 0.0 to 1e+39"),
+    "far beyond float32": ({"b": np.array([-1e300, 0, 0])}, "do not fit into float32"),
+    "another size": ({"b": np.ones(4, np.float32)}, r"array 'b': shape (4,), expected (3,)"),
     "transposed": (
-        dict(w=np.ones((3, 2), np.float32)),
+        {"w": np.ones((3, 2), np.float32)},
         "array 'w': shape (3, 2), expected (2, 3)",
     ),
-    "flattened": (dict(w=np.ones(6, np.float32)), "array 'w': shape (6,), expected (2, 3)"),
-    "a scalar": (dict(b=np.float32(1)), "array 'b': shape (), expected (3,)"),
+    "flattened": ({"w": np.ones(6, np.float32)}, "array 'w': shape (6,), expected (2, 3)"),
+    "a scalar": ({"b": np.float32(1)}, "array 'b': shape (), expected (3,)"),
     "integers for floats": (
-        dict(b=np.ones(3, int)),
+        {"b": np.ones(3, int)},
         "array 'b': dtype int64, expected the kind of float32",
     ),
     "floats for integers": (
-        dict(k=np.array(1.0)),
+        {"k": np.array(1.0)},
         "array 'k': dtype float64, expected the kind of int64",
     ),
-    "unsigned for signed": (dict(k=np.array(1, np.uint64)), "dtype uint64"),
-    "bool for integers": (dict(k=np.array(True)), "dtype bool, expected the kind of int64"),
-    "an extra key": (dict(z=FLOATS), "keys differ from the model's: unknown 'z'"),
+    "unsigned for signed": ({"k": np.array(1, np.uint64)}, "dtype uint64"),
+    "bool for integers": ({"k": np.array(True)}, "dtype bool, expected the kind of int64"),
+    "an extra key": ({"z": FLOATS}, "keys differ from the model's: unknown 'z'"),
     "many extra keys": (
         {f"x{i}": FLOATS for i in range(50)},
         "unknown 'x0', 'x1', 'x10' and 47 more",
     ),
     "a very long key": ({"k" * 10_000: FLOATS}, "unknown '" + "k" * 60 + "'"),
-    "garbage": (dict(b=b"garbage"), "array 'b': not an npy array"),
-    "nothing": (dict(b=b""), "array 'b': not an npy array"),
-    "complex": (dict(b=np.ones(3, complex)), "array 'b': dtype '<c16'"),
-    "strings": (dict(b=np.array(["a"] * 3)), "array 'b': dtype '<U1'"),
-    "objects": (dict(b=np.array([{}] * 3, dtype=object)), "array 'b': dtype '|O'"),
+    "garbage": ({"b": b"garbage"}, "array 'b': not an npy array"),
+    "nothing": ({"b": b""}, "array 'b': not an npy array"),
+    "complex": ({"b": np.ones(3, complex)}, "array 'b': dtype '<c16'"),
+    "strings": ({"b": np.array(["a"] * 3)}, "array 'b': dtype '<U1'"),
+    "objects": ({"b": np.array([{}] * 3, dtype=object)}, "array 'b': dtype '|O'"),
 }
 
 

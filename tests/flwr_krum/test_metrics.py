@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from flwr_krum.metrics import trimmed_mean_metrics
 from hypothesis import given
 from hypothesis import strategies as st
+
+from flwr_krum.metrics import trimmed_mean_metrics
 
 VALUES = st.floats(-1e6, 1e6)
 

@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
-from flwr_krum.updates import BLOCK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
+from flwr_krum.updates import BLOCK
 
 SHAPES = ((2, 3), (), (4,), (0,), (1, 2, 2))
 
@@ -79,9 +80,7 @@ def test_n_and_d_count_clients_and_float_coordinates():
 def test_the_blocks_are_the_offsets_from_the_global_model_in_order(width):
     rng = np.random.default_rng(2)
     models, base = random_models(5, rng), random_models(1, rng)[0]
-    np.testing.assert_array_equal(
-        offsets(ClientUpdates.from_layers(models), width), matrix(models)
-    )
+    np.testing.assert_array_equal(offsets(ClientUpdates.from_layers(models), width), matrix(models))
     np.testing.assert_array_equal(
         offsets(ClientUpdates.from_layers(models, base), width), matrix(models) - matrix([base])
     )
@@ -155,9 +154,7 @@ def test_krum_returns_the_winner_bit_for_bit():
         result = Krum(1)(ClientUpdates.from_layers(models, base))
         winner = models[result.selected[0]]
         assert [x.tobytes() for x in result.layers] == [x.tobytes() for x in winner]
-        assert not any(
-            np.shares_memory(a, b) for a, b in zip(result.layers, winner, strict=True)
-        )
+        assert not any(np.shares_memory(a, b) for a, b in zip(result.layers, winner, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -170,6 +167,17 @@ def test_the_mean_is_taken_in_float64_and_rounded_once(dtype):
         assert abs(Fraction(float(value)) - exact) <= Fraction(
             float(np.spacing(np.abs(value)))
         ) * Fraction(51, 100) + Fraction(1, 2**42)
+
+
+def test_uneven_weights_are_applied_in_float64_too():
+    rng = np.random.default_rng(8)
+    rows = (rng.standard_normal((4, 50)) * 100).astype(np.float16)
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    mean = ClientUpdates.from_layers([[row] for row in rows]).weighted_mean(weights)[0]
+    for value, column in zip(mean, rows.T, strict=True):
+        exact = sum(w * Fraction(float(x)) for w, x in zip((1, 2, 3, 4), column, strict=True)) / 10
+        half = Fraction(float(np.spacing(np.abs(value)))) / 2
+        assert abs(Fraction(float(value)) - exact) <= half * Fraction(1001, 1000)
 
 
 def test_the_mean_of_float16_near_its_largest_does_not_overflow():

@@ -6,12 +6,35 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from flwr_krum.wire import UndecodableError, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-PLAIN = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 >f2 >f4 >f8 >i2 >i4 >i8 >u2 >u4 >u8".split()
+from flwr_krum.wire import UndecodableError, decode
+
+PLAIN = [
+    "f2",
+    "f4",
+    "f8",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "b1",
+    ">f2",
+    ">f4",
+    ">f8",
+    ">i2",
+    ">i4",
+    ">i8",
+    ">u2",
+    ">u4",
+    ">u8",
+]
 SHAPES = [(), (0,), (1,), (7,), (2, 3), (3, 0, 2), (2, 1, 2, 2)]
 
 
@@ -73,36 +96,36 @@ def test_decoding_a_large_array_allocates_next_to_nothing(wire):
 
 
 HEADERS = {
-    "terabytes": dict(shape="(10000000000000,)"),
-    "terabytes in many dimensions": dict(shape="(100000, 100000, 1000)"),
-    "more than memory can address": dict(shape="(9223372036854775807, 9223372036854775807)"),
-    "nothing times too much": dict(shape="(0, 9223372036854775808)"),
-    "nothing of a terabyte": dict(shape=f"(0, {10**30})"),
-    "a thousand digits": dict(shape=f"({'9' * 1000},)"),
-    "negative": dict(shape="(-3,)"),
-    "twice negative": dict(shape="(-3, -1)"),
-    "minus one": dict(shape="(-1,)"),
-    "bool dimensions": dict(shape="(True, 3)"),
-    "float dimensions": dict(shape="(3.0,)"),
-    "a list": dict(shape="[3]"),
-    "a number": dict(shape="3"),
-    "no shape": dict(shape="None"),
-    "33 dimensions": dict(shape="(" + "1," * 33 + ")"),
-    "a sum": dict(shape="(1+2,)"),
-    "a call": dict(shape="(__import__('os').getpid(),)"),
-    "objects": dict(descr="'|O'"),
-    "objects of a type": dict(descr="'O8'"),
-    "complex": dict(descr="'<c8'", shape="(1,)"),
-    "strings": dict(descr="'<U1'"),
-    "byte strings": dict(descr="'|S4'"),
-    "dates": dict(descr="'<M8[s]'"),
-    "void": dict(descr="'|V4'"),
-    "records": dict(descr="[('a', '<f4')]"),
-    "long double": dict(descr="'<f16'"),
-    "a dtype that is none": dict(descr="'<f3'"),
-    "a dtype with a line end": dict(descr="'<f4\\n'"),
-    "a dtype of bytes": dict(descr="b'<f4'"),
-    "a dtype that is a number": dict(descr="4"),
+    "terabytes": {"shape": "(10000000000000,)"},
+    "terabytes in many dimensions": {"shape": "(100000, 100000, 1000)"},
+    "more than memory can address": {"shape": "(9223372036854775807, 9223372036854775807)"},
+    "nothing times too much": {"shape": "(0, 9223372036854775808)"},
+    "nothing of a terabyte": {"shape": f"(0, {10**30})"},
+    "a thousand digits": {"shape": f"({'9' * 1000},)"},
+    "negative": {"shape": "(-3,)"},
+    "twice negative": {"shape": "(-3, -1)"},
+    "minus one": {"shape": "(-1,)"},
+    "bool dimensions": {"shape": "(True, 3)"},
+    "float dimensions": {"shape": "(3.0,)"},
+    "a list": {"shape": "[3]"},
+    "a number": {"shape": "3"},
+    "no shape": {"shape": "None"},
+    "33 dimensions": {"shape": "(" + "1," * 33 + ")"},
+    "a sum": {"shape": "(1+2,)"},
+    "a call": {"shape": "(__import__('os').getpid(),)"},
+    "objects": {"descr": "'|O'"},
+    "objects of a type": {"descr": "'O8'"},
+    "complex": {"descr": "'<c8'", "shape": "(1,)"},
+    "strings": {"descr": "'<U1'"},
+    "byte strings": {"descr": "'|S4'"},
+    "dates": {"descr": "'<M8[s]'"},
+    "void": {"descr": "'|V4'"},
+    "records": {"descr": "[('a', '<f4')]"},
+    "long double": {"descr": "'<f16'"},
+    "a dtype that is none": {"descr": "'<f3'"},
+    "a dtype with a line end": {"descr": "'<f4\\n'"},
+    "a dtype of bytes": {"descr": "b'<f4'"},
+    "a dtype that is a number": {"descr": "4"},
 }
 
 
@@ -143,6 +166,12 @@ def test_a_header_that_is_no_header_is_refused(wire, literal):
     assert peak < 4_000_000  # Python's own syntax tree of at most 4 KiB of header
 
 
+@pytest.mark.parametrize(
+    "dtype", ["<c8", "<c16", "<U3", "|S4", "<M8[s]", "<m8[ns]", "|V4", "<f4,<i4", np.longdouble]
+)
+def test_well_formed_arrays_of_other_kinds_are_refused_by_their_dtype(wire, dtype):
+    with pytest.raises(UndecodableError, match="expected float, integer or bool numbers"):
+        decode(wire.npy(np.zeros(3, dtype)))
 
 
 def test_pickles_are_never_opened(wire):

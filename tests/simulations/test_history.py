@@ -3,7 +3,16 @@ import math
 import numpy as np
 import pytest
 
-from simulations.history import HistoryWriter, RoundRecord, read_history, window_mean
+from simulations.history import (
+    HistoryWriter,
+    RoundRecord,
+    final_window,
+    read_history,
+    read_model,
+    window_mean,
+)
+
+MODEL = {"w": np.arange(3.0), "b": np.ones(2, np.float32)}
 
 
 def record(round_, accuracy=None):
@@ -14,38 +23,55 @@ def test_what_is_written_is_read_back(tmp_path):
     records = [record(0, 0.5), record(1), record(2, 0.75)]
     with HistoryWriter(tmp_path / "run", {"f": 1}) as history:
         for item in records:
-            history.append(item)
+            history.append(item, MODEL)
     assert read_history(tmp_path / "run") == records
 
 
 def test_a_round_can_be_read_while_the_run_goes_on(tmp_path):
     with HistoryWriter(tmp_path, {}) as history:
-        history.append(record(0, 0.5))
+        history.append(record(0, 0.5), MODEL)
         assert len(read_history(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_written_as_null(tmp_path, loss):
     with HistoryWriter(tmp_path, {}) as history:
-        history.append(RoundRecord(1, 0.1, loss))
+        history.append(RoundRecord(1, 0.1, loss), MODEL)
     assert read_history(tmp_path)[0].loss is None
+
+
+def test_the_last_model_is_read_back_with_its_round(tmp_path):
+    with HistoryWriter(tmp_path, {}) as history:
+        history.append(record(6), {"w": np.zeros(3)})
+        history.append(record(7), MODEL)
+    server_round, model = read_model(tmp_path)
+    assert server_round == 7
+    assert list(model) == list(MODEL)
+    np.testing.assert_array_equal(model["w"], MODEL["w"])
+    assert model["b"].dtype == np.float32
 
 
 def test_equal_models_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         with HistoryWriter(tmp_path / name, {}) as history:
-            history.save_model({"w": np.arange(3.0), "b": np.ones(2, np.float32)})
+            history.append(record(1), MODEL)
     assert (tmp_path / "a/model.npz").read_bytes() == (tmp_path / "b/model.npz").read_bytes()
 
 
-def test_a_new_run_replaces_the_old_history_and_model(tmp_path):
+def test_a_line_that_a_crash_tore_is_left_out(tmp_path):
     with HistoryWriter(tmp_path, {}) as history:
-        history.append(record(0, 0.5))
-        history.save_model({"w": np.ones(1)})
-    with HistoryWriter(tmp_path, {}):
-        pass
-    assert read_history(tmp_path) == []
-    assert not (tmp_path / "model.npz").exists()
+        history.append(record(0), MODEL)
+        history.append(record(1), MODEL)
+    file = tmp_path / "history.jsonl"
+    file.write_text(file.read_text()[:-5])
+    assert read_history(tmp_path) == [record(0)]
+
+
+def test_a_run_that_goes_on_keeps_its_past_rounds(tmp_path):
+    past = [record(0), record(1)]
+    with HistoryWriter(tmp_path, {}, past) as history:
+        history.append(record(2), MODEL)
+    assert read_history(tmp_path) == [*past, record(2)]
 
 
 def test_window_mean_takes_the_evaluated_rounds_with_both_ends():
@@ -56,3 +82,8 @@ def test_window_mean_takes_the_evaluated_rounds_with_both_ends():
 def test_a_window_without_an_evaluated_round_is_an_error():
     with pytest.raises(ValueError, match="no evaluated round from 2 to 2"):
         window_mean([record(2)], 2, 2)
+
+
+@pytest.mark.parametrize(("rounds", "window"), [(1, (1, 1)), (4, (4, 4)), (500, (401, 500))])
+def test_the_final_window_is_the_last_fifth_and_never_empty(rounds, window):
+    assert final_window(rounds) == window

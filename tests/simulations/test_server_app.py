@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,15 +7,15 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.client_app import build_client_app
+from flwr_krum.journal import read_journal
 from simulations import server_app
 from simulations.engines import run
-from simulations.history import read_history
+from simulations.history import HistoryWriter, read_history, read_model
 from simulations.inprocess import InProcessGrid
 
 
 def model_of(config):
-    with np.load(f"{config.run_dir}/model.npz") as arrays:
-        return {key: arrays[key] for key in arrays}
+    return read_model(Path(config.run_dir))[1]
 
 
 def context():
@@ -103,3 +104,89 @@ def test_two_nodes_with_the_same_partition_are_a_clear_error(config):
         RuntimeError, match=r"partitions \[0, 1, 2, 3, 3\], expected each of 0 to 4"
     ):
         server_app.build_server_app(run_config)(InProcessGrid(liar, 5), context())
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_run_that_stops_and_goes_on_equals_one_that_never_stopped(config, tmp_path, api, stop):
+    # 1-p Krum draws in every round, and the attackers too: only (seed, round) may decide.
+    options = {"rule": "1-p-krum", "f": 6, "attack": "gaussian", "api": api}
+    whole = config(num_server_rounds=6, run_dir=str(tmp_path / "whole"), **options)
+    run(whole)
+    parts = {"run_dir": str(tmp_path / "parts"), **options}
+    run(config(num_server_rounds=stop, **parts))
+    run(config(num_server_rounds=6, resume=True, **parts))
+    whole_dir, parts_dir = tmp_path / "whole", tmp_path / "parts"
+    assert (whole_dir / "model.npz").read_bytes() == (parts_dir / "model.npz").read_bytes()
+    drop = lambda records: [(r.round, r.selected, r.byzantine_selected) for r in records]  # noqa: E731
+    assert drop(read_history(whole_dir)) == drop(read_history(parts_dir))
+    journals = [read_journal(folder / "journal.jsonl") for folder in (whole_dir, parts_dir)]
+    assert [r.server_round for r in journals[1]] == [1, 2, 3, 4, 5, 6]
+    assert [replace(r, seconds={}) for r in journals[0]] == [
+        replace(r, seconds={}) for r in journals[1]
+    ]
+
+
+def test_a_run_killed_between_journal_and_model_repeats_that_round(config, tmp_path):
+    options = {"rule": "1-p-krum", "f": 6, "attack": "gaussian"}
+    whole = config(num_server_rounds=4, run_dir=str(tmp_path / "whole"), **options)
+    run(whole)
+    broken = {"run_dir": str(tmp_path / "broken"), **options}
+
+    class Killed(BaseException):
+        """Not an Exception: nothing may catch it on the way out."""
+
+    def dies_after_aggregation(self, record, model):
+        if record.round == 3:
+            raise Killed
+        original(self, record, model)
+
+    original = HistoryWriter.append
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HistoryWriter, "append", dies_after_aggregation)
+        with pytest.raises(Killed):
+            run(config(num_server_rounds=4, **broken))
+    journal = tmp_path / "broken/journal.jsonl"
+    assert [r.server_round for r in read_journal(journal)] == [1, 2, 3]
+    run(config(num_server_rounds=4, resume=True, **broken))
+    assert [r.server_round for r in read_journal(journal)] == [1, 2, 3, 4]
+    assert model_of(whole).keys() == model_of(config(**broken)).keys()
+    for key, array in model_of(whole).items():
+        np.testing.assert_array_equal(array, model_of(config(**broken))[key])
+
+
+def test_going_on_with_another_configuration_is_refused_by_name(config):
+    run(config(rule="krum"))
+    with pytest.raises(ValueError, match="rule was 'krum' and is 'medoid'"):
+        run(config(rule="medoid", num_server_rounds=9, resume=True))
+
+
+def test_going_on_with_a_finished_run_is_refused(config):
+    run(config())
+    with pytest.raises(ValueError, match="holds 3 rounds, num-server-rounds is 3"):
+        run(config(resume=True))
+
+
+def test_resume_without_an_earlier_run_starts_one(config):
+    made = config(resume=True)
+    run(made)
+    assert [record.round for record in read_history(Path(made.run_dir))] == [0, 1, 2, 3]
+
+
+def test_a_new_run_replaces_the_journal_of_the_old_one(config):
+    for _ in range(2):
+        run(config())
+    assert len(read_journal(Path(config().run_dir, "journal.jsonl"))) == 3
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_client_in_quarantine_is_not_asked_again(config, api):
+    made = config(
+        attack="malformed", f=1, num_clients=7, quarantine=2, num_server_rounds=4, api=api
+    )
+    run(made)
+    journal = read_journal(Path(made.run_dir, "journal.jsonl"))
+    assert [[r.client for r in report.refused] for report in journal] == [[6], [6], [], []]
+    assert [report.quarantined for report in journal] == [(), (), (6,), (6,)]
+    assert [len(report.received) for report in journal] == [6, 6, 6, 6]
+    assert [report.silent for report in journal] == [(), (), (), ()]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from flwr_krum.rules import Medoid
 
 KINDS = ("small whole numbers", "scalars", "repeated vectors", "generic")
@@ -29,9 +30,7 @@ def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_d
         np.testing.assert_allclose(result.scores, scores, rtol=1e-8)
 
 
-def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
-    hard_draws, reference
-):
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, reference):
     checked = 0
     for draw in hard_draws:
         scores = reference.exact_medoid_scores(draw.squared)

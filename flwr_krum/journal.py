@@ -1,0 +1,90 @@
+"""The journal: one JSON line per round, on the disk before the next round begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from flwr_krum.report import RoundReport
+
+
+class JournalError(ValueError):
+    """A journal cannot be read, or must not be written over."""
+
+
+class Journal:
+    """Appends reports to a file, each flushed to the disk.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its folder is made.
+    rounds_done : int (default: 0)
+        The rounds that the run goes on from. What the file holds of later rounds, and a line
+        that a crash tore, is dropped.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        The rounds up to ``rounds_done`` that the file holds.
+
+    Raises
+    ------
+    JournalError
+        If the file holds rounds and ``rounds_done`` is 0, or it is damaged.
+    """
+
+    def __init__(self, path: str | Path, rounds_done: int = 0) -> None:
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        found = read_journal(self._path) if self._path.exists() else []
+        if found and rounds_done == 0:
+            raise JournalError(
+                f"{path} already holds {len(found)} rounds, the last {found[-1].server_round}: "
+                f"go on from it with rounds_done={found[-1].server_round} and that round's model, "
+                "or name another file"
+            )
+        self.reports = [report for report in found if report.server_round <= rounds_done]
+        self._rewrite(self.reports)
+
+    def append(self, report: RoundReport) -> None:
+        """Write one round; it is on the disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            _write(file, [report])
+
+    def _rewrite(self, reports: Sequence[RoundReport]) -> None:
+        beside = self._path.with_name(self._path.name + ".new")
+        with beside.open("w", encoding="utf-8") as file:
+            _write(file, reports)
+        beside.replace(self._path)
+
+
+def read_journal(path: str | Path) -> list[RoundReport]:
+    """Read the rounds of a journal; a last line that a crash tore is left out.
+
+    Raises
+    ------
+    JournalError
+        If another line is not a report.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    reports = []
+    for number, line in enumerate(lines, 1):
+        try:
+            if line:
+                reports.append(RoundReport.from_json(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            # Whatever follows the last line break was being written when the lights went out.
+            if number < len(lines):
+                raise JournalError(f"{path}, line {number}: not a round report") from error
+    return reports
+
+
+def _write(file: TextIO, reports: Sequence[RoundReport]) -> None:
+    for report in reports:
+        file.write(json.dumps(report.to_json(), allow_nan=False) + "\n")
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import inspect
+import io
+
+import flwr.server.strategy as flower
+import numpy as np
+import pytest
+from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status, ndarrays_to_parameters
+from flwr.server import Server, SimpleClientManager
+
+from flwr_krum.server import strategy as ours
+from flwr_krum.server.strategy import Krum, Medoid, MultiKrum, OneMinusPKrum, RobustAggregation
+
+CONFORMANCE = [0.0, 3.0, 6.0, 10.0, 11.0]
+
+
+@pytest.fixture
+def results(fit_api):
+    def build(values, **kw):
+        return [
+            (fit_api.Proxy(str(i)), fit_api.api.result([np.array([v], np.float32)], **kw))
+            for i, v in enumerate(values, 1)
+        ]
+
+    return build
+
+
+def value(parameters):
+    return np.load(io.BytesIO(parameters.tensors[0])).tolist()
+
+
+# --- the place of Flower's own ---
+
+
+def test_every_argument_of_flowers_krum_is_accepted_with_the_same_default():
+    parameters = inspect.signature(flower.Krum).parameters
+    theirs = flower.Krum()
+    named, bare = Krum(**{key: p.default for key, p in parameters.items()}), Krum()
+    for key in inspect.signature(flower.FedAvg).parameters:
+        if key != "inplace":
+            assert getattr(named, key) == getattr(bare, key) == getattr(theirs, key)
+
+
+def test_every_argument_of_flowers_krum_has_its_effect():
+    settings = {
+        "fraction_fit": 0.5,
+        "fraction_evaluate": 0.25,
+        "min_fit_clients": 3,
+        "min_evaluate_clients": 4,
+        "min_available_clients": 5,
+        "evaluate_fn": lambda *_: None,
+        "on_fit_config_fn": lambda t: {"t": t},
+        "on_evaluate_config_fn": lambda t: {"e": t},
+        "accept_failures": False,
+        "initial_parameters": ndarrays_to_parameters([np.zeros(1)]),
+        "fit_metrics_aggregation_fn": lambda r: {},
+        "evaluate_metrics_aggregation_fn": lambda r: {},
+    }
+    for cls in (Krum, MultiKrum, Medoid, OneMinusPKrum):
+        strategy = cls(**settings)
+        assert {key: getattr(strategy, key) for key in settings} == settings
+        assert isinstance(strategy, flower.FedAvg)
+        assert issubclass(cls, RobustAggregation)
+
+
+def test_keeping_no_clients_is_krum_and_keeping_k_averages_k(results):
+    for keep, expected in ((0, 10.0), (1, 10.0), (2, 6.5), (3, (10 + 3 + 6) / 3), (4, 7.5)):
+        strategy = Krum(num_malicious_clients=1, num_clients_to_keep=keep)
+        parameters, _ = strategy.aggregate_fit(1, results(CONFORMANCE), [])
+        assert value(parameters) == pytest.approx([expected], rel=1e-6)
+
+
+def test_keeping_more_than_n_minus_f_averages_n_minus_f(results):
+    for strategy in (
+        Krum(num_malicious_clients=1, num_clients_to_keep=8),
+        MultiKrum(num_malicious_clients=1, num_clients_to_keep=8),
+        MultiKrum(num_malicious_clients=1),
+    ):
+        assert value(strategy.aggregate_fit(1, results(CONFORMANCE), [])[0]) == [7.5]
+
+
+def test_keeping_less_than_none_is_refused():
+    with pytest.raises(ValueError, match="m must be a whole number >= 1, got -1"):
+        Krum(num_malicious_clients=1, num_clients_to_keep=-1)
+    with pytest.raises(ValueError, match="m must be a whole number >= 1, got 0"):
+        MultiKrum(num_malicious_clients=1, num_clients_to_keep=0)
+
+
+def test_failures_cost_the_round_where_they_are_not_accepted(results):
+    strategy = Krum(num_malicious_clients=1, accept_failures=False)
+    assert strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError()]) == (None, {})
+    assert value(strategy.aggregate_fit(1, results(CONFORMANCE), [])[0]) == [10]
+    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in results([0.0])]
+    assert strategy.aggregate_evaluate(1, loss, [RuntimeError()]) == (None, {})
+    assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
+
+
+def test_a_failure_without_a_name_is_numbered(results, fit_api):
+    strategy = Krum(num_malicious_clients=1)
+    named = (fit_api.Proxy("9"), FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "no"), None, 0, {}))
+    strategy.aggregate_fit(1, results(CONFORMANCE), [TimeoutError("late"), named])
+    assert dict(strategy.reports[-1].failed) == {"failure 1": "late", "9": "no"}
+
+
+@pytest.mark.parametrize("kind", ["pickle", "", "numpy", "x" * 10_000])
+def test_another_serialization_is_refused(results, fit_api, kind):
+    tensors = fit_api.api.result([np.array([6.0], np.float32)]).parameters.tensors
+    lying = FitRes(Status(Code.OK, ""), Parameters(tensors, kind), 1, {})
+    strategy = Krum(num_malicious_clients=1)
+    strategy.aggregate_fit(1, [*results(CONFORMANCE), (fit_api.Proxy("6"), lying)], [])
+    refused = strategy.reports[-1].refused
+    assert [(r.client, r.reason) for r in refused] == [("6", f"serialized as {kind[:40]!r}")]
+
+
+@pytest.mark.parametrize("examples", [0, -60, 10**400, None, "7", float("nan"), [1]])
+def test_absurd_example_counts_touch_neither_the_model_nor_the_run(results, examples):
+    strategy = MultiKrum(num_malicious_clients=1)
+    sent = [*results(CONFORMANCE[:4]), results(CONFORMANCE, examples=examples)[4]]
+    assert value(strategy.aggregate_fit(1, sent, [])[0]) == [7.5]
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, {"loss": float("nan")}, {"loss": "x"}, {"loss": [1.0]}, {"evil": 1.0}]
+)
+def test_malformed_metrics_touch_neither_the_model_nor_the_run(results, metrics):
+    strategy = Krum(num_malicious_clients=1)
+    good = results(CONFORMANCE[:4], metrics={"loss": 2.0, "x": b"bytes", "y": "text", "z": True})
+    sent = [*good, results(CONFORMANCE, metrics=metrics)[4]]
+    parameters, found = strategy.aggregate_fit(1, sent, [])
+    assert value(parameters) == [10]
+    assert found["loss"] == 2.0
+    assert not found.keys() & {"x", "y", "z", "evil"}
+
+
+def test_the_operators_own_metrics_function_sees_the_accepted_and_may_fail(results):
+    strategy = Krum(num_malicious_clients=1, fit_metrics_aggregation_fn=lambda r: {"n": len(r)})
+    sent = results([*CONFORMANCE, float("nan")])
+    assert strategy.aggregate_fit(1, sent, [])[1]["n"] == 5
+    strategy = Krum(
+        num_malicious_clients=1,
+        fit_metrics_aggregation_fn=lambda r: {"x": r[0][1]["absent"]},
+        evaluate_metrics_aggregation_fn=lambda r: {"x": 1 / 0},
+    )
+    parameters, metrics = strategy.aggregate_fit(1, sent, [])
+    assert value(parameters) == [6]  # f is 0 beside a refused reply
+    assert "x" not in metrics
+    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in sent]
+    assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
+
+
+def test_evaluation_without_a_finite_loss_has_none(results):
+    strategy = Krum(num_malicious_clients=1)
+    assert strategy.aggregate_evaluate(1, [], []) == (None, {})
+    loss = [(p, EvaluateRes(Status(Code.OK, ""), float("nan"), 1, {})) for p, _ in results([0.0])]
+    assert strategy.aggregate_evaluate(1, loss, []) == (None, {})
+
+
+def test_the_results_are_not_changed(results):
+    sent = results(CONFORMANCE)
+    before = [list(result.parameters.tensors) for _, result in sent]
+    MultiKrum(num_malicious_clients=1).aggregate_fit(1, sent, [])
+    assert [result.parameters.tensors for _, result in sent] == before
+
+
+def test_a_fraction_of_zero_trains_nobody(fit_api):
+    strategy = Krum(fraction_fit=0.0, min_fit_clients=0, num_malicious_clients=1)
+    manager = SimpleClientManager()
+    for i in range(3):
+        manager.register(fit_api.Proxy(str(i)))
+    assert strategy.configure_fit(1, ndarrays_to_parameters([np.zeros(1)]), manager) == []
+    assert strategy.aggregate_fit(1, [], []) == (None, {})
+    assert strategy.reports == []
+
+
+def test_the_strategy_names_its_rule():
+    assert repr(Krum(num_malicious_clients=2)) == "Krum(rule=Krum(f=2, strict=True))"
+
+
+def test_a_whole_run_of_flowers_server_converges_beside_hostile_clients(fit_api):
+    rng = np.random.default_rng(1)
+
+    class Node(fit_api.Proxy):
+        def fit(self, ins, timeout, group_id):
+            w = np.load(io.BytesIO(ins.parameters.tensors[0]))
+            if self.cid == "1":
+                raise RuntimeError("crashed")
+            if self.cid == "2":
+                return fit_api.api.result([b"rubbish"])
+            if self.cid == "3":
+                return fit_api.api.result([-100 * w], examples=10**15)
+            target = 5 + 0.01 * rng.standard_normal(4)
+            return fit_api.api.result([(w + 0.5 * (target - w)).astype(np.float32)])
+
+    initial = ndarrays_to_parameters([np.zeros(4, np.float32)])
+    for cls in (Krum, MultiKrum):
+        manager = SimpleClientManager()
+        for i in range(1, 11):
+            manager.register(Node(str(i)))
+        strategy = cls(
+            num_malicious_clients=2,
+            initial_parameters=initial,
+            fraction_evaluate=0.0,
+            min_fit_clients=10,
+            min_available_clients=10,
+        )
+        server = Server(client_manager=manager, strategy=strategy)
+        server.fit(num_rounds=8, timeout=None)
+        np.testing.assert_allclose(np.load(io.BytesIO(server.parameters.tensors[0])), 5, atol=0.1)
+        for report in strategy.reports:
+            assert [refused.client for refused in report.refused] == ["2"]
+            assert list(report.failed.values()) == ["crashed"]
+            assert "3" not in report.selected
+
+
+def test_the_module_has_every_strategy():
+    for name in ("Krum", "MultiKrum", "Medoid", "OneMinusPKrum", "RobustAggregation"):
+        assert getattr(ours, name).__module__ == "flwr_krum.server.strategy"

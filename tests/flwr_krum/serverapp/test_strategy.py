@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import inspect
+import logging
+
+import flwr.serverapp.strategy as flower
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from flwr_krum.serverapp import strategy as ours
+from flwr_krum.serverapp.strategy import Krum, Medoid, MultiKrum, OneMinusPKrum, RobustAggregation
+
+NAMES = ("Krum", "MultiKrum")
+
+
+def honest(n=6):
+    rng = np.random.default_rng(0)
+    return {
+        i: {
+            "layer1": (0.01 * rng.standard_normal(3)).astype(np.float32),
+            "layer2": (1 + 0.01 * rng.standard_normal(3)).astype(np.float32),
+        }
+        for i in range(1, n + 1)
+    }
+
+
+MODEL = {"layer1": np.zeros(3, np.float32), "layer2": np.ones(3, np.float32)}
+
+
+@pytest.fixture
+def record(wire, message_api):
+    def build(arrays):
+        return ArrayRecord(
+            {key: message_api.wire_array(wire.npy(array)) for key, array in arrays.items()}
+        )
+
+    return build
+
+
+@pytest.fixture
+def play(message_api, record):
+    """Play one round: honest replies, and the hostile content from client 7."""
+
+    def round_(strategy, hostile=None, configured=True, n=6, hostile_message=None):
+        replies = [message_api.api.reply(i, arrays) for i, arrays in honest(n).items()]
+        if hostile is not None:
+            replies.insert(0, message_api.api.reply(7, hostile))
+        if hostile_message is not None:
+            replies.insert(0, hostile_message)
+        if configured:
+            grid = message_api.Grid(range(1, 8), lambda *_: None)
+            strategy.configure_train(1, record(MODEL), ConfigRecord(), grid)
+        return strategy.aggregate_train(1, replies)
+
+    return round_
+
+
+def assert_honest(arrays):
+    assert list(arrays) == ["layer1", "layer2"]
+    assert np.abs(arrays["layer1"].numpy()).max() < 0.1
+    assert np.abs(arrays["layer2"].numpy() - 1).max() < 0.1
+
+
+# --- the place of Flower's own ---
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_of_flowers_class_is_accepted_by_keyword(name):
+    parameters = inspect.signature(getattr(flower, name)).parameters
+    strategy = getattr(ours, name)(**{key: p.default for key, p in parameters.items()})
+    theirs = getattr(flower, name)()
+    for attribute in (
+        "fraction_train", "fraction_evaluate", "min_train_nodes", "min_evaluate_nodes",
+        "min_available_nodes", "weighted_by_key", "arrayrecord_key", "configrecord_key",
+    ):  # fmt: skip
+        assert getattr(strategy, attribute) == getattr(theirs, attribute)
+        assert getattr(getattr(ours, name)(), attribute) == getattr(theirs, attribute)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_of_flowers_class_has_its_effect(name):
+    settings = {
+        "fraction_train": 0.5,
+        "fraction_evaluate": 0.25,
+        "min_train_nodes": 3,
+        "min_evaluate_nodes": 4,
+        "min_available_nodes": 5,
+        "weighted_by_key": "weight",
+        "arrayrecord_key": "a",
+        "configrecord_key": "c",
+    }
+    strategy = getattr(ours, name)(num_malicious_nodes=2, **settings)
+    assert {key: getattr(strategy, key) for key in settings} == settings
+    assert isinstance(strategy, flower.FedAvg)
+
+
+def test_the_sampling_arguments_may_come_by_position_as_in_flower():
+    for cls in (Krum, MultiKrum, Medoid, OneMinusPKrum):
+        strategy = cls(0.5, 0.25, 3, 4, 5)
+        assert (strategy.fraction_train, strategy.min_available_nodes) == (0.5, 5)
+    with pytest.raises(TypeError, match="6 arguments by position, at most 5; name the others"):
+        Krum(1.0, 1.0, 2, 2, 2, 1)
+
+
+def test_every_strategy_is_a_robust_aggregation():
+    for cls in (Krum, MultiKrum, Medoid, OneMinusPKrum):
+        assert issubclass(cls, RobustAggregation)
+
+
+def test_the_keys_of_the_instructions_are_the_operators(message_api, record):
+    strategy = Krum(arrayrecord_key="a", configrecord_key="c", num_malicious_nodes=1)
+    grid = message_api.Grid(range(1, 8), lambda *_: None)
+    messages = list(strategy.configure_train(4, record(MODEL), ConfigRecord({"lr": 1.0}), grid))
+    assert len(messages) == 7
+    for message in messages:
+        assert set(message.content) == {"a", "c"}
+        assert dict(message.content["c"]) == {"lr": 1.0, "server-round": 4}
+
+
+# --- hostile replies ---
+
+
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_are_matched_by_key_not_by_position(play, name, configured):
+    """One that swaps the names has the flat vector of the centre, and would be chosen."""
+    swapped = {"layer2": np.zeros(3, np.float32), "layer1": np.ones(3, np.float32)}
+    strategy = getattr(ours, name)(num_malicious_nodes=1)
+    arrays, _ = play(strategy, swapped, configured)
+    assert_honest(arrays)
+    assert 7 not in strategy.reports[-1].selected
+    assert strategy.reports[-1].received == tuple(range(1, 8))
+
+
+def test_honest_arrays_in_another_order_are_taken_by_name(message_api):
+    strategy = MultiKrum(num_malicious_nodes=1, num_nodes_to_select=6)
+    replies = [
+        message_api.api.reply(i, arrays if i % 3 else dict(reversed(arrays.items())))
+        for i, arrays in honest().items()
+    ]
+    arrays, _ = strategy.aggregate_train(1, replies)
+    assert_honest(arrays)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (RecordDict(), "0 ArrayRecords, expected 1"),
+        (RecordDict({"metrics": MetricRecord({"num-examples": 1})}), "0 ArrayRecords, expected 1"),
+        (RecordDict({"arrays": ArrayRecord()}), "missing 'layer1', 'layer2'"),
+        (RecordDict({"a": ArrayRecord(), "b": ArrayRecord()}), "2 ArrayRecords, expected 1"),
+        (RecordDict({"arrays": ArrayRecord(), "config": ConfigRecord({"x": 1})}), "missing"),
+    ],
+)
+def test_a_reply_without_exactly_one_array_record_is_refused(play, content, reason, configured):
+    strategy = Krum(num_malicious_nodes=1)
+    arrays, _ = play(strategy, content, configured)
+    assert_honest(arrays)
+    refused = strategy.reports[-1].refused
+    assert [r.client for r in refused] == [7]
+    assert reason in refused[0].reason
+    assert strategy.reports[-1].byzantine == 0
+
+
+@pytest.mark.parametrize("stype", ["pickle", "numpy", "", "x" * 10_000, "torch.Tensor"])
+def test_another_serialization_is_refused(play, message_api, wire, stype):
+    data = wire.npy(np.zeros(3, np.float32))
+    content = RecordDict(
+        {"arrays": ArrayRecord({k: message_api.wire_array(data, stype) for k in MODEL})}
+    )
+    strategy = Krum(num_malicious_nodes=1)
+    assert_honest(play(strategy, content)[0])
+    reason = strategy.reports[-1].refused[0].reason
+    assert reason == f"array 'layer1': serialized as {stype[:40]!r}"
+
+
+def test_what_an_array_says_about_itself_is_ignored(play, message_api, wire):
+    lying = {
+        key: Array("float64", (10**12,), "numpy.ndarray", wire.npy(array))
+        for key, array in honest(1)[1].items()
+    }
+    strategy = Krum(num_malicious_nodes=1)
+    assert_honest(play(strategy, RecordDict({"arrays": ArrayRecord(lying)}))[0])
+    assert not strategy.reports[-1].refused
+
+
+def test_an_error_reply_is_a_failure_with_its_text(play):
+    strategy = Krum(num_malicious_nodes=1)
+    assert_honest(play(strategy, RuntimeError("node is gone"))[0])
+    report = strategy.reports[-1]
+    assert dict(report.failed) == {7: "node is gone"}
+    assert report.byzantine == 1
+    assert report.silent == ()
+
+
+def test_a_reply_that_cannot_even_be_looked_at_is_refused(play, message_api):
+    class Broken(Message):
+        @property
+        def content(self):
+            raise KeyError("nothing here")
+
+    broken = message_api.api.reply(7, {})
+    broken.__class__ = Broken
+    strategy = Krum(num_malicious_nodes=1, train_metrics_aggr_fn=lambda *_: MetricRecord())
+    assert_honest(play(strategy, hostile_message=broken)[0])
+    assert "unreadable reply: KeyError" in strategy.reports[-1].refused[0].reason
+
+
+def test_a_node_that_replies_twice_is_refused(play, message_api):
+    strategy = Krum(num_malicious_nodes=1)
+    again = message_api.api.reply(1, MODEL)
+    arrays, _ = play(strategy, honest(1)[1], hostile_message=again)
+    assert_honest(arrays)
+    assert strategy.reports[-1].refused[0].client == 1
+    assert "2 replies in one round" in strategy.reports[-1].refused[0].reason
+
+
+METRICS = {
+    "none": {},
+    "no examples": {"metrics": MetricRecord({"loss": 1.0})},
+    "a list of examples": {"metrics": MetricRecord({"num-examples": [1, 2]})},
+    "NaN examples": {"metrics": MetricRecord({"num-examples": float("nan")})},
+    "one more": {"metrics": MetricRecord({"num-examples": 1, "loss": 1.0, "evil": 1e308})},
+    "a list of losses": {"metrics": MetricRecord({"num-examples": 1, "loss": [1.0, 2.0]})},
+    "an infinite loss": {"metrics": MetricRecord({"num-examples": 1, "loss": float("inf")})},
+    "another name": {"evil": MetricRecord({"num-examples": 1, "loss": 1.0})},
+    "two records": {
+        "a": MetricRecord({"loss": 9.0}),
+        "b": MetricRecord({"loss": [1.0], "num-examples": -3}),
+    },
+    "a config": {"c": ConfigRecord({"x": "y"}), "metrics": MetricRecord({"num-examples": 1})},
+}
+
+
+@pytest.mark.parametrize("case", METRICS)
+def test_malformed_metrics_touch_neither_the_model_nor_the_run(message_api, record, case):
+    strategy = Krum(num_malicious_nodes=1)
+    replies = [
+        message_api.api.reply(i, arrays, metrics={"loss": 0.1 * i})
+        for i, arrays in honest().items()
+    ]
+    content = RecordDict({"arrays": record(honest(1)[1]), **METRICS[case]})
+    replies.append(message_api.api.reply(7, content))
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert_honest(arrays)
+    assert not metrics.keys() & {"evil", "num-examples"}
+    assert 0.1 <= metrics["loss"] <= 0.6
+    evaluated = strategy.aggregate_evaluate(1, replies)
+    assert 0.1 <= evaluated["loss"] <= 0.6
+
+
+def test_metrics_of_refused_replies_do_not_count(message_api):
+    strategy = Krum(num_malicious_nodes=1)
+    replies = [
+        message_api.api.reply(i, arrays, metrics={"loss": float(i)})
+        for i, arrays in honest(5).items()
+    ]
+    nan = {key: array * np.float32("nan") for key, array in MODEL.items()}
+    replies += [message_api.api.reply(i, nan, metrics={"loss": 1e9}) for i in range(6, 11)]
+    _, metrics = strategy.aggregate_train(1, replies)
+    assert metrics["loss"] == 3.0
+
+
+def test_the_operators_own_metrics_function_sees_the_accepted_and_may_fail(message_api):
+    seen = []
+
+    def own(contents, key):
+        seen.append((len(contents), key))
+        return MetricRecord({"own": 1.0})
+
+    nan = {key: array * np.float32("nan") for key, array in MODEL.items()}
+    replies = [message_api.api.reply(i, arrays) for i, arrays in honest().items()]
+    replies.append(message_api.api.reply(7, nan))
+    strategy = Krum(num_malicious_nodes=1, train_metrics_aggr_fn=own, weighted_by_key="w")
+    assert strategy.aggregate_train(1, replies)[1]["own"] == 1.0
+    assert seen == [(6, "w")]
+
+    def fails(contents, key):
+        raise KeyError(key)
+
+    strategy = Krum(num_malicious_nodes=1, train_metrics_aggr_fn=fails)
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert_honest(arrays)
+    assert "own" not in (metrics or {})
+
+
+def test_evaluation_without_replies_has_no_metrics():
+    assert Krum().aggregate_evaluate(1, []) is None
+
+
+def test_the_replies_are_not_changed(message_api):
+    strategy = MultiKrum(num_malicious_nodes=1)
+    replies = [message_api.api.reply(i, arrays) for i, arrays in honest().items()]
+    before = [reply.content.object_id for reply in replies]
+    strategy.aggregate_train(1, replies)
+    assert [reply.content.object_id for reply in replies] == before
+    assert all(len(reply.content["arrays"]) == 2 for reply in replies)
+
+
+def test_replies_may_come_as_an_iterator(message_api):
+    strategy = Krum(num_malicious_nodes=1)
+    replies = (message_api.api.reply(i, arrays) for i, arrays in honest().items())
+    assert_honest(strategy.aggregate_train(1, replies)[0])
+
+
+# --- whole runs ---
+
+
+def test_a_whole_run_converges_beside_hostile_nodes(message_api, record):
+    """Each node steps half the way to its own target; the hostile ones send rubbish."""
+    rng = np.random.default_rng(1)
+
+    def answer(node, message):
+        if node == 1:
+            return message_api.api.reply(node, {"x": b"rubbish"})
+        if node == 2:
+            return message_api.api.reply(node, RecordDict())
+        if node == 3:
+            return None
+        w = message.content["arrays"]["w"].numpy()
+        if node == 4:
+            return message_api.api.reply(node, {"w": -100 * w})
+        target = 5 + 0.01 * rng.standard_normal(4)
+        return message_api.api.reply(node, {"w": (w + 0.5 * (target - w)).astype(np.float32)})
+
+    for strategy in (Krum(num_malicious_nodes=3), MultiKrum(num_malicious_nodes=3)):
+        grid = message_api.Grid(range(1, 14), answer)
+        initial = record({"w": np.zeros(4, np.float32)})
+        result = strategy.start(grid, initial, num_rounds=8)
+        np.testing.assert_allclose(result.arrays["w"].numpy(), 5, atol=0.1)
+        assert len(strategy.reports) == 8
+        for report in strategy.reports:
+            assert [refused.client for refused in report.refused] == [1, 2]
+            assert report.silent == (3,)
+            assert report.byzantine == 1
+            assert 4 not in report.selected
+
+
+def test_a_fraction_of_zero_trains_nobody(message_api, record):
+    strategy = Krum(fraction_train=0.0, num_malicious_nodes=1)
+    grid = message_api.Grid(range(1, 8), lambda *_: pytest.fail("asked"))
+    assert list(strategy.configure_train(1, record(MODEL), ConfigRecord(), grid)) == []
+    assert strategy.aggregate_train(1, []) == (None, None)
+    assert strategy.reports == []
+
+
+def test_the_summary_ends_with_flowers_own_tree():
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda log: lines.append(log.getMessage())
+    logging.getLogger("flwr").addHandler(handler)
+    MultiKrum(num_malicious_nodes=2, num_nodes_to_select=4).summary()
+    logging.getLogger("flwr").removeHandler(handler)
+    assert lines[0] == "\t├──> MultiKrum settings:"
+    assert lines[1] == "\t│\t├── Rule: MultiKrum(f=2, strict=True, m=4)"
+    assert "\t├──> Sampling:" in lines
+    assert any("Weighted by" in line for line in lines)
