@@ -1,23 +1,16 @@
-"""Squared distances between client updates, and rankings that exact arithmetic would make.
+"""Squared distances between client updates: one pass over the models, and a bound on the error.
 
-One pass over the models gives the Gram matrix of the offsets from the global model, and with it
-every squared distance, ``||V_i - V_j||^2 = G_ii + G_jj - 2 G_ij``, each with a bound on its
-rounding error. Where that bound is not small beside the distance (cancellation), the pair is
-computed again from differences. A ranking whose order the bounds leave open is settled on
-the contested clients alone, with about 100 bits.
+The Gram matrix G of the offsets from the global model gives every squared distance,
+``||V_i - V_j||^2 = G_ii + G_jj - 2 G_ij``. Where its rounding error is not small beside the
+distance (cancellation), the pair is computed again from differences.
 
 Sources: Blanchard et al., NIPS 2017, Lemma 2 (cost n^2 d); error bounds as in Higham, "Accuracy
-and Stability of Numerical Algorithms", section 3.1; error-free sums and products of Knuth and
-Dekker.
+and Stability of Numerical Algorithms", section 3.1.
 """
 
 from __future__ import annotations
 
-import decimal
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from typing import TypeAlias
 
@@ -25,83 +18,32 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from flwr_krum.updates import BLOCK, Array, ClientUpdates, Float64
+from flwr_krum.updates import BLOCK, ClientUpdates, Float64
 
 Indices: TypeAlias = NDArray[np.intp]
-Score: TypeAlias = Callable[[Array], Array]
-"""Maps rows (r, n) of squared distances to (r,) scores.
-
-Monotone in every entry, indifferent to the order within a row (which holds the client's own
-zero), and written for any number type: exact rankings pass decimals.
-"""
 
 UNIT = 2.0**-53
 ACCURATE = 2.0**-20
 """Relative error above which a squared distance is computed again from differences."""
-DIGITS = decimal.Context(prec=60)
-TIE = Decimal(2) ** -90
-"""Relative gap below which two exact scores count as tied (the sums carry about 100 bits)."""
+TINY = 2.0**-1074
 
 
 @dataclass(frozen=True)
 class Distances:
     """Squared distances (n, n) with ``|squared - exact| <= error``, in units of ``1 / scale^2``.
 
-    A client that holds NaN or Inf (``finite`` is False) is infinitely far from every other.
-    ``scale`` is a power of two other than 1 only where float64 itself would overflow or underflow.
+    A client that holds NaN or Inf (``finite`` is False) is infinitely far from every other; an
+    infinite distance between finite clients is one that overflows. ``scale`` is a power of two
+    other than 1 only where float64 itself would overflow or underflow. ``gram`` is in the same
+    unit, with entries accurate to ``dot_error`` times the product of the two norms.
     """
 
     squared: Float64
     error: Float64
     finite: NDArray[np.bool_]
+    gram: Float64
+    dot_error: float
     scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Clients by score: the best ``count`` in order, and the scores (n,) of all."""
-
-    best: tuple[int, ...]
-    scores: Float64
-
-
-def rank(updates: ClientUpdates, score: Score, count: int) -> Ranking:
-    """Return the ``count`` clients of smallest score, ties to the smallest index.
-
-    The order equals the one that exact arithmetic on the given inputs makes: the score is
-    evaluated on lower and upper bounds of the distances, and only clients whose intervals
-    overlap are computed again, exactly.
-
-    Parameters
-    ----------
-    updates : ClientUpdates
-        n client models.
-    score : callable, (n, n) squared distances -> (n,) scores
-        Monotone in every entry; the diagonal is zero.
-    count : int
-        How many clients are wanted, 1 <= count <= n.
-
-    Raises
-    ------
-    ValueError
-        If fewer than ``count`` clients are finite.
-    """
-    distances = squared_distances(updates)
-    if distances.finite.sum() < count:
-        raise ValueError(
-            f"only {distances.finite.sum()} of {updates.n} updates are finite, {count} are needed"
-        )
-    twins = _twins(updates, distances.squared)
-    scores = score(distances.squared)[twins]
-    contested = _contested(*_bounds(distances, score), twins, count)
-    keys: Sequence[float] | Sequence[Decimal] = scores.tolist()
-    if contested.size:
-        keys = _exact_keys(updates, distances, score, scores, contested, twins)
-    order = sorted(range(updates.n), key=lambda i: (keys[i], not distances.finite[i], i))
-    if distances.scale != 1.0:
-        with np.errstate(over="ignore"):
-            scores = score(distances.squared / distances.scale / distances.scale)[twins]
-    return Ranking(tuple(order[:count]), scores)
 
 
 def squared_distances(updates: ClientUpdates) -> Distances:
@@ -117,9 +59,10 @@ def squared_distances(updates: ClientUpdates) -> Distances:
     norms = np.diagonal(g)
     fits = np.isfinite(norms)
     finite = fits | _all_finite(updates, ~fits)
+    dot_error = _dot_error(updates.d)
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.maximum(norms[:, None] + norms[None, :] - 2.0 * g, 0.0)
-        error = _relative_error(updates.d) * (norms[:, None] + norms[None, :])
+        error = 2.0 * dot_error * (norms[:, None] + norms[None, :]) + _underflow(updates.d)
         doubtful = ~(error <= ACCURATE * squared) & finite[:, None] & finite[None, :]
     # Beside a vector whose norm overflows, one whose norm fits is infinitely far: no second pass.
     doubtful &= fits[:, None] == fits[None, :]
@@ -128,11 +71,13 @@ def squared_distances(updates: ClientUpdates) -> Distances:
     if rows.size:
         values = _differences(updates, rows, columns, scale)
         squared[rows, columns] = squared[columns, rows] = values
-        error[rows, columns] = error[columns, rows] = _relative_error(updates.d) * values
+        with np.errstate(invalid="ignore"):
+            bound = 2.0 * dot_error * values + _underflow(updates.d)
+        error[rows, columns] = error[columns, rows] = bound
     np.fill_diagonal(squared, 0.0)
     np.fill_diagonal(error, 0.0)
     error[~np.isfinite(squared)] = 0.0
-    return Distances(squared, error, finite, scale)
+    return Distances(squared, error, finite, g, dot_error, scale)
 
 
 def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
@@ -157,11 +102,15 @@ def _threadpools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _relative_error(d: int) -> float:
-    # Inner product of a block, the sum over blocks, the centring: u times this, relative to
-    # G_ii + G_jj; the same bound holds for a sum of squared differences relative to itself.
-    blocks = -(-d // BLOCK)
-    return 2.0 * (min(d, BLOCK) + blocks + 8) * UNIT
+def _dot_error(d: int) -> float:
+    # The dot product of a block, the sum over blocks, the centring of both factors: unit
+    # roundoffs relative to the product of norms; the same bound holds for a sum of squares.
+    return (min(d, BLOCK) - (-d // BLOCK) + 8) * UNIT
+
+
+def _underflow(d: int) -> float:
+    # Each square, and each difference, may lose what lies below the smallest float.
+    return 4.0 * d * TINY
 
 
 def _out_of_range(updates: ClientUpdates, g: Float64) -> bool:
@@ -173,7 +122,11 @@ def _out_of_range(updates: ClientUpdates, g: Float64) -> bool:
 
 
 def _balancing_scale(updates: ClientUpdates) -> float:
-    """Return the power of two that brings the median client's largest offset near 1."""
+    """Return a power of two by which offsets can be squared.
+
+    The largest client's offset goes to 2^480, so that nothing overflows; if the median client's
+    would then vanish, it goes to 1 and the largest overflow.
+    """
     largest = np.zeros(updates.n)
     with np.errstate(over="ignore", invalid="ignore"):
         for block in updates.offset_blocks():
@@ -181,11 +134,12 @@ def _balancing_scale(updates: ClientUpdates) -> float:
     usable = largest[np.isfinite(largest) & (largest > 0)]
     if not usable.size:
         return 1.0
-    exponent = int(np.frexp(np.median(usable))[1])
-    return 1.0 if abs(exponent) < 400 else 2.0 ** -max(-1000, min(1000, exponent))
+    top, middle = (int(np.frexp(value)[1]) for value in (usable.max(), np.median(usable)))
+    exponent = top - 480 if middle - top > -880 else middle
+    return 2.0 ** -max(-1000, min(1000, exponent)) if top > 480 or middle < -300 else 1.0
 
 
-def _all_finite(updates: ClientUpdates, suspects: Array) -> Array:
+def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[np.bool_]:
     finite = np.zeros(updates.n, dtype=bool)
     for i in np.flatnonzero(suspects):
         finite[i] = all(np.isfinite(layer).all() for layer in updates.flat[i])
@@ -196,7 +150,7 @@ def _differences(updates: ClientUpdates, rows: Indices, columns: Indices, scale:
     """Return ``||V_i - V_j||^2`` of the given pairs from float64 differences of the inputs."""
     total = np.zeros(rows.size)
     with np.errstate(over="ignore", invalid="ignore"):
-        for block in ClientUpdates(updates.models).offset_blocks():
+        for block in updates.without_reference().offset_blocks():
             if scale != 1.0:
                 block *= scale
             for i in np.unique(rows):
@@ -204,96 +158,3 @@ def _differences(updates: ClientUpdates, rows: Indices, columns: Indices, scale:
                 difference = block[columns[mine]] - block[i]
                 total[mine] += np.einsum("kb,kb->k", difference, difference)
     return np.where(np.isnan(total), np.inf, total)
-
-
-def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:
-    """Return lower and upper bounds of the scores: the score is monotone in every distance."""
-    n = len(distances.squared)
-    slack = (2 * n + 4) * UNIT  # the rounding of the score's own sum
-    low = score(np.maximum(distances.squared - distances.error, 0.0))
-    high = score(distances.squared + distances.error)
-    return low * (1.0 - slack), high * (1.0 + slack)
-
-
-def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
-    """Map each client to the first client with the very same values (itself, mostly)."""
-    twins = np.arange(updates.n)
-    for j, i in np.argwhere(np.tril(squared == 0.0, -1)):
-        same = zip(updates.flat[i], updates.flat[j], strict=True)
-        if twins[j] == j and all(np.array_equal(a, b) for a, b in same):
-            twins[j] = twins[i]
-    return twins
-
-
-def _contested(lower: Float64, upper: Float64, twins: Indices, count: int) -> Indices:
-    """Return the clients whose place among the best ``count`` the bounds leave open."""
-    overlap = (lower[:, None] <= upper[None, :]) & (lower[None, :] <= upper[:, None])
-    overlap &= twins[:, None] != twins[None, :]
-    overlap &= np.isfinite(upper)[:, None] & np.isfinite(upper)[None, :]
-    certainly_better = (upper[None, :] < lower[:, None]).sum(axis=1)
-    in_reach = certainly_better < count
-    overlap &= in_reach[:, None] | in_reach[None, :]
-    return np.flatnonzero(overlap.any(axis=1))
-
-
-def _exact_keys(
-    updates: ClientUpdates,
-    distances: Distances,
-    score: Score,
-    scores: Float64,
-    contested: Indices,
-    twins: Indices,
-) -> list[Decimal]:
-    """Return sort keys: exact scores for the contested clients, the known ones for the rest."""
-    rows = sorted({int(twins[i]) for i in contested})
-    with decimal.localcontext(DIGITS):
-        keys = [Decimal(value) for value in scores.tolist()]
-        exact = {i: _exact_score(updates, distances, score, i) for i in rows}
-        # Values within the accuracy of the sums are equal; the first in order stands for all.
-        previous: Decimal | None = None
-        for i in sorted(rows, key=lambda row: exact[row]):
-            if previous is not None and exact[i] - previous <= TIE * abs(previous):
-                exact[i] = previous
-            previous = exact[i]
-        for i in contested:
-            keys[i] = exact[int(twins[i])]
-    return keys
-
-
-def _exact_score(updates: ClientUpdates, distances: Distances, score: Score, i: int) -> Decimal:
-    """Evaluate the score of client ``i`` in 60-digit arithmetic."""
-    row = np.full((1, updates.n), Decimal("Infinity"), dtype=object)
-    for j in np.flatnonzero(np.isfinite(distances.squared[i])):
-        row[0, j] = _exact_distance(updates, i, int(j), distances.scale)
-    return Decimal(score(row)[0])
-
-
-def _exact_distance(updates: ClientUpdates, i: int, j: int, scale: float) -> Decimal:
-    """Return ``||V_i - V_j||^2`` to about 100 bits, by error-free sums and products."""
-    total = Decimal(0)
-    for a, b in zip(updates.flat[i], updates.flat[j], strict=True):
-        for start in range(0, a.size, BLOCK):
-            part = slice(start, start + BLOCK)
-            x, y = a[part].astype(np.float64) * scale, b[part].astype(np.float64) * scale
-            high, low = _two_sum(x, -y)
-            square, rest = _two_square(high)
-            terms = [*square.tolist(), *(rest + 2.0 * high * low).tolist()]
-            nearest = math.fsum(terms)
-            total += Decimal(nearest) + Decimal(math.fsum([*terms, -nearest]))
-    return total
-
-
-def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
-    """Return s and e with ``a + b = s + e`` exactly (Knuth)."""
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-def _two_square(a: Float64) -> tuple[Float64, Float64]:
-    """Return p and e with ``a * a = p + e`` exactly (Dekker)."""
-    p = a * a
-    c = 134217729.0 * a  # 2^27 + 1 splits 53 bits into 26 and 27
-    high = c - (c - a)
-    low = a - high
-    return p, ((high * high - p) + 2.0 * high * low) + low * low

@@ -118,7 +118,8 @@ def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
     if accepted:
         reference = None if model is None else [model[key] for key in keys]
         layers = [[arrays[key] for key in keys] for arrays in accepted.values()]
-        updates = ClientUpdates.from_layers(layers, reference)
+        dtype_of = {key: dtype for key, _, dtype in pattern}
+        updates = ClientUpdates.from_layers(layers, reference, [dtype_of[key] for key in keys])
     reasons = sorted(refused.items(), key=lambda item: client_order(item[0]))
     return Intake(
         tuple(accepted), keys, updates, tuple(Refused(client, why) for client, why in reasons)

@@ -67,7 +67,7 @@ def _doubt(report: Mapping[str, object], common: Mapping[str, Kind]) -> str:
     for key, value in report.items():
         numbers = _numbers(value)
         if numbers is None and not isinstance(value, str | bytes | bool):
-            return f"metric {key[:40]!r} is {str(value)[:40]}, expected finite numbers"
+            return f"metric {key[:40]!r} is {_shown(value)}, expected finite numbers"
         if numbers is not None and key in common and numbers[0] != common[key]:
             return (
                 f"metric {key[:40]!r} is a {_named(numbers[0])}, most send a {_named(common[key])}"
@@ -88,6 +88,13 @@ def _count_doubt(key: str, count: object, usual: float) -> str:
     if value > ABSURD * usual:
         return f"{key!r} is {count}, the median is {usual:g}"
     return ""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # Python does not write out whole numbers of thousands of digits
+        return "a number too long to print"
 
 
 def _named(kind: Kind) -> str:

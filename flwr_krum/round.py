@@ -6,10 +6,12 @@ place where a round happens.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
@@ -258,9 +260,9 @@ class _Clock:
         self._last = now
 
 
-def _check_rate(rate: float) -> None:
-    if not (isinstance(rate, int | float) and 0.0 < rate < float("inf")):
-        raise ValueError(f"server_learning_rate must be a finite number > 0, got {rate!r}")
+def _check_rate(rate: object) -> None:
+    if isinstance(rate, bool) or not (isinstance(rate, Real) and 0.0 <= float(rate) < math.inf):
+        raise ValueError(f"server_learning_rate must be a finite number >= 0, got {rate!r}")
 
 
 def _step_layer(old: Array, new: Array, rate: float) -> Array:

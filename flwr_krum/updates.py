@@ -8,8 +8,8 @@ sees and which take the element-wise lower median.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -33,17 +33,25 @@ class ClientUpdates:
         ``models[i][l]`` is layer ``l`` of client ``i``; all clients share the layers' shapes.
     reference : L arrays, optional
         The global model. Distances are taken between offsets from it, so that a tiny update of
-        large parameters keeps its digits. It also fixes the dtypes of the result.
+        large parameters keeps its digits.
+    dtypes : L dtypes
+        Dtype of each layer of the result: the global model's, if there is one.
     """
 
     models: tuple[tuple[Array, ...], ...]
-    reference: tuple[Array, ...] | None = None
+    reference: tuple[Array, ...] | None
+    dtypes: tuple[np.dtype[Any], ...]
 
     @classmethod
     def from_layers(
-        cls, models: Sequence[Sequence[Array]], reference: Sequence[Array] | None = None
+        cls,
+        models: Sequence[Sequence[Array]],
+        reference: Sequence[Array] | None = None,
+        dtypes: Sequence[np.dtype[Any]] | None = None,
     ) -> ClientUpdates:
         """Check n models against each other and the reference, and hold them without a copy.
+
+        Without ``dtypes`` the result takes those of the reference, else of the first model.
 
         Raises
         ------
@@ -59,7 +67,7 @@ class ClientUpdates:
         pattern = held[0] if base is None else base
         for i, model in enumerate(held):
             _check_alike(model, pattern, f"client {i}")
-        return cls(held, base)
+        return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)))
 
     @classmethod
     def from_matrix(cls, V: Array) -> ClientUpdates:
@@ -78,11 +86,6 @@ class ClientUpdates:
     def n(self) -> int:
         """Number of clients."""
         return len(self.models)
-
-    @cached_property
-    def dtypes(self) -> tuple[np.dtype[Any], ...]:
-        """Dtype of each layer of the result: the global model's, else the first client's."""
-        return tuple(layer.dtype for layer in self.reference or self.models[0])
 
     @cached_property
     def float_layers(self) -> tuple[int, ...]:
@@ -104,6 +107,14 @@ class ClientUpdates:
         if self.reference is None:
             return None
         return tuple(self.reference[i].ravel() for i in self.float_layers)
+
+    def subset(self, clients: Iterable[int]) -> ClientUpdates:
+        """Return the updates of some clients, in the given order."""
+        return replace(self, models=tuple(self.models[i] for i in clients))
+
+    def without_reference(self) -> ClientUpdates:
+        """Return the same models, whose offsets are then the models themselves."""
+        return replace(self, reference=None)
 
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
         """Yield the offsets from the global model in (n, <= width) float64 column blocks.
@@ -140,7 +151,7 @@ class ClientUpdates:
         take the lower median over all clients.
         """
         chosen = np.flatnonzero(weights)
-        # Relative weights make a uniform mean an exact sum divided once.
+        # Relative to the largest, uniform weights are ones: a sum, divided once.
         relative = weights[chosen] / weights[chosen].max()
         result = []
         for i, dtype in enumerate(self.dtypes):
@@ -174,19 +185,25 @@ def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> 
 def _mean(layers: Sequence[Array], relative: Float64, dtype: np.dtype[Any]) -> Array:
     if len(layers) == 1:
         return np.array(layers[0], dtype=dtype)
-    total = relative.sum()
     flats = [layer.ravel() for layer in layers]
     out = np.empty(flats[0].size, dtype=dtype)
     for start in range(0, out.size, BLOCK):
         part = slice(start, start + BLOCK)
-        sum_ = np.zeros(out[part].size)
-        for flat, weight in zip(flats, relative, strict=True):
-            sum_ += flat[part].astype(np.float64) * weight
-        out[part] = sum_ / total
+        with np.errstate(over="ignore"):
+            mean = _weighted_sum([flat[part] for flat in flats], relative) / relative.sum()
+        if not np.isfinite(mean).all():  # the sum is too large for a float, the mean may not be
+            mean = _weighted_sum([flat[part] for flat in flats], relative / relative.sum())
+        out[part] = mean
     return out.reshape(layers[0].shape)
 
 
+def _weighted_sum(vectors: Sequence[Array], weights: Float64) -> Float64:
+    total = np.zeros(vectors[0].size)
+    for vector, weight in zip(vectors, weights, strict=True):
+        total += vector.astype(np.float64) * weight
+    return total
+
+
 def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
-    ordered = np.sort(np.stack(layers), axis=0)
-    median: Array = ordered[(len(layers) - 1) // 2].astype(dtype)
-    return median
+    ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
+    return np.asarray(ordered[(len(layers) - 1) // 2])

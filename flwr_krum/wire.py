@@ -21,6 +21,7 @@ from flwr_krum.updates import Array
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 4096
 _MAX_DIMENSIONS = 32
+_MAX_LENGTH = 2**48
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
 
@@ -28,7 +29,7 @@ class UndecodableError(ValueError):
     """The bytes are not one plain array of numbers."""
 
 
-def decode(data: bytes) -> Array:
+def decode(data: bytes | bytearray | memoryview) -> Array:
     """View npy bytes as the array they hold.
 
     Raises
@@ -37,6 +38,8 @@ def decode(data: bytes) -> Array:
         If the bytes are not an npy file of float (16 to 64 bits), integer or bool numbers whose
         header claims exactly the bytes that follow it.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise UndecodableError(f"{type(data).__name__}, expected bytes")
     dtype, shape, order, start = _read_header(bytes(data[: 12 + _MAX_HEADER]))
     claimed = math.prod(shape) * dtype.itemsize
     if len(data) - start != claimed:
@@ -90,10 +93,12 @@ def _parse_header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
     except Exception as error:
         # A hostile literal fails in many ways: syntax, recursion, memory, missing keys.
         raise UndecodableError(f"unreadable npy header ({type(error).__name__})") from error
+    # What is printed is bounded: a number of 4,000 digits cannot even be turned into text.
     if not (isinstance(descr, str) and _PLAIN_DTYPE.fullmatch(descr)):
-        raise UndecodableError(f"dtype {descr!r}, expected float, integer or bool numbers")
+        shown = repr(descr[:40]) if isinstance(descr, str) else "no text"
+        raise UndecodableError(f"dtype {shown}, expected float, integer or bool numbers")
     if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
-        raise UndecodableError(f"shape {shape!r}, expected a tuple of at most {_MAX_DIMENSIONS}")
-    if not all(type(length) is int and length >= 0 for length in shape):
-        raise UndecodableError(f"shape {shape!r}, expected whole numbers >= 0")
+        raise UndecodableError(f"shape is no tuple of at most {_MAX_DIMENSIONS} lengths")
+    if not all(type(length) is int and 0 <= length <= _MAX_LENGTH for length in shape):
+        raise UndecodableError("shape holds something else than whole numbers from 0 to 2^48")
     return np.dtype(descr), shape, "F" if fortran else "C"

@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Real
 from typing import Self
 
 import numpy as np
 
-from flwr_krum.geometry import Ranking, rank
+from flwr_krum.ranking import Ranking, rank
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 from flwr_krum.updates import Array, ClientUpdates
@@ -221,6 +222,6 @@ class OneMinusPKrum(Krum):
         return super().choose(updates, server_round)
 
 
-def _check_probability(p: float) -> None:
-    if not 0.0 <= p <= 1.0:
+def _check_probability(p: object) -> None:
+    if not (isinstance(p, Real) and 0.0 <= float(p) <= 1.0):
         raise ValueError(f"p must be a probability in [0, 1], got {p!r}")

@@ -9,15 +9,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flwr_krum.geometry import rank
+from flwr_krum.geometry import UNIT, Distances
+from flwr_krum.ranking import rank
 from flwr_krum.rules.rule import Choice, Rule
-from flwr_krum.updates import Array, ClientUpdates
+from flwr_krum.updates import Array, ClientUpdates, Float64
 
 
 def medoid_scores(squared: Array) -> Array:
     """Return ``s(i) = sum_j ||V_i - V_j||`` from rows (r, n) of squared distances."""
     scores: Array = np.sqrt(squared).sum(axis=1)
     return scores
+
+
+def medoid_contrast(distances: Distances, pivot: int) -> tuple[Float64, Float64]:
+    """Return ``s(i) - s(p)`` for every client i and a pivot p, with its error.
+
+    One vector of 1e30 swamps all scores alike; their differences keep their digits as::
+
+        ||V_i - V_k|| - ||V_p - V_k|| = (D_ik - D_pk) / (||V_i - V_k|| + ||V_p - V_k||)
+        D_ik - D_pk = G_ii - G_pp - 2 (G_ik - G_pk)
+    """
+    g, squared, error = distances.gram, distances.squared, distances.error
+    norms = np.sqrt(np.diagonal(g))
+    lengths = np.sqrt(squared)
+    both = lengths + lengths[pivot]
+    change = (np.diagonal(g) - g[pivot, pivot])[:, None] - 2.0 * (g - g[pivot])
+    reach = norms[:, None] ** 2 + norms[pivot] ** 2
+    reach = reach + 2.0 * norms[None, :] * (norms[:, None] + norms[pivot])
+    relative = np.divide(error, squared, out=np.zeros_like(error), where=squared > 0)
+    gram_error = 4.0 * distances.dot_error * reach / both
+    gram_error += np.abs(change / both) * (relative + relative[pivot] + 8 * UNIT)
+    # Where the offsets are long beside the distance, the lengths themselves are the better way.
+    plain_error = (relative + 8 * UNIT) * lengths + (relative[pivot] + 8 * UNIT) * lengths[pivot]
+    plain = plain_error <= gram_error
+    terms = np.where(plain, lengths - lengths[pivot], change / both)
+    errors = np.where(plain, plain_error, gram_error)
+    terms[both == 0], errors[both == 0] = 0.0, 0.0
+    slack = len(g) * UNIT * np.abs(terms).sum(axis=1)
+    return terms.sum(axis=1), errors.sum(axis=1) + slack
 
 
 @dataclass(frozen=True)
@@ -42,5 +71,5 @@ class Medoid(Rule):
 
     def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
         """Put all weight on the medoid."""
-        ranking = rank(updates, medoid_scores, 1)
+        ranking = rank(updates, medoid_scores, 1, medoid_contrast)
         return Choice.uniform(updates.n, ranking.best, ranking.scores)

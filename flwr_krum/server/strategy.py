@@ -223,7 +223,7 @@ class RobustAggregation(FedAvg):
         if own is None or not results:
             return {key: mean for key, mean in means.items() if not isinstance(mean, list)}
         try:
-            return own([(result.num_examples, result.metrics) for result in results])
+            return dict(own([(result.num_examples, result.metrics) for result in results]))
         except Exception as error:
             # It met what a client made up; the round must go on.
             log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)

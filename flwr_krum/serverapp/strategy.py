@@ -198,7 +198,7 @@ class RobustAggregation(FedAvg):
         if own is None or not contents:
             return MetricRecord(dict(means))
         try:
-            return own(contents, self.weighted_by_key)
+            return MetricRecord(dict(own(contents, self.weighted_by_key)))
         except Exception as error:
             # It met what a client made up; the round must go on.
             log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)

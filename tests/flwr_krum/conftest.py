@@ -7,7 +7,6 @@ package.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,16 +79,6 @@ def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:count])
 
 
-RESOLUTION = Fraction(1, 2**88)
-"""Two scores that differ by less, relatively, count as tied: the package keeps about 100 bits."""
-
-
-def resolvable(scores: Sequence[Any]) -> bool:
-    """Say whether all scores are either equal or further apart than the resolution."""
-    ordered = sorted(map(Fraction, scores))
-    return all(a == b or b - a > RESOLUTION * b for a, b in itertools.pairwise(ordered))
-
-
 @pytest.fixture(scope="session")
 def reference() -> SimpleNamespace:
     return SimpleNamespace(
@@ -99,7 +88,6 @@ def reference() -> SimpleNamespace:
         medoid_scores=medoid_scores,
         exact_medoid_scores=exact_medoid_scores,
         best=best,
-        resolvable=resolvable,
     )
 
 

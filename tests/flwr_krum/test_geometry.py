@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flwr_krum.geometry import gram, rank, squared_distances
+from flwr_krum.geometry import gram, squared_distances
+from flwr_krum.ranking import rank
 from flwr_krum.updates import BLOCK, ClientUpdates
 
 

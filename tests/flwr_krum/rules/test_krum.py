@@ -73,19 +73,13 @@ def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_d
 
 
 def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, reference):
-    checked = 0
     for draw in hard_draws:
         n, f = len(draw.V), draw.f
         scores = reference.krum_scores(draw.squared, n - f - 2)
         order = reference.best(scores, n)
-        # Beside a hostile 1e30 the honest distances vanish in the scores of the worst f clients.
-        if not reference.resolvable([scores[i] for i in order[: n - f]]):
-            continue
-        checked += 1
         assert Krum(f)(draw.V).selected == order[:1], (n, f)
         for m in (2, (n - f) // 2, n - f):
             assert MultiKrum(f, m=m)(draw.V).selected == order[:m], (n, f, m)
-    assert checked >= 0.9 * len(hard_draws)
 
 
 def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs(reference):
@@ -94,8 +88,6 @@ def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs(reference):
     for _ in range(60):
         V = 0.1 * rng.integers(0, 6, (9, 2))
         scores = reference.krum_scores(reference.exact_distances(V), 5)
-        if not reference.resolvable(scores):
-            continue
         exact = reference.best(scores, 9)
         loop = reference.best(reference.krum_scores(reference.squared_distances(V), 5), 9)
         loop_erred += loop != exact

@@ -31,14 +31,9 @@ def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_d
 
 
 def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, reference):
-    checked = 0
     for draw in hard_draws:
         scores = reference.exact_medoid_scores(draw.squared)
-        # A hostile 1e30 drowns the honest distances in everybody's sum.
-        if reference.resolvable(scores):
-            assert Medoid()(draw.V).selected == reference.best(scores, 1)
-            checked += 1
-    assert checked >= 1
+        assert Medoid()(draw.V).selected == reference.best(scores, 1)
 
 
 def test_ties_go_to_the_smallest_index():
