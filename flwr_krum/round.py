@@ -215,6 +215,7 @@ class Rounds:
         doubts : reasons by client id
         """
         reported = {reply.client: reply.metrics for reply in replies}
+        clients = list(dict.fromkeys(clients))  # who answers twice counts once
         reports = [reported[client] for client in clients]
         metrics = trimmed_mean_metrics(reports, self.rule.trim(len(reports)))
         metrics.pop(self.count_key, None)

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.compat.common.recorddict_compat import fitres_to_recorddict, recorddict_to_fitres
 from flwr.server import SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.supercore.task_identity import TaskIdentity
@@ -256,6 +258,10 @@ def _bytes_by_key(sent: Any) -> dict[str, bytes]:
     return {str(key): layer if isinstance(layer, bytes) else npy(layer) for key, layer in items}
 
 
+def _over_the_wire(content: RecordDict) -> RecordDict:
+    return recorddict_from_proto(recorddict_to_proto(content))
+
+
 def wire_array(data: bytes, stype: str = "numpy.ndarray") -> Array:
     return Array(dtype="", shape=(), stype=stype, data=data)
 
@@ -283,10 +289,47 @@ class MessageApi:
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": record})
         return Message(content, reply_to=to)
 
-    def configure(self, strategy: Any, model: Layers, clients: Iterable[Any], t: int = 1) -> None:
+    def configure(
+        self,
+        strategy: Any,
+        model: Layers,
+        clients: Iterable[Any],
+        t: int = 1,
+        step: str = "configure_train",
+    ) -> dict[int, dict[str, Any]]:
+        """Configure a round; return the config that each client that is asked gets."""
         arrays = {key: wire_array(data) for key, data in _bytes_by_key(model).items()}
         grid = FakeGrid([int(client) for client in clients], lambda *_: None)
-        strategy.configure_train(t, ArrayRecord(arrays), ConfigRecord(), grid)
+        messages = getattr(strategy, step)(t, ArrayRecord(arrays), ConfigRecord(), grid)
+        return {m.metadata.dst_node_id: dict(m.content["config"]) for m in messages}
+
+    def configure_evaluate(
+        self, strategy: Any, model: Layers, clients: Iterable[Any], t: int = 1
+    ) -> dict[int, dict[str, Any]]:
+        return self.configure(strategy, model, clients, t, "configure_evaluate")
+
+    def content(
+        self, model: Mapping[str, np.ndarray], examples: int, metrics: Mapping[str, float]
+    ) -> RecordDict:
+        """Return an honest reply as Flower itself would write it."""
+        arrays = ArrayRecord({key: Array(array) for key, array in model.items()})
+        record = MetricRecord({"num-examples": examples, **metrics})
+        return RecordDict({"arrays": arrays, "metrics": record})
+
+    def deliver(
+        self, strategy: Any, contents: Sequence[tuple[int, RecordDict | Exception]], t: int = 1
+    ) -> tuple[dict[str, np.ndarray] | None, dict[str, Any]]:
+        """Hand replies to the strategy as they come from the network."""
+        replies = []
+        for client, content in contents:
+            to = self.instruction(client)
+            if isinstance(content, Exception):
+                replies.append(Message(Error(1, str(content)), reply_to=to))
+            else:
+                replies.append(Message(_over_the_wire(content), reply_to=to))
+        arrays, metrics = strategy.aggregate_train(t, replies)
+        model = None if arrays is None else {key: a.numpy() for key, a in arrays.items()}
+        return model, dict(metrics or {})
 
     def aggregate(
         self, strategy: Any, sent: Sent, t: int = 1, **reply: Any
@@ -317,12 +360,58 @@ class FitApi:
         parameters = Parameters(tensors, "numpy.ndarray")
         return FitRes(Status(Code.OK, ""), parameters, examples, dict(metrics or {}))
 
-    def configure(self, strategy: Any, model: Layers, clients: Iterable[Any], t: int = 1) -> None:
+    def configure(
+        self,
+        strategy: Any,
+        model: Layers,
+        clients: Iterable[Any],
+        t: int = 1,
+        step: str = "configure_fit",
+    ) -> dict[int, dict[str, Any]]:
+        """Configure a round; return the config that each client that is asked gets."""
         manager = SimpleClientManager()
         for client in clients:
             manager.register(FakeProxy(str(client)))
         tensors = list(_bytes_by_key(model).values())
-        strategy.configure_fit(t, Parameters(tensors, "numpy.ndarray"), manager)
+        asked = getattr(strategy, step)(t, Parameters(tensors, "numpy.ndarray"), manager)
+        return {int(proxy.cid): dict(instruction.config) for proxy, instruction in asked}
+
+    def configure_evaluate(
+        self, strategy: Any, model: Layers, clients: Iterable[Any], t: int = 1
+    ) -> dict[int, dict[str, Any]]:
+        return self.configure(strategy, model, clients, t, "configure_evaluate")
+
+    def content(
+        self, model: Mapping[str, np.ndarray], examples: int, metrics: Mapping[str, float]
+    ) -> RecordDict:
+        """Return an honest reply as Flower itself would write it."""
+        parameters = Parameters([npy(array) for array in model.values()], "numpy.ndarray")
+        result = FitRes(Status(Code.OK, ""), parameters, examples, dict(metrics))
+        return fitres_to_recorddict(result, keep_input=True)
+
+    def deliver(
+        self, strategy: Any, contents: Sequence[tuple[int, RecordDict | Exception]], t: int = 1
+    ) -> tuple[dict[str, np.ndarray] | None, dict[str, Any]]:
+        """Hand replies to the strategy as they come from the network.
+
+        What Flower itself cannot read as a result is a nameless failure.
+        """
+        results: list[tuple[ClientProxy, FitRes]] = []
+        failures: list[Any] = []
+        for client, content in contents:
+            try:
+                if isinstance(content, Exception):
+                    raise content
+                result = recorddict_to_fitres(_over_the_wire(content), keep_input=False)
+            except Exception as error:
+                failures.append(error)
+            else:
+                results.append((FakeProxy(str(client)), result))
+        parameters, metrics = strategy.aggregate_fit(t, results, failures)
+        if parameters is None:
+            return None, metrics
+        layers = [np.load(io.BytesIO(tensor)) for tensor in parameters.tensors]
+        return {str(i): layer for i, layer in enumerate(layers)}, metrics
 
     def aggregate(
         self, strategy: Any, sent: Sent, t: int = 1, **reply: Any
@@ -355,8 +444,10 @@ class Federation:
 
     def __init__(self, api: MessageApi | FitApi) -> None:
         self.api = api
-        self.configure, self.aggregate = api.configure, api.aggregate
-        self.evaluate = api.evaluate
+        self.configure, self.configure_evaluate = api.configure, api.configure_evaluate
+        self.aggregate, self.evaluate = api.aggregate, api.evaluate
+        self.content, self.deliver = api.content, api.deliver
+        self.names_arrays = isinstance(api, MessageApi)
 
     def strategy(self, name: str, f: int | None = None, m: int | None = None, **kw: Any) -> Any:
         """Build a strategy by name, with f and m under the API's own names."""
