@@ -36,10 +36,22 @@ _GUARD_DIGITS = 60
 
 @dataclass(frozen=True)
 class Ranking:
-    """Clients by score: the best ``count`` in order, and the scores (n,) of all."""
+    """Clients by score, and the distances that it was worked out from.
+
+    Attributes
+    ----------
+    best : indices
+        The ``count`` clients that were asked for, best first, in the order of exact arithmetic.
+    order : indices
+        All finite clients; beyond ``best`` in the order of the rounded scores.
+    scores : (n,)
+    distances : Distances
+    """
 
     best: tuple[int, ...]
+    order: tuple[int, ...]
     scores: Float64
+    distances: Distances
 
 
 def rank(
@@ -75,7 +87,8 @@ def rank(
         among = rank(updates.subset(finite), score, count, contrast)
         scores = np.full(updates.n, np.inf)
         scores[finite] = among.scores
-        return Ranking(tuple(int(finite[i]) for i in among.best), scores)
+        order = tuple(int(finite[i]) for i in among.order)
+        return Ranking(order[:count], order, scores, distances)
 
     twins = _twins(updates, distances.squared)
     with np.errstate(over="ignore"):
@@ -89,11 +102,11 @@ def rank(
         keys[contested] = 0.0
     if np.unique(twins[contested]).size > 1:
         keys[contested] = _exact_scores(updates, distances, score, contested, twins)
-    order = sorted(range(updates.n), key=lambda i: (keys[i], i))
+    order = tuple(sorted(range(updates.n), key=lambda i: (keys[i], i)))
     if distances.scale != 1.0:
         with np.errstate(over="ignore"):
             scores = score(distances.squared / distances.scale / distances.scale)[twins]
-    return Ranking(tuple(order[:count]), scores)
+    return Ranking(order[:count], order, scores, distances)
 
 
 def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:

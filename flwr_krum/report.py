@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from flwr_krum.intake import ClientId, Refused
 from flwr_krum.metrics import Metric
+from flwr_krum.resilience import Guarantee
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class RoundReport:
     weights : mapping of client id to weight, of the selected
     metrics : mapping of name to number or list
         Trimmed means of what the accepted clients report about themselves.
+    guarantee : Guarantee, optional
+        What can be said of the paper's condition in this round.
     stepped : bool
         Whether the global model moved.
     note : str
@@ -56,6 +60,7 @@ class RoundReport:
     selected: tuple[ClientId, ...] = ()
     weights: Mapping[ClientId, float] = field(default_factory=dict)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    guarantee: Guarantee | None = None
     stepped: bool = False
     note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -70,11 +75,22 @@ class RoundReport:
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         if self.selected:
             lines.append(f"selected: {_list(self.selected)}")
+        if self.guarantee:
+            lines.append(self.guarantee.line())
         if self.note:
             lines.append(self.note)
         if not self.stepped:
             lines.append("the global model stays as it is")
         return tree(lines)
+
+    def guarantee_metrics(self) -> dict[str, float]:
+        """Return the guarantee as numbers: 1 holds, 0 does not hold, -1 cannot be known."""
+        if self.guarantee is None:
+            return {}
+        numbers = {"guarantee": float(_VERDICTS.index(self.guarantee.verdict) - 1)}
+        if self.guarantee.sin_alpha is not None:
+            numbers["sin-alpha"] = self.guarantee.sin_alpha
+        return numbers
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
@@ -83,6 +99,7 @@ class RoundReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
         values = dict(vars(self))
+        values["guarantee"] = self.guarantee and self.guarantee.to_json()
         values["refused"] = [[refused.client, refused.reason] for refused in self.refused]
         for name in _BY_CLIENT:
             values[name] = [[client, _finite(value)] for client, value in values[name].items()]
@@ -106,12 +123,43 @@ class RoundReport:
             read[name] = {
                 client: math.inf if value is None else value for client, value in read[name]
             }
+        if read["guarantee"] is not None:
+            read["guarantee"] = Guarantee.from_json(read["guarantee"])
         for name in ("received", "silent", "quarantined", "selected"):
             read[name] = tuple(read[name])
         return cls(**read)
 
 
+_VERDICTS = ("cannot be known", "does not hold", "holds")
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
+
+
+def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) -> list[str]:
+    """Return what a run's rounds come to: steps, refusals, and the guarantee over time.
+
+    Parameters
+    ----------
+    reports : iterable of RoundReport
+    batch_size : int, optional
+        The clients' mini-batch, for the advice.
+    """
+    rounds = list(reports)
+    refusals = Counter(refused.client for report in rounds for refused in report.refused)
+    lines = [f"{sum(report.stepped for report in rounds)} of {len(rounds)} rounds moved the model"]
+    if refusals:
+        worst = ", ".join(f"{client} ({count})" for client, count in refusals.most_common(10))
+        lines.append(f"refused most: {worst}")
+    known = [report.guarantee for report in rounds if report.guarantee]
+    verdicts = Counter(guarantee.verdict for guarantee in known)
+    if known:
+        lines.append("guarantee: " + ", ".join(f"{v} in {k}" for v, k in verdicts.items()))
+    measured = [guarantee for guarantee in known if guarantee.needed is not None]
+    if measured:
+        median = sorted(measured, key=lambda guarantee: guarantee.needed or 0.0)[len(measured) // 2]
+        lines.append(f"the median round: {median.line()}")
+        if median.advice(batch_size):
+            lines.append(f"what it would take: {median.advice(batch_size)}")
+    return lines
 
 
 def tree(lines: Sequence[str]) -> list[str]:

@@ -20,7 +20,8 @@ import numpy as np
 from flwr_krum.intake import ClientId, Model, Reply, admit, client_order
 from flwr_krum.journal import Journal
 from flwr_krum.metrics import Metric, doubts, trimmed_mean_metrics
-from flwr_krum.report import RoundReport, tree
+from flwr_krum.report import RoundReport, conclusion, tree
+from flwr_krum.resilience import judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.updates import BLOCK, Array
 
@@ -118,6 +119,10 @@ class Rounds:
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
+    def conclusion(self, batch_size: int | None = None) -> list[str]:
+        """Return what is to be said at the end of a run, in Flower's style."""
+        return tree(conclusion(self.reports, batch_size))
+
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.
 
@@ -192,6 +197,9 @@ class Rounds:
             aggregate = rule(intake.updates, server_round=server_round)
             clock.lap("rule")
             report = _with_choice(report, aggregate, intake.clients)
+            centred = intake.updates.reference is not None
+            report = replace(report, guarantee=judge(rule, aggregate, n, centred))
+            clock.lap("guarantee")
             layers = self._move(aggregate.layers, intake.updates.reference, server_round)
             clock.lap("step")
             if all(np.isfinite(layer).all() for layer in layers if layer.dtype.kind == "f"):

@@ -9,18 +9,26 @@ from typing import Annotated, Any
 import click
 import typer
 from rich.console import Console
+from rich.table import Table
 from typer import Option
 
 from clients.settings import ATTACKS, SCHEDULES, TASKS
 from clients.tasks import DataError
 from flwr_krum.attacks import FAULTS
+from flwr_krum.journal import read_journal
+from flwr_krum.report import conclusion
+from flwr_krum.resilience import eta
+from flwr_krum.rules import Krum
 from simulations.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.cost import exponents
 from simulations.demo import demo as run_demo
 from simulations.demo import progress_bar, show
 from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
-from simulations.history import RoundRecord, final_window, read_history, window_mean
+from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.resilience import Cloud, Z, angle_picture, lemma_1
+from simulations.resilience import survey as measure_all
 from simulations.survival import survey, write_page
 
 # A laboratory reports to nobody unless its user says so.
@@ -110,6 +118,49 @@ def survive(
 
 
 @app.command()
+def resilience(
+    n: Annotated[int, Option("-n", help="Clients.")] = 20,
+    f: Annotated[int, Option("-f", help="Byzantine ones.")] = 6,
+    d: Annotated[int, Option("-d", help="Coordinates.")] = 50,
+    sigma: Annotated[float, Option(help="Deviation of one coordinate; |g| is 1.")] = 0.005,
+    draws: Annotated[int, Option(help="Clouds per attack.")] = 2000,
+    seed: Annotated[int, Option()] = 0,
+    picture: Annotated[Path, Option(help="Picture to save.")] = Path("runs/resilience/angle.png"),
+) -> None:
+    """Put Proposition 1 to the test: Krum's mean answer under attack, beside its bound."""
+    console = Console()
+    cloud = Cloud(n, f, d, sigma)
+    table = Table(
+        title=f"n={n} f={f} d={d} sigma={sigma:g}: eta={eta(n, f):.3g} sin(alpha)={cloud.sine:.3g}"
+    )
+    for column in ("attack", "<E KR, g>", f"+- {Z:g} s.e.", "bound", "moments r=2,3,4", "chosen"):
+        table.add_column(column)
+    for result in measure_all(Krum(f), cloud, draws, seed):
+        table.add_row(
+            result.attack,
+            f"{result.alignment:.4f}",
+            f"{Z * result.error:.4f}",
+            f"{cloud.bound:.4f} {'respected' if result.respects(cloud.bound) else 'BROKEN'}",
+            " ".join(f"{moment:.2f}" for moment in result.moments),
+            f"{result.chosen:.0%}",
+        )
+    console.print(table)
+    error, honest = lemma_1(d, n, f, seed)
+    console.print(f"Lemma 1: one client steers the average to its target within {error:.1e};")
+    console.print(f"krum, given the same vectors, picks an honest one: {honest}")
+    angle_picture(picture, n, d, sigma, max(50, draws // 10), seed)
+    console.print(f"picture: {picture}", soft_wrap=True)
+
+
+@app.command()
+def cost() -> None:
+    """Fit the exponents of Krum's time in n and d (Lemma 2: at most 2, and 1)."""
+    over_n, over_d = exponents()
+    Console().print(f"time grows as n^{over_n.exponent:.2f} (+- {2 * over_n.error:.2f})")
+    Console().print(f"time grows as d^{over_d.exponent:.2f} (+- {2 * over_d.error:.2f})")
+
+
+@app.command()
 def demo(
     rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
     fault: Annotated[
@@ -145,5 +196,7 @@ def _conclude(config: RunConfig, console: Console) -> None:
     console.print(f"accuracy over rounds {first} to {last}: {accuracy:.4f}")
     console.print(f"rounds with a Byzantine client selected: {hostile} of {last}")
     if skipped:
-        console.print(f"rounds without a step: {skipped} (see refused in the history)")
+        console.print(f"rounds without a step: {skipped} (see the journal)")
+    for line in conclusion(read_journal(folder / JOURNAL_FILE), config.settings.batch_size):
+        console.print(line, soft_wrap=True, highlight=False)
     console.print(f"history, model and picture: {folder}", soft_wrap=True)

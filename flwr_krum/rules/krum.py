@@ -109,8 +109,7 @@ class Krum(Rule):
 
     def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
         """Put all weight on the client of smallest score."""
-        ranking = self._rank(updates, 1)
-        return Choice.uniform(updates.n, ranking.best, ranking.scores)
+        return Choice.best(self._rank(updates, 1))
 
     def _rank(self, updates: ClientUpdates, count: int) -> Ranking:
         neighbours = max(1, updates.n - self.f - 2)
@@ -165,8 +164,7 @@ class MultiKrum(Krum):
     def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
         """Weigh the m clients of smallest score alike."""
         m = max(1, updates.n - self.f) if self.m is None else self.m
-        ranking = self._rank(updates, m)
-        return Choice.uniform(updates.n, ranking.best, ranking.scores)
+        return Choice.best(self._rank(updates, m))
 
 
 def inverse_square_root(server_round: int) -> float:

@@ -71,5 +71,4 @@ class Medoid(Rule):
 
     def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
         """Put all weight on the medoid."""
-        ranking = rank(updates, medoid_scores, 1, medoid_contrast)
-        return Choice.uniform(updates.n, ranking.best, ranking.scores)
+        return Choice.best(rank(updates, medoid_scores, 1, medoid_contrast))

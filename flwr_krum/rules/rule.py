@@ -9,38 +9,49 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 
+from flwr_krum.ranking import Ranking
 from flwr_krum.updates import Array, ClientUpdates, Float64
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule decides: weights (n,) that sum to 1, indices best first, scores (n,) or None."""
+    """What a rule decides: weights (n,) that sum to 1, indices best first, and the ranking."""
 
     weights: Float64
     selected: tuple[int, ...]
-    scores: Float64 | None = None
+    ranking: Ranking | None = None
 
     @classmethod
-    def uniform(cls, n: int, selected: tuple[int, ...], scores: Float64 | None = None) -> Choice:
+    def uniform(cls, n: int, selected: tuple[int, ...]) -> Choice:
         """Give every selected client the same weight."""
         weights = np.zeros(n)
         weights[list(selected)] = 1.0 / len(selected)
-        return cls(weights, selected, scores)
+        return cls(weights, selected)
+
+    @classmethod
+    def best(cls, ranking: Ranking) -> Choice:
+        """Give the best of a ranking the same weight each."""
+        uniform = cls.uniform(len(ranking.scores), ranking.best)
+        return replace(uniform, ranking=ranking)
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The result of a rule: the aggregate in the models' layers, and how it was chosen."""
+    """The result of a rule: the aggregate in the models' layers, and how it was chosen.
+
+    ``ranking`` is what the rule saw of the updates, where it compared them.
+    """
 
     layers: tuple[Array, ...]
     weights: Float64 | None
     selected: tuple[int, ...]
     scores: Float64 | None
+    ranking: Ranking | None = field(default=None, repr=False)
 
     @property
     def vector(self) -> Array:
@@ -103,7 +114,8 @@ class Rule(ABC):
         self.check(updates.n)
         choice = self.choose(updates, server_round)
         layers = updates.weighted_mean(choice.weights)
-        return Aggregate(layers, choice.weights, choice.selected, choice.scores)
+        scores = None if choice.ranking is None else choice.ranking.scores
+        return Aggregate(layers, choice.weights, choice.selected, scores, choice.ranking)
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

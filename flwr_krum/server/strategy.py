@@ -343,6 +343,7 @@ def _outcome(report: RoundReport) -> dict[str, Scalar]:
         "refused": len(report.refused),
         "selected-clients": ",".join(map(str, report.selected)),
         "refused-clients": ",".join(str(refused.client) for refused in report.refused),
+        **report.guarantee_metrics(),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
@@ -121,6 +121,13 @@ class RobustAggregation(FedAvg):
         for line in self._rounds.summary(type(self).__name__):
             log(INFO, line)
         super().summary()
+
+    def start(self, *args: Any, **kwargs: Any) -> Result:
+        """Run the rounds as Flower does, and say at the end what they come to."""
+        result = super().start(*args, **kwargs)
+        for line in self._rounds.conclusion():
+            log(INFO, line)
+        return result
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -302,12 +309,13 @@ def _reply(client: ClientId, message: Message) -> Reply:
         return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
 
 
-def _outcome(report: RoundReport) -> dict[str, int | list[int]]:
+def _outcome(report: RoundReport) -> dict[str, float | list[int]]:
     """Return who was selected and refused, as far as a MetricRecord can carry it."""
     refused = [refused.client for refused in report.refused]
-    outcome: dict[str, int | list[int]] = {
+    outcome: dict[str, float | list[int]] = {
         "accepted": len(report.received),
         "refused": len(report.refused),
+        **report.guarantee_metrics(),
     }
     for name, clients in (("selected-nodes", report.selected), ("refused-nodes", refused)):
         # A MetricRecord holds numbers only: nodes with a name of their own are counted, not named.

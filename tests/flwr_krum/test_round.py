@@ -41,7 +41,7 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert report.weights == {4: 1.0}
     assert report.stepped
     assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
-    assert set(report.seconds) == {"intake", "rule", "step"}
+    assert set(report.seconds) == {"intake", "rule", "guarantee", "step"}
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
 

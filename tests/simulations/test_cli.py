@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -72,3 +73,23 @@ def test_demo_prints_a_row_per_rule_and_saves_one_picture(cli, tmp_path):
     for label in ("average, no attack", "average", "krum", "multi-krum", "medoid", "1-p-krum"):
         assert f"│ {label} " in result.output
     assert [path.name for path in (tmp_path / "runs/demo").glob("*.png")] == ["accuracy.png"]
+
+
+def test_a_run_on_spam_says_honestly_that_the_guarantee_does_not_hold(cli, tmp_path):
+    result = cli("run", "--rounds", "40", "--attack", "gaussian", "-f", "6")
+    text = " ".join(result.output.split())
+    assert re.search(r"guarantee: .*does not hold in \d+", text)
+    assert "the median round: guarantee does not hold: sin(alpha) = " in text
+    factor, batch = re.search(r"mini-batches (\d+) times as large \(3 -> (\d+)\)", text).groups()
+    assert int(factor) > 100
+    assert int(batch) == 3 * int(factor)
+    assert "guarantee: holds" not in text
+
+
+def test_resilience_prints_the_bound_beside_each_attack_and_saves_a_picture(cli, tmp_path):
+    result = cli("resilience", "--draws", "60", "-n", "7", "-f", "1", "-d", "5", "--sigma", "0.01")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("respected") == 3
+    assert "BROKEN" not in result.output
+    assert "picks an honest one: True" in result.output
+    assert (tmp_path / "runs/resilience/angle.png").read_bytes().startswith(b"\x89PNG")

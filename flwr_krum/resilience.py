@@ -1,0 +1,316 @@
+"""The guarantee: when Krum is (alpha, f)-Byzantine resilient, and whether it is so in a round.
+
+Source: Blanchard et al., NIPS 2017, Proposition 1. Let n vectors have mean g and
+``E ||V - g||^2 = d sigma^2``, f of them replaced by an adversary. If ``2f + 2 < n`` and
+``eta(n, f) sqrt(d) sigma < ||g||``, then Krum's expectation lies within the angle alpha of g::
+
+    sin(alpha) = eta(n, f) sqrt(d) sigma / ||g||
+    eta(n, f)^2 = 2 (n - f + (f (n - f - 2) + f^2 (n - f - 1)) / (n - 2f - 2))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from flwr_krum.geometry import Distances
+from flwr_krum.rules.krum import Krum, check_krum_bound
+from flwr_krum.rules.rule import Aggregate, Rule, whole_number
+from flwr_krum.updates import Float64
+
+Verdict: TypeAlias = Literal["holds", "does not hold", "cannot be known"]
+
+CONFIDENCE = 2.0
+"""Standard errors by which an estimate must clear the bound before a verdict is given."""
+
+
+def eta_squared(n: int, f: int) -> Fraction:
+    """Return ``eta(n, f)^2`` exactly.
+
+    Raises
+    ------
+    ValueError
+        Unless n and f are whole numbers with f >= 0 and ``2f + 2 < n``.
+    """
+    whole_number("n", n, 1)
+    whole_number("f", f, 0)
+    check_krum_bound("eta", n, f)
+    spread = Fraction(f * (n - f - 2) + f**2 * (n - f - 1), n - 2 * f - 2)
+    return 2 * (n - f + spread)
+
+
+def eta(n: int, f: int) -> float:
+    """Return ``eta(n, f)``: O(n) where f grows with n, O(sqrt(n)) where it does not.
+
+    Raises
+    ------
+    ValueError
+        As for ``eta_squared``.
+
+    Examples
+    --------
+    >>> round(eta(20, 6), 1)
+    14.4
+    """
+    return math.sqrt(eta_squared(n, f))
+
+
+def sin_alpha(n: int, f: int, *, d: int, sigma: float, grad_norm: float) -> float:
+    """Return ``eta(n, f) sqrt(d) sigma / ||g||``; the guarantee holds where it is below 1.
+
+    Parameters
+    ----------
+    n, f : int
+        Clients, and Byzantine ones among them.
+    d : int
+        Coordinates, >= 1.
+    sigma : float
+        Standard deviation of one coordinate, >= 0.
+    grad_norm : float
+        ``||g||`` > 0, in the unit of sigma.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+    whole_number("d", d, 1)
+    if not 0.0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be a finite number >= 0, got {sigma!r}")
+    if not 0.0 < grad_norm < math.inf:
+        raise ValueError(f"grad_norm must be a finite number > 0, got {grad_norm!r}")
+    return eta(n, f) * math.sqrt(d) * sigma / grad_norm
+
+
+def angle(sine: float) -> float | None:
+    """Return alpha in degrees, or None where ``sin(alpha) >= 1`` and there is no guarantee."""
+    if not sine >= 0.0:
+        raise ValueError(f"sin(alpha) must be a number >= 0, got {sine!r}")
+    return math.degrees(math.asin(sine)) if sine < 1.0 else None
+
+
+def max_byzantine(n: int, rule: Rule | None = None) -> int:
+    """Return the largest f that a rule tolerates among n clients.
+
+    Krum and its kin: the largest f with ``2f + 2 < n`` (Proposition 1). Averaging: 0 (Lemma 1).
+    Medoid, which has no guarantee of this kind: less than half, the breakdown point of the
+    geometric median, for the size of its error only.
+
+    Raises
+    ------
+    ValueError
+        If n is not a whole number >= 1, or no f >= 0 is legal.
+    """
+    whole_number("n", n, 1)
+    if rule is None or isinstance(rule, Krum):
+        if n < 3:
+            raise ValueError(f"Krum needs 2f + 2 < n, got n={n}; legal: n >= 3")
+        return (n - 3) // 2
+    return rule.trim(n)
+
+
+def required_clients(f: int) -> int:
+    """Return the smallest n with ``2f + 2 < n``."""
+    return 2 * whole_number("f", f, 0) + 3
+
+
+def robbins_monro(schedule: str, exponent: float | None = None) -> bool:
+    """Say whether a learning rate satisfies ``sum = infinity`` and ``sum of squares < infinity``.
+
+    Proposition 2 needs both. They are known for "constant" (no: the squares add up to infinity),
+    "inverse" ``1 / (1 + t/h)`` (yes), and "power" ``1 / t^a``, which satisfies both exactly when
+    ``1/2 < a <= 1``.
+
+    Raises
+    ------
+    ValueError
+        If the schedule is another one: no finite number of its values decides.
+    """
+    if schedule == "constant":
+        return False
+    if schedule == "inverse":
+        return True
+    if schedule == "power":
+        return 0.5 < (0.75 if exponent is None else exponent) <= 1.0
+    raise ValueError(f"schedule is {schedule!r}, expected 'constant', 'inverse' or 'power'")
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What can be said of Proposition 1's condition in one round.
+
+    Attributes
+    ----------
+    verdict : "holds" | "does not hold" | "cannot be known"
+    n, f : int
+        Accepted clients, and the f in force.
+    eta : float or None
+        None where n and f are illegal.
+    noise : float or None
+        Estimate of ``sqrt(d) sigma``, in the unit of the models.
+    signal : float or None
+        Estimate of ``||g||`` in the same unit; 0 where it drowns in the noise.
+    sin_alpha : float or None
+        ``eta noise / signal``; None where the signal is 0 or something is unknown.
+    needed : float or None
+        By how much ``sigma^2`` would have to shrink for the condition to hold.
+    reason : str
+        Why nothing can be known.
+    """
+
+    verdict: Verdict
+    n: int
+    f: int
+    eta: float | None = None
+    noise: float | None = None
+    signal: float | None = None
+    sin_alpha: float | None = None
+    needed: float | None = None
+    reason: str = ""
+
+    def line(self) -> str:
+        """Say the verdict and its figures in one line."""
+        figures = self.reason
+        if self.signal is not None and self.eta is not None:
+            sine = "beyond measure" if self.sin_alpha is None else f"{self.sin_alpha:.3g}"
+            figures = (
+                f"sin(alpha) = {sine} (eta {self.eta:.3g}, noise {self.noise:.3g}, "
+                f"gradient {self.signal:.3g})"
+            )
+        return f"guarantee {self.verdict}: {figures}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON; an infinite need is null."""
+        need = self.needed
+        return {**vars(self), "needed": None if need is None or math.isinf(need) else need}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``to_json`` wrote."""
+        read = cls(**values)
+        drowned = read.signal is not None and read.needed is None
+        return replace(read, needed=math.inf) if drowned else read
+
+    def advice(self, batch_size: int | None = None) -> str:
+        """Say what it would take for the condition to hold, in words that one can act on.
+
+        ``sigma^2`` falls as one over the mini-batch size; over k local steps the gradient adds up
+        k times and the noise sqrt(k) times, so that k steps do what k times the batch does, as
+        long as the steps are short. Clients help only until eta, which grows with n, wins.
+        """
+        if self.verdict == "holds" or self.needed is None:
+            return ""
+        if math.isinf(self.needed):
+            return "no gradient shows through the noise: larger mini-batches first"
+        factor = math.ceil(self.needed)
+        grown = "" if batch_size is None else f" ({batch_size} -> {batch_size * factor})"
+        enough = self._enough_clients()
+        clients = "no number of clients would do" if enough is None else f"or {enough} clients"
+        batches = f"mini-batches {factor} times as large{grown}"
+        return f"{batches}, or {factor} times the local steps; {clients}"
+
+    def _enough_clients(self) -> int | None:
+        """Return the smallest n at which the condition would hold for the same f, if any."""
+        allowed = eta_squared(self.n, self.f) / Fraction(self.needed or 1)
+        n = required_clients(self.f)
+        # eta^2 is at least 2 (n - f): beyond this n it only grows past what is allowed.
+        while 2 * (n - self.f) <= allowed:
+            if eta_squared(n, self.f) < allowed:
+                return n
+            n += 1
+        return None
+
+
+def estimate(distances: Distances, trusted: Sequence[int], n: int, f: int) -> Guarantee:
+    """Judge the condition from the n x n geometry of a round, without another look at a model.
+
+    With m vectors V_i of mean g and variance ``d sigma^2``::
+
+        d sigma^2  ~  sum_{i != j} ||V_i - V_j||^2 / (2 m (m - 1))
+        ||g||^2    ~  sum_{i != j} <V_i, V_j> / (m (m - 1))
+
+    Both are unbiased for independent vectors; taken over the m clients of best score, who are
+    closer together than m drawn at random, the first is too small, so that "does not hold" errs
+    on the side of hope. The verdict clears its bound by two jackknife standard errors.
+
+    Parameters
+    ----------
+    distances : Distances
+        The geometry of the offsets from the global model.
+    trusted : indices
+        The m clients that the estimate is taken over.
+    n, f : int
+        Accepted clients, and the f in force.
+    """
+    m = len(trusted)
+    try:
+        bound = eta(n, f)
+    except ValueError as illegal:
+        return Guarantee("cannot be known", n, f, reason=str(illegal))
+    if m < 3:
+        reason = f"{m} vectors, at least 3 are needed"
+        return Guarantee("cannot be known", n, f, bound, reason=reason)
+    block = np.ix_(trusted, trusted)
+    gram, squared = distances.gram[block], distances.squared[block]
+    if not (np.isfinite(gram).all() and np.isfinite(squared).all()):
+        return Guarantee("cannot be known", n, f, bound, reason="the geometry is not finite")
+    # In a unit of its own the square of a square neither overflows nor vanishes.
+    unit = float(np.abs(gram).max()) or 1.0
+    gram, squared = gram / unit, squared / unit
+    variance, square = _variance_and_square(gram, squared)
+    margin = square - bound**2 * variance
+    margins = _without_each(gram, m) - bound**2 * _without_each(squared, m) / 2
+    error = math.sqrt((m - 1) / m * float(((margins - margins.mean()) ** 2).sum()))
+    verdict: Verdict = "cannot be known"
+    reason = "within two standard errors of the bound"
+    if abs(margin) > CONFIDENCE * error:
+        verdict, reason = ("holds" if margin > 0 else "does not hold"), ""
+    noise, signal = math.sqrt(max(0.0, variance)), math.sqrt(max(0.0, square))
+    needed = bound**2 * variance / square if square > 0 else math.inf
+    sine = bound * noise / signal if signal > 0 else None
+    length = math.sqrt(unit) / distances.scale
+    return Guarantee(verdict, n, f, bound, noise * length, signal * length, sine, needed, reason)
+
+
+def _variance_and_square(gram: Float64, squared: Float64) -> tuple[float, float]:
+    """Return the estimates of ``d sigma^2`` and ``||g||^2`` from m vectors' geometry (m, m)."""
+    m = len(gram)
+    square = (gram.sum() - np.trace(gram)) / (m * (m - 1))
+    return float(squared.sum() / (2 * m * (m - 1))), float(square)
+
+
+def _without_each(matrix: Float64, m: int) -> Float64:
+    """Return the mean off-diagonal entry of a symmetric matrix without each row and column."""
+    off = matrix.sum(axis=1) - np.diagonal(matrix)
+    means: Float64 = (off.sum() - 2.0 * off) / ((m - 1) * (m - 2))
+    return means
+
+
+def judge(rule: Rule, aggregate: Aggregate, n: int, centred: bool) -> Guarantee:
+    """Judge a round by what its rule did.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule in force.
+    aggregate : Aggregate
+        Its result.
+    n : int
+        Accepted clients.
+    centred : bool
+        Whether the offsets are taken from the global model: without it nothing is a gradient.
+    """
+    f = rule.byzantine
+    if not isinstance(rule, Krum):
+        return Guarantee("cannot be known", n, f, reason="Proposition 1 is about Krum's score")
+    if aggregate.ranking is None:
+        return Guarantee("does not hold", n, f, reason="the round averaged (Lemma 1)")
+    if not centred:
+        return Guarantee("cannot be known", n, f, reason="the global model is not known")
+    trusted = aggregate.ranking.order[: max(1, n - f)]
+    return estimate(aggregate.ranking.distances, trusted, n, f)
