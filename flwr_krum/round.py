@@ -17,13 +17,13 @@ from typing import Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
-from flwr_krum.intake import ClientId, Model, Reply, admit, client_order
+from flwr_krum.intake import ClientId, Intake, Model, Reply, admit, client_order
 from flwr_krum.journal import Journal
 from flwr_krum.metrics import Metric, doubts, trimmed_mean_metrics
 from flwr_krum.report import RoundReport, conclusion, tree
 from flwr_krum.resilience import judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
-from flwr_krum.updates import BLOCK, Array
+from flwr_krum.updates import BLOCK, Array, ClientUpdates
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -194,23 +194,34 @@ class Rounds:
         )
         model = None
         if intake.updates is not None and not _obstacle(rule, n):
-            aggregate = rule(intake.updates, server_round=server_round)
-            clock.lap("rule")
-            report = _with_choice(report, aggregate, intake.clients)
-            centred = intake.updates.reference is not None
-            report = replace(report, guarantee=judge(rule, aggregate, n, centred))
-            clock.lap("guarantee")
-            layers = self._move(aggregate.layers, intake.updates.reference, server_round)
-            clock.lap("step")
-            if all(np.isfinite(layer).all() for layer in layers if layer.dtype.kind == "f"):
-                model = dict(zip(intake.keys, layers, strict=True))
-            else:
-                report = replace(report, note="the aggregate is not finite")
+            model, report = self._aggregate(rule, intake.updates, intake, report, clock)
         report = replace(report, stepped=model is not None, seconds=clock.seconds)
         self._keep(report)
         if obstacle and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return model, report
+
+    def _aggregate(
+        self,
+        rule: Rule,
+        updates: ClientUpdates,
+        intake: Intake,
+        report: RoundReport,
+        clock: _Clock,
+    ) -> tuple[dict[str, Array] | None, RoundReport]:
+        """Let the rule choose, judge the guarantee, and take the step."""
+        reference = updates.reference
+        aggregate = rule(updates, server_round=report.server_round)
+        report = _with_choice(report, aggregate, intake.clients)
+        clock.lap("rule")
+        guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
+        report = replace(report, guarantee=guarantee)
+        clock.lap("guarantee")
+        layers = self._move(aggregate.layers, reference, report.server_round)
+        clock.lap("step")
+        if not all(np.isfinite(layer).all() for layer in layers if layer.dtype.kind == "f"):
+            return None, replace(report, note="the aggregate is not finite")
+        return dict(zip(intake.keys, layers, strict=True)), report
 
     def examine(
         self, replies: Sequence[Reply], clients: Sequence[ClientId]
