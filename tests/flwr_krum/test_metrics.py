@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.metrics import trimmed_mean_metrics
+from flwr_krum.metrics import doubts, trimmed_mean_metrics
 
 VALUES = st.floats(-1e6, 1e6)
 
@@ -82,3 +82,38 @@ def test_whole_numbers_are_numbers():
 def test_no_reports_are_no_metrics():
     assert trimmed_mean_metrics([], 3) == {}
     assert trimmed_mean_metrics([{}, {}], 3) == {}
+
+
+SOUND = {"num-examples": 10, "loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("report", "doubt"),
+    [
+        ({}, "metric 'loss' is missing"),
+        ({"num-examples": 10}, "metric 'loss' is missing"),
+        ({**SOUND, "loss": float("nan")}, "metric 'loss' is nan, expected finite numbers"),
+        ({**SOUND, "loss": 10**5000}, "metric 'loss' is a number too long to print"),
+        ({**SOUND, "loss": [0.5]}, "metric 'loss' is a list of 1, most send a number"),
+        ({**SOUND, "extra": 1}, "metric 'extra' is unknown to most"),
+        ({**SOUND, "num-examples": 0}, "'num-examples' is 0, expected more than 0"),
+        ({**SOUND, "num-examples": -60}, "'num-examples' is -60, expected more than 0"),
+        ({**SOUND, "num-examples": 10**15}, "'num-examples' is 1000000000000000, the median is 10"),
+    ],
+)
+def test_what_is_wrong_with_a_report_is_said_by_position(report, doubt):
+    found = doubts([SOUND, SOUND, report, SOUND], "num-examples")
+    assert list(found) == [2]
+    assert doubt in found[2]
+
+
+def test_sound_reports_are_not_doubted():
+    assert doubts([SOUND, {**SOUND, "loss": 3.0}, {**SOUND, "num-examples": 900}], "n") == {}
+    assert doubts([], "num-examples") == {}
+
+
+def test_one_client_cannot_move_a_metric_beyond_the_others():
+    honest = [{"loss": 0.1 * i} for i in range(1, 7)]
+    for claim in (1e300, -1e300, float("inf"), 0.35):
+        loss = trimmed_mean_metrics([*honest, {"loss": claim}], f=1)["loss"]
+        assert 0.1 <= loss <= 0.6

@@ -463,3 +463,25 @@ def test_the_global_model_of_the_last_configured_round_is_the_reference(federati
     federation.configure(strategy, model, range(1, 8), 3)
     federation.aggregate(strategy, {**around(1.0, 6), 7: layers([1.0])}, 3)
     assert [r.client for r in strategy.reports[-1].refused] == [federation.name(7)]
+
+
+def test_the_metrics_say_who_was_selected_and_refused(federation):
+    layers = {i: [np.array([float(i)], np.float32)] for i in range(1, 6)}
+    strategy = federation.strategy("Krum", 1)
+    _, metrics = federation.aggregate(strategy, {**layers, 6: [np.array([np.nan], np.float32)]})
+    # With f = 0 left, 2 and 3 tie at 1 + 1 + 4.
+    assert (metrics["accepted"], metrics["refused"]) == (5, 1)
+    if federation.names_arrays:
+        assert (metrics["selected-nodes"], metrics["refused-nodes"]) == ([2], [6])
+    else:
+        assert (metrics["selected-clients"], metrics["refused-clients"]) == ("2", "6")
+    assert metrics["guarantee"] == -1.0  # no global model is known
+
+
+def test_rounds_count_on_from_those_done(federation):
+    model = [np.zeros(1, np.float32)]
+    sent = {i: [np.array([float(i)], np.float32)] for i in range(1, 6)}
+    strategy = federation.strategy("Krum", 1, rounds_done=40)
+    federation.configure(strategy, model, sent, 2)
+    federation.aggregate(strategy, sent, 2)
+    assert strategy.reports[-1].server_round == 42

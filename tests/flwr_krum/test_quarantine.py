@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from flwr_krum.journal import read_journal
+from flwr_krum.round import Rounds
+from flwr_krum.rules import Krum, Medoid
+
+MODEL = {"w": np.zeros(2)}
+
+
+@pytest.fixture
+def play(wire):
+    """Play one round: clients named in ``bad`` send NaN, the others send themselves."""
+    from flwr_krum.intake import Reply
+
+    def play(rounds, t, clients, bad=()):
+        left_out = rounds.begin(MODEL, clients)
+        asked = [client for client in clients if client not in left_out]
+        replies = [
+            Reply(c, {"w": wire.npy(np.full(2, np.nan if c in bad else float(c)))}) for c in asked
+        ]
+        return rounds.finish(t, replies)[1]
+
+    return play
+
+
+def test_it_is_off_by_default(play):
+    rounds = Rounds(Krum(1))
+    for t in range(1, 6):
+        assert play(rounds, t, range(8), bad=[7]).quarantined == ()
+
+
+def test_after_k_refusals_a_client_is_left_out_and_named(play):
+    rounds = Rounds(Krum(1), quarantine=2)
+    reports = [play(rounds, t, range(8), bad=[7]) for t in (1, 2, 3)]
+    assert [report.quarantined for report in reports] == [(), (), (7,)]
+    assert reports[2].silent == ()
+    assert reports[2].refused == ()
+    assert "in quarantine: 7" in "\n".join(reports[2].lines())
+
+
+def test_a_quarantined_client_does_not_lower_f(play):
+    # It sends nothing, and with unauthenticated nodes one liar could burn many names.
+    rounds = Rounds(Krum(1), quarantine=1)
+    assert play(rounds, 1, range(8), bad=[7]).byzantine == 0
+    assert play(rounds, 2, range(8), bad=[7]).byzantine == 1
+
+
+def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
+    rounds = Rounds(Krum(2), quarantine=1)  # needs 7
+    play(rounds, 1, range(9), bad=[8])
+    play(rounds, 2, range(9), bad=[6, 7])  # 8 is out by now
+    rounds._refusals[7] += 1
+    assert play(rounds, 3, range(8), bad=()).quarantined == (7,)
+    assert play(rounds, 4, range(7), bad=()).quarantined == ()
+
+
+def test_a_rule_without_a_bound_keeps_one(play):
+    rounds = Rounds(Medoid(), quarantine=1)
+    play(rounds, 1, range(3), bad=[0, 1, 2])
+    assert len(play(rounds, 2, range(3)).quarantined) == 2
+
+
+def test_it_is_remembered_in_the_journal(play, tmp_path):
+    play(Rounds(Krum(1), quarantine=1, journal=tmp_path / "j"), 1, range(8), bad=[7])
+    resumed = Rounds(Krum(1), quarantine=1, journal=tmp_path / "j", rounds_done=1)
+    assert play(resumed, 2, range(8)).quarantined == (7,)
+    assert [report.server_round for report in read_journal(tmp_path / "j")] == [1, 2]
+    assert [report.server_round for report in resumed.reports] == [1, 2]
+
+
+@pytest.mark.parametrize("illegal", [0, -1, True, 1.5])
+def test_an_illegal_number_of_refusals_is_named(illegal):
+    with pytest.raises(ValueError, match="quarantine must be a whole number >= 1, got"):
+        Rounds(Krum(1), quarantine=illegal)
