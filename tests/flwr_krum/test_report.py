@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from flwr_krum.intake import Refused
 from flwr_krum.report import RoundReport, tree
 
@@ -32,3 +39,112 @@ def test_the_last_branch_of_a_tree_is_marked():
     assert tree(["a", "b", "c"]) == ["\t├── a", "\t├── b", "\t└── c"]
     assert tree(["a"]) == ["\t└── a"]
     assert tree([]) == []
+
+
+def test_a_report_tells_of_quarantine_and_doubted_metrics():
+    report = RoundReport(
+        1, "Medoid()", 0, received=(1, 2), quarantined=(7, 8), doubted={2: "'n' is 0"},
+        selected=(1,), stepped=True,
+    )  # fmt: skip
+    assert report.lines()[1:] == [
+        "\t├── in quarantine: 7, 8",
+        "\t├── metrics of 2: 'n' is 0",
+        "\t└── selected: 1",
+    ]
+
+
+QUIET = RoundReport(1, "Medoid()", 0, received=(1,), selected=(1,), stepped=True)
+LOUD = {
+    "a note": {"note": "got n=4, f=1"},
+    "a refusal": {"refused": (Refused(2, "no arrays"),)},
+    "a doubt": {"doubted": {1: "'n' is 0"}},
+    "no step": {"stepped": False},
+}
+
+
+def test_an_ordinary_round_is_not_remarkable():
+    assert not QUIET.is_remarkable()
+    assert not RoundReport(**vars(QUIET) | {"silent": (3,), "failed": {4: "x"}}).is_remarkable()
+
+
+@pytest.mark.parametrize("what", LOUD)
+def test_a_round_that_an_operator_should_see_is_remarkable(what):
+    assert RoundReport(**vars(QUIET) | LOUD[what]).is_remarkable()
+
+
+# --- to JSON and back ---
+
+# Whatever JSON must escape, and what looks like a number.
+LETTERS = st.sampled_from(
+    ["a", "0", "7", " ", '"', "\\", "\n", "\x00", "é", "\u2028", "\ud800", "𝔸"]
+)
+
+
+def text(size):
+    return st.text(LETTERS, max_size=size)
+
+
+CLIENT = st.one_of(st.integers(0, 2**64 - 1), text(8))
+CLIENTS = st.lists(CLIENT, max_size=4, unique_by=repr).map(tuple)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def by_client(values):
+    return st.lists(st.tuples(CLIENT, values), max_size=4, unique_by=repr).map(dict)
+
+
+REPORTS = st.builds(
+    RoundReport,
+    server_round=st.integers(1, 10**6),
+    rule=text(30),
+    byzantine=st.integers(0, 100),
+    received=CLIENTS,
+    refused=st.lists(st.builds(Refused, CLIENT, text(40)), max_size=3).map(tuple),
+    failed=by_client(text(20)),
+    silent=CLIENTS,
+    quarantined=CLIENTS,
+    doubted=by_client(text(20)),
+    scores=by_client(st.floats(0, allow_nan=False)),
+    selected=CLIENTS,
+    weights=by_client(st.floats(0, 1)),
+    metrics=st.dictionaries(text(5), st.one_of(FINITE, st.lists(FINITE, max_size=3))),
+    stepped=st.booleans(),
+    note=text(20),
+    seconds=st.dictionaries(st.sampled_from(["intake", "rule", "step"]), FINITE),
+)
+
+
+@given(REPORTS)
+def test_a_report_survives_json_with_the_types_of_its_ids(report):
+    text = json.dumps(report.to_json(), allow_nan=False)
+    found = RoundReport.from_json(json.loads(text))
+    assert found == report
+    assert list(map(type, found.received)) == list(map(type, report.received))
+    assert list(map(type, found.scores)) == list(map(type, report.scores))
+    assert found.lines() == report.lines()
+
+
+def test_a_number_and_its_text_are_two_clients():
+    report = RoundReport(1, "r", 0, scores={1: 2.0, "1": 3.0})
+    assert RoundReport.from_json(report.to_json()).scores == {1: 2.0, "1": 3.0}
+
+
+def test_an_infinite_score_is_null_in_json():
+    values = RoundReport(1, "r", 0, scores={1: math.inf, 2: 0.5}).to_json()
+    assert values["scores"] == [[1, None], [2, 0.5]]
+    assert RoundReport.from_json(values).scores == {1: math.inf, 2: 0.5}
+
+
+def test_to_json_leaves_the_report_as_it_is():
+    report = RoundReport(1, "r", 0, refused=(Refused(1, "x"),), scores={1: math.inf})
+    report.to_json()
+    assert report.refused == (Refused(1, "x"),)
+    assert report.scores == {1: math.inf}
+
+
+@pytest.mark.parametrize("field", ["server_round", "rule", "byzantine", "refused", "received"])
+def test_values_that_lack_a_field_are_no_report(field):
+    values = RoundReport(1, "r", 0).to_json()
+    del values[field]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        RoundReport.from_json(values)

@@ -289,3 +289,165 @@ def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
     for t in (1, 2, 3, 17, 9, 40):
         model, _ = rounds.finish(t, replies(CONFORMANCE))
         assert model["w"].tolist() == ([6] if rule.averages(t) else [10])
+
+
+# --- quarantine ---
+
+
+def refuse(rounds, clients, t=1):
+    """Play a round in which the given clients send NaN."""
+    replies = [Reply(client, None, "no model") for client in clients]
+    return rounds.finish(t, replies)[1]
+
+
+def test_nobody_is_left_out_by_default():
+    rounds = Rounds(Krum(1))
+    for t in range(1, 6):
+        rounds.begin({}, range(10))
+        refuse(rounds, [3, 4], t)
+    assert rounds.begin({}, range(10)) == frozenset()
+    assert rounds.quarantined == ()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_client_is_left_out_after_k_refusals_and_reported(replies, k):
+    rounds = Rounds(Krum(1), quarantine=k)
+    for t in range(1, k + 1):
+        assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == frozenset()
+        assert refuse(rounds, [3], t).quarantined == ()
+    assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == {3}
+    assert 3 not in rounds.asked
+    _, report = rounds.finish(k + 1, replies(CONFORMANCE[:2]))
+    assert report.quarantined == (3,)
+    assert report.silent == (4, 5, 6, 7, 8, 9)
+
+
+def test_only_refusals_count_not_silence_errors_or_doubts(wire):
+    rounds = Rounds(Krum(1), quarantine=1)
+    good = {"w": wire.npy(np.zeros(1))}
+    for t in range(1, 4):
+        rounds.begin({"w": np.zeros(1)}, range(1, 10))
+        sent = [Reply(i, good, metrics={"num-examples": 10}) for i in range(1, 7)]
+        sent.append(Reply(7, good, metrics={"num-examples": -1}))
+        _, report = rounds.finish(t, sent, {8: "error"})
+        assert list(report.doubted) == [7]
+        assert report.silent == (9,)
+    assert rounds.begin({}, range(1, 10)) == frozenset()
+
+
+@pytest.mark.parametrize(("sampled", "left"), [(20, 2), (7, 2), (6, 1), (5, 0), (3, 0)])
+def test_enough_clients_for_the_rule_are_always_asked(sampled, left):
+    rounds = Rounds(Krum(1), quarantine=1)  # 2f + 3 = 5
+    refuse(rounds, [1, 2])
+    assert len(rounds.begin({}, range(1, sampled + 1))) == left
+    assert len(rounds.asked) == sampled - left
+
+
+def test_rules_without_a_bound_keep_one_client():
+    rounds = Rounds(Medoid(), quarantine=1)
+    refuse(rounds, [1, 2, 3])
+    assert rounds.begin({}, [1, 2, 3]) == {1, 2}
+    assert rounds.asked == (3,)
+
+
+def test_the_worst_are_left_out_first_and_ties_go_to_the_smallest_id():
+    rounds = Rounds(Krum(1), quarantine=1)
+    for t, bad in enumerate(([10, 9, 2], [10, 2], [10]), 1):
+        refuse(rounds, bad, t)
+    assert rounds.begin({}, [10, 9, 2, 3, 4, 5]) == {10}
+    assert rounds.begin({}, [10, 9, 2, 3, 4, 5, 6]) == {2, 10}
+    assert rounds.quarantined == (2, 10)
+    tied = Rounds(Krum(1), quarantine=1)
+    refuse(tied, [10, 9])
+    assert tied.begin({}, [10, 9, 2, 3, 4, 5]) == {9}
+
+
+def test_only_clients_that_were_sampled_are_left_out():
+    rounds = Rounds(Krum(1), quarantine=1)
+    refuse(rounds, [1, 2])
+    assert rounds.begin({}, range(2, 12)) == {2}
+    assert rounds.quarantined == (2,)
+
+
+def test_a_client_that_sends_twice_has_one_refusal_for_it(wire):
+    rounds = Rounds(Krum(1), quarantine=2)
+    good = {"w": wire.npy(np.zeros(1))}
+    rounds.finish(1, [Reply(1, good), Reply(1, good), Reply(2, good)])
+    assert rounds.begin({}, range(1, 12)) == frozenset()
+
+
+def test_quarantine_goes_on_from_the_journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    rounds = Rounds(Krum(1), quarantine=2, journal=path)
+    refuse(rounds, [3, "4"], 1)
+    refuse(rounds, [3, 5], 2)
+    refuse(rounds, [5, "4"], 3)
+    again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
+    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3}
+    again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
+    refuse(again, [5, "4"], 3)
+    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3, "4", 5}
+
+
+def test_a_refused_client_in_quarantine_is_not_silent(replies):
+    rounds = Rounds(Krum(1), quarantine=1)
+    refuse(rounds, [6])
+    known(rounds, range(1, 7))
+    _, report = rounds.finish(2, replies(CONFORMANCE))
+    assert report.silent == ()
+    assert report.quarantined == (6,)
+    assert report.byzantine == 1  # it sent nothing this time
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [
+        ("quarantine", 0, 1), ("quarantine", -1, 1), ("quarantine", 1.5, 1),
+        ("quarantine", True, 1), ("rounds_done", -1, 0), ("rounds_done", 1.0, 0),
+        ("rounds_done", "3", 0),
+    ],
+)  # fmt: skip
+def test_illegal_settings_of_quarantine_and_resume_are_named(option, value, least):
+    with pytest.raises(ValueError, match=f"{option} must be a whole number >= {least}, got"):
+        Rounds(Krum(1), **{option: value})
+
+
+def test_the_summary_tells_of_quarantine_and_journal(tmp_path):
+    lines = Rounds(Krum(1), quarantine=3, journal=tmp_path / "j.jsonl").summary("Krum")
+    assert any("Quarantine: after 3 refusals" in line for line in lines)
+    assert any("j.jsonl" in line for line in lines)
+    lines = Rounds(Krum(1)).summary("Krum")
+    assert any("Quarantine: off" in line for line in lines)
+    assert any("Journal: none" in line for line in lines)
+
+
+# --- what clients say about themselves ---
+
+
+def test_metrics_and_doubts_are_reported_and_touch_nothing(wire):
+    def reply(i, **metrics):
+        return Reply(i, {"w": wire.npy(np.array([float(i)]))}, metrics=metrics)
+
+    sound = [reply(i, loss=0.1 * i, **{"num-examples": 10}) for i in range(1, 7)]
+    liar = reply(7, loss=1e300, **{"num-examples": 10**15})
+    refused = Reply(8, None, "no model", {"loss": 5.0, "num-examples": -3})
+    model, report = Rounds(Krum(1)).finish(1, [refused, liar, *sound])
+    assert report.metrics == {"loss": pytest.approx(0.1 * sum(range(2, 7)) / 5)}
+    assert report.doubted == {7: "'num-examples' is 1000000000000000, the median is 10"}
+    plain = [Reply(r.client, r.arrays) for r in [*sound, liar]]
+    np.testing.assert_array_equal(Rounds(Krum(0)).finish(1, plain)[0]["w"], model["w"])
+
+
+def test_a_client_that_answers_twice_counts_once_among_the_metrics():
+    rounds = Rounds(Krum(1))
+    replies = [Reply(i, None, metrics={"loss": 1.0}) for i in range(1, 7)]
+    replies += [Reply(9, None, metrics={"loss": 1e300})] * 20
+    means, _ = rounds.examine(replies, [reply.client for reply in replies])
+    assert means == {"loss": 1.0}
+
+
+def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
+    replies = [Reply(i, {"w": wire.npy(np.array([1.0]))}, metrics={"loss": 1.0}) for i in range(5)]
+    _, report = Rounds(Krum(1)).finish(1, replies)
+    assert report.metrics == {"loss": 1.0}
+    assert report.doubted == {}

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from flwr.app import MetricRecord, RecordDict
+from flwr.common import Parameters
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
 from flwr_krum.round import InfeasibleRoundError
 from flwr_krum.rules import Average, Krum, Medoid, OneMinusPKrum
@@ -485,3 +490,228 @@ def test_rounds_count_on_from_those_done(federation):
     federation.configure(strategy, model, sent, 2)
     federation.aggregate(strategy, sent, 2)
     assert strategy.reports[-1].server_round == 42
+
+
+# --- what a round says in the aggregated metrics ---
+
+
+def test_the_aggregated_metrics_say_who_was_selected_and_refused(federation):
+    strategy = federation.strategy("MultiKrum", 2, 3)
+    replies = around(1.0, 9)
+    replies[4] = MALFORMED["NaN"](replies[4])
+    replies[10] = MALFORMED["wrong size"](replies[9])
+    _, metrics = federation.aggregate(strategy, replies, metrics={"loss": 0.5})
+    selected = [int(client) for client in strategy.reports[-1].selected]
+    assert len(selected) == 3
+    if federation.names_arrays:
+        named = {"selected-nodes": selected, "refused-nodes": [4, 10]}
+    else:
+        named = {"selected-clients": ",".join(map(str, selected)), "refused-clients": "4,10"}
+    expected = {"loss": 0.5, "accepted": 8, "refused": 2, **named}
+    assert {key: metrics[key] for key in expected} == expected
+
+
+def test_a_round_that_keeps_the_model_says_so_in_its_metrics(federation):
+    strategy = federation.strategy("Krum", 2)
+    found, metrics = federation.aggregate(strategy, {1: [np.array([math.nan])]})
+    assert found is None
+    assert (metrics["accepted"], metrics["refused"]) == (0, 1)
+    key = "selected-nodes" if federation.names_arrays else "selected-clients"
+    assert metrics[key] in ([], "")
+
+
+def test_a_client_cannot_forge_what_the_round_says(federation):
+    strategy = federation.strategy("Krum", 1)
+    forged = {"accepted": 99, "refused": 99, "refused-nodes": 1, "selected-clients": 1}
+    _, metrics = federation.aggregate(strategy, sent(CONFORMANCE), metrics=forged)
+    assert (metrics["accepted"], metrics["refused"]) == (5, 0)
+    if federation.names_arrays:
+        assert metrics["refused-nodes"] == []
+    else:
+        assert metrics["selected-clients"] == "4"
+
+
+def test_nodes_with_names_are_counted_in_the_metrics_and_named_in_the_report(federation):
+    def name(client):
+        return f"device {client if isinstance(client, int) else client.cid}"
+
+    strategy = federation.strategy("Krum", 1, client_id=name)
+    _, metrics = federation.aggregate(strategy, sent({**CONFORMANCE, 6: [math.nan]}))
+    assert (metrics["accepted"], metrics["refused"]) == (5, 1)
+    assert strategy.reports[-1].refused[0].client == "device 6"
+    if federation.names_arrays:
+        assert "refused-nodes" not in metrics
+        assert "selected-nodes" not in metrics
+    else:
+        assert metrics["refused-clients"] == "device 6"
+
+
+def test_ids_of_64_bits_fit_into_the_aggregated_metrics(federation):
+    big = 2**64 - 5
+    strategy = federation.strategy("Krum", 1)
+    replies = {big - i: layers(v) for i, v in enumerate(CONFORMANCE.values())}
+    _, metrics = federation.aggregate(strategy, {**replies, big + 1: layers([math.nan])})
+    if federation.names_arrays:
+        record = MetricRecord(metrics)
+        record = recorddict_from_proto(recorddict_to_proto(RecordDict({"m": record})))["m"]
+        assert record["refused-nodes"] == [big + 1]
+
+
+# --- evaluation ---
+
+
+@pytest.mark.parametrize("lie", [1e300, -1e300, float("inf"), float("nan")])
+def test_f_liars_do_not_move_the_evaluated_loss_beyond_the_honest(federation, lie):
+    strategy = federation.strategy("Krum", 2)
+    honest = {i: 0.1 * i for i in range(1, 8)}
+    for liars in itertools.combinations(range(8, 11), 2):
+        found = federation.evaluate(strategy, {**honest, **dict.fromkeys(liars, lie)})
+        assert 0.1 <= found["loss"] <= 0.7
+
+
+def test_evaluation_touches_neither_the_model_nor_the_reports(federation):
+    strategy = federation.strategy("Krum", 1)
+    federation.evaluate(strategy, {1: 1.0, 2: float("nan"), 3: 2.0})
+    assert strategy.reports == []
+    found = run(federation, strategy, sent(CONFORMANCE))
+    assert found[0].tolist() == [10]
+
+
+def test_doubted_evaluations_are_logged_by_name(federation, caplog):
+    strategy = federation.strategy("Krum", 1)
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    federation.evaluate(strategy, {1: 1.0, 2: float("nan"), 3: 2.0})
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert any("metrics of 2: metric 'loss' is nan" in line for line in warnings)
+
+
+# --- quarantine ---
+
+
+def play_quarantine(federation, strategy, rounds, n=9, bad=(3,), start=1):
+    """Play rounds in which the bad clients send NaN whenever they are asked."""
+    asked = []
+    for t in range(start, start + rounds):
+        replies = around(1.0, n)
+        asked.append(set(federation.configure(strategy, replies[1], replies, t)))
+        heard = {i: replies[i] for i in asked[-1]}
+        heard |= {i: MALFORMED["NaN"](heard[i]) for i in bad if i in heard}
+        federation.aggregate(strategy, heard, t)
+    return asked
+
+
+def test_without_quarantine_everybody_is_always_asked(federation):
+    asked = play_quarantine(federation, federation.strategy("Krum", 1), 4)
+    assert asked == [set(range(1, 10))] * 4
+
+
+def test_after_k_refusals_a_client_is_not_asked_again(federation):
+    strategy = federation.strategy("Krum", 1, quarantine=2)
+    asked = play_quarantine(federation, strategy, 4)
+    everyone = set(range(1, 10))
+    assert asked == [everyone, everyone, everyone - {3}, everyone - {3}]
+    me = federation.name(3)
+    assert [r.quarantined for r in strategy.reports] == [(), (), (me,), (me,)]
+    assert [len(r.refused) for r in strategy.reports] == [1, 1, 0, 0]
+    assert [r.silent for r in strategy.reports] == [()] * 4
+    assert all(r.stepped for r in strategy.reports)
+
+
+def test_quarantine_never_makes_a_round_infeasible(federation):
+    strategy = federation.strategy("Krum", 1, quarantine=1)
+    asked = play_quarantine(federation, strategy, 4, n=6, bad=(1, 2))
+    assert [len(clients) for clients in asked] == [6, 5, 5, 5]
+    assert all(len(r.quarantined) <= 1 for r in strategy.reports)
+
+
+def test_quarantine_outlives_a_restart_through_the_journal(federation, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    strategy = federation.strategy("Krum", 1, quarantine=2, journal=journal)
+    play_quarantine(federation, strategy, 2)
+    again = federation.strategy("Krum", 1, quarantine=2, journal=journal, rounds_done=2)
+    assert play_quarantine(federation, again, 1) == [set(range(1, 10)) - {3}]
+    forgetful = federation.strategy("Krum", 1, quarantine=2)
+    assert play_quarantine(federation, forgetful, 1) == [set(range(1, 10))]
+
+
+def test_evaluation_asks_clients_in_quarantine_too(federation):
+    strategy = federation.strategy("Krum", 1, quarantine=1)
+    play_quarantine(federation, strategy, 1)
+    asked = federation.configure_evaluate(strategy, around(1.0, 1)[1], range(1, 10))
+    assert set(asked) == set(range(1, 10))
+
+
+# --- going on after rounds that are done ---
+
+
+def with_round_configs(federation, **options):
+    """Let the instructions carry the round in both APIs; the Message API does so by itself."""
+    if not federation.names_arrays:
+        options["on_fit_config_fn"] = lambda t: {"server-round": t}
+        options["on_evaluate_config_fn"] = lambda t: {"server-round": t}
+    return options
+
+
+def test_rounds_count_on_in_what_clients_are_sent(federation):
+    strategy = federation.strategy("Krum", 1, **with_round_configs(federation, rounds_done=7))
+    model = around(1.0, 1)[1]
+    for t in (1, 2):
+        for step in (federation.configure, federation.configure_evaluate):
+            configs = step(strategy, model, range(1, 6), t)
+            assert [config["server-round"] for config in configs.values()] == [7 + t] * 5
+
+
+def test_rounds_count_on_in_rules_rates_and_reports(federation):
+    rates = []
+
+    def rate(t):
+        rates.append(t)
+        return 1.0
+
+    rule = OneMinusPKrum(1, seed=3)
+    strategy = federation.custom(rule, rounds_done=4, server_learning_rate=rate)
+    for t in range(1, 6):
+        found = run(federation, strategy, sent(CONFORMANCE), layers([0.0]), t=t)
+        assert found[0].tolist() == ([6] if rule.averages(4 + t) else [10])
+    assert [report.server_round for report in strategy.reports] == rates == [5, 6, 7, 8, 9]
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(federation, tmp_path):
+    def make(name, **options):
+        return federation.custom(
+            OneMinusPKrum(2, seed=1), journal=tmp_path / name,
+            server_learning_rate=lambda t: 1 / t, **options,
+        )  # fmt: skip
+
+    def play(strategy, model, first, last, done=0):
+        for t in range(first, last + 1):
+            rng = np.random.default_rng(t)
+            replies = {
+                i: [(x + rng.standard_normal(x.shape)).astype(np.float32) for x in model]
+                for i in range(1, 10)
+            }
+            model = run(federation, strategy, replies, model, t=t - done)
+        return model
+
+    start = around(1.0, 1)[1]
+    whole = make("whole")
+    expected = play(whole, start, 1, 6)
+    half = play(make("parts"), start, 1, 3)
+    second = make("parts", rounds_done=3)
+    found = play(second, half, 4, 6, done=3)
+    assert [x.tobytes() for x in found] == [x.tobytes() for x in expected]
+    assert [r.server_round for r in second.reports] == [1, 2, 3, 4, 5, 6]
+    assert [replace(r, seconds={}) for r in second.reports] == [
+        replace(r, seconds={}) for r in whole.reports
+    ]
+
+
+def test_server_side_evaluation_of_aggregate_fit_counts_on(fit_api):
+    seen = []
+    strategy = fit_api.api.module.Krum(
+        num_malicious_clients=1, rounds_done=5, evaluate_fn=lambda t, *_: seen.append(t)
+    )
+    for t in (0, 1, 2):
+        strategy.evaluate(t, Parameters([], "numpy.ndarray"))
+    assert seen == [5, 6, 7]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from flwr_krum.wire import UndecodableError, decode
+from flwr_krum.wire import UndecodableError, decode, encode
 
 PLAIN = [
     "f2",
@@ -242,3 +242,70 @@ def test_a_file_with_some_bytes_changed_is_an_array_or_refused(wire, data):
 
 def test_the_error_is_a_value_error():
     assert issubclass(UndecodableError, ValueError)
+
+
+# --- encoding ---
+
+
+def saved(array):
+    """Return the bytes that numpy.save writes."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", PLAIN)
+def test_encoding_writes_the_bytes_of_numpy_save(dtype):
+    for shape in SHAPES:
+        array = np.arange(int(np.prod(shape))).astype(dtype).reshape(shape)
+        assert encode(array) == saved(array)
+        assert encode(np.asfortranarray(array)) == saved(np.asfortranarray(array))
+        assert the_same(decode(encode(array)), array)
+
+
+LAYOUTS = {
+    "fortran": lambda a: np.asfortranarray(a),
+    "reversed": lambda a: a[::-1],
+    "every other column": lambda a: a[:, ::2],
+    "one column": lambda a: a[:, :1],
+    "one row of a fortran array": lambda a: np.asfortranarray(a)[:1],
+    "axes moved": lambda a: np.moveaxis(a, 0, 1),
+    "repeated without a copy": lambda a: np.broadcast_to(a[0], a.shape),
+    "read-only": lambda a: np.frombuffer(a.tobytes()).reshape(a.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_in_memory_is_encoded_as_numpy_saves_it(layout):
+    for shape in [(4, 6), (4, 6, 2), (1, 5), (5, 1), (0, 3)]:
+        if layout == "repeated without a copy" and shape[0] == 0:
+            continue
+        array = LAYOUTS[layout](np.arange(float(np.prod(shape))).reshape(shape))
+        assert encode(array) == saved(array)
+        np.testing.assert_array_equal(decode(encode(array)), array)
+
+
+def test_headers_that_look_alike_are_not_confused():
+    # Headers are kept by dtype, shape and order: equal keys must mean equal bytes.
+    alike = [
+        np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32), np.zeros((2, 3), ">f4"),
+        np.zeros((2, 3), np.int32), np.asfortranarray(np.zeros((2, 3), np.float32)),
+        np.zeros((1, 2, 3), np.float32), np.zeros(6, np.float32), np.zeros((), np.float32),
+        np.zeros(1, np.float32), np.zeros(1, np.int8), np.zeros(1, bool), np.zeros(1, np.uint8),
+    ]  # fmt: skip
+    for array in alike * 2:
+        assert encode(array) == saved(array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(PLAIN).flatmap(
+        lambda dtype: arrays(dtype, array_shapes(min_dims=0, min_side=0, max_side=5))
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_any_array_and_any_order_of_its_axes_is_encoded_as_numpy_saves_it(array, order):
+    axes = list(range(array.ndim))
+    order.shuffle(axes)
+    array = array.transpose(axes)
+    assert encode(array) == saved(array)
