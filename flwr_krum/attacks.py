@@ -38,9 +38,14 @@ def _on_every_array(change: Callable[[Array], Array]) -> Fault:
 
 
 def _on_first_array(change: Callable[[Array], Array]) -> Fault:
-    return _on_models(
-        lambda m: {k: change(a) if i == 0 else a for i, (k, a) in enumerate(m.items())}
-    )
+    """Return a fault that changes the first array of floats, or the first at all."""
+
+    def first(model: Models) -> Models:
+        floats = [key for key, a in model.items() if a.dtype.kind == "f" and a.size]
+        chosen = (floats or list(model))[:1]
+        return {key: change(a) if key in chosen else a for key, a in model.items()}
+
+    return _on_models(first)
 
 
 def _on_bytes(change: Callable[[bytes], bytes], stype: str = SERIALIZATION) -> Fault:
@@ -77,7 +82,8 @@ def _claim(count: Any) -> Fault:
 def _put_one(value: float) -> Callable[[Array], Array]:
     def change(array: Array) -> Array:
         changed = array.copy()
-        changed.reshape(-1)[-1] = value
+        if changed.size and changed.dtype.kind == "f":
+            changed.reshape(-1)[-1] = value
         return changed
 
     return change
@@ -85,6 +91,8 @@ def _put_one(value: float) -> Callable[[Array], Array]:
 
 def _swap_first_two(model: Models) -> Models:
     """Send each of the first two arrays under the other's name, in an order that hides it."""
+    if len(model) < 2:
+        return model
     first, second, *rest = model
     return {second: model[first], first: model[second], **{key: model[key] for key in rest}}
 

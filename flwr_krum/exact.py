@@ -33,15 +33,32 @@ def _exact_block(a: Array, b: Array) -> int:
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         high, low = _two_sum(x, -y)
-    # Within these bounds no square, product or error of one leaves the range of floats.
-    fits = (high == 0) | ((np.abs(high) >= 2.0**-400) & (np.abs(high) <= 2.0**500))
-    fits &= (low == 0) | (np.abs(low) >= 2.0**-460)
-    total = sum(_exact_square(float(x[k]), float(y[k])) for k in np.flatnonzero(~fits))
-    high, low = high[fits], low[fits]
-    parts = [*_two_product(high, high)]
+    size = np.abs(high)
+    huge, small = ~(size <= 2.0**500), (size < 2.0**-400) & (size > 0)
+    # Within these bounds no square, product or error of one leaves the range of floats. What is
+    # smaller is taken times 2^600: then even the smallest float is far from underflow.
+    total = sum(_exact_square(float(x[k]), float(y[k])) for k in np.flatnonzero(huge))
+    total += _exact_squares(high[small] * _UP, low[small] * _UP, SHIFT - 1200, SHIFT - 1200)
+    usual = ~(huge | small)
+    faint = usual & (np.abs(low) < 2.0**-460) & (low != 0)
+    usual &= ~faint
+    total += _exact_squares(high[usual], low[usual], SHIFT, SHIFT)
+    return total + _exact_squares(high[faint], low[faint] * _UP, SHIFT, SHIFT - 1200)
+
+
+_UP = 2.0**600
+
+
+def _exact_squares(high: Float64, low: Float64, shift: int, low_shift: int) -> int:
+    """Return the sum of ``(high 2^-a + low 2^-b)^2``, where 2a and 2b are what the shifts lack.
+
+    ``shift`` belongs to ``high^2``, ``low_shift`` to ``low^2``, and their mean to the product.
+    """
+    parts = [(part, shift) for part in _two_product(high, high)]
     if low.any():
-        parts += [*_two_product(2.0 * high, low), *_two_product(low, low)]
-    return total + sum(_exact_sum(part) for part in parts if part.any())
+        parts += [(part, (shift + low_shift) // 2) for part in _two_product(2.0 * high, low)]
+        parts += [(part, low_shift) for part in _two_product(low, low)]
+    return sum(_exact_sum(part, by) for part, by in parts if part.any())
 
 
 def _exact_square(x: float, y: float) -> int:
@@ -49,8 +66,8 @@ def _exact_square(x: float, y: float) -> int:
     return int(square)  # without a fraction: see SHIFT
 
 
-def _exact_sum(values: Float64) -> int:
-    """Return ``2^SHIFT`` times the sum of finite values: whole mantissas, added by exponent."""
+def _exact_sum(values: Float64, shift: int) -> int:
+    """Return ``2^shift`` times the sum of finite values: whole mantissas, added by exponent."""
     mantissa, exponent = np.frexp(values)
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     # Halves of 26 and 27 bits: sums of up to 2^26 of them are exact in float64.
@@ -61,7 +78,9 @@ def _exact_sum(values: Float64) -> int:
         ((int(high[k]) << 27) + int(low[k])) << int(k)
         for k in np.flatnonzero((high != 0) | (low != 0))
     )
-    return total << (SHIFT + lowest - 53)
+    by = shift + lowest - 53
+    # Where this shifts to the right, only zeros fall off: SHIFT holds every bit of a square.
+    return total << by if by >= 0 else total >> -by
 
 
 def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:

@@ -100,7 +100,7 @@ def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
         try:
             if counts[reply.client] > 1:
                 raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
-            decoded[reply.client] = _decode(reply)
+            decoded[reply.client] = _decode(reply, None if model is None else set(model))
         except RefusedError as reason:
             refused[reply.client] = str(reason)
 
@@ -108,8 +108,7 @@ def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
     accepted: dict[ClientId, dict[str, Array]] = {}
     for client, arrays in decoded.items():
         try:
-            _check(arrays, pattern)
-            accepted[client] = arrays
+            accepted[client] = _checked(arrays, pattern)
         except RefusedError as reason:
             refused[client] = str(reason)
 
@@ -143,15 +142,17 @@ def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
     return model
 
 
-def _decode(reply: Reply) -> dict[str, Array]:
+def _decode(reply: Reply, keys: set[str] | None) -> dict[str, Array]:
     if reply.arrays is None:
         raise RefusedError(reply.problem or "no arrays")
+    if keys is not None:  # first, so that nobody's thousand other arrays are looked at
+        _check_keys(set(reply.arrays), keys)
     decoded = {}
     for key, data in reply.arrays.items():
         try:
             decoded[key] = decode(data)
         except UndecodableError as error:
-            raise RefusedError(f"array {key!r}: {error}") from error
+            raise RefusedError(f"array {_shown(key)}: {error}") from error
     return decoded
 
 
@@ -171,23 +172,33 @@ def _majority_order(replies: Sequence[dict[str, Array]]) -> tuple[str, ...]:
     return common[0][0] if common else ()
 
 
-def _check(arrays: Model, pattern: Pattern) -> None:
-    expected = {key for key, _, _ in pattern}
-    missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
+def _checked(arrays: Model, pattern: Pattern) -> dict[str, Array]:
+    """Return the arrays, in the pattern's dtypes, if they fit it."""
+    _check_keys(set(arrays), {key for key, _, _ in pattern})
+    fitting = {}
+    dtypes = {key: (shape, dtype) for key, shape, dtype in pattern}
+    for key, array in arrays.items():
+        shape, dtype = dtypes[key]
+        if array.shape != shape:
+            raise RefusedError(f"array {_shown(key)}: shape {array.shape}, expected {shape}")
+        if array.dtype.kind != dtype.kind:
+            raise RefusedError(
+                f"array {_shown(key)}: dtype {array.dtype}, expected the kind of {dtype}"
+            )
+        if array.size:
+            _check_range(key, array, dtype)
+        fitting[key] = array.astype(dtype, copy=False)
+    return fitting
+
+
+def _check_keys(found: set[str], expected: set[str]) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
     if missing or extra:
         raise RefusedError(
             "keys differ from the model's:"
             + (f" missing {_few(missing)}" if missing else "")
             + (f" unknown {_few(extra)}" if extra else "")
         )
-    for key, shape, dtype in pattern:
-        array = arrays[key]
-        if array.shape != shape:
-            raise RefusedError(f"array {key!r}: shape {array.shape}, expected {shape}")
-        if array.dtype.kind != dtype.kind:
-            raise RefusedError(f"array {key!r}: dtype {array.dtype}, expected the kind of {dtype}")
-        if array.size:
-            _check_range(key, array, dtype)
 
 
 def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
@@ -197,10 +208,11 @@ def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
     least, greatest = _range_of(dtype)
     if not (least <= low and high <= greatest):
         if low != low:
-            raise RefusedError(f"array {key!r}: holds NaN")
+            raise RefusedError(f"array {_shown(key)}: holds NaN")
         if math.isinf(low) or math.isinf(high):
-            raise RefusedError(f"array {key!r}: holds Inf")
-        raise RefusedError(f"array {key!r}: values from {low} to {high} do not fit into {dtype}")
+            raise RefusedError(f"array {_shown(key)}: holds Inf")
+        values = f"values from {low} to {high}"
+        raise RefusedError(f"array {_shown(key)}: {values} do not fit into {dtype}")
 
 
 @lru_cache
@@ -214,5 +226,10 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name[:60]) for name in names[:3])
+    shown = ", ".join(_shown(name) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _shown(name: str) -> str:
+    """Return a name that a client may have made up, at a length that a log can bear."""
+    return repr(name[:60])

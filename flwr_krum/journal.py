@@ -10,6 +10,8 @@ from typing import TextIO
 
 from flwr_krum.report import RoundReport
 
+_BEGINNING = b'{"server_round": '
+
 
 class JournalError(ValueError):
     """A journal cannot be read, or must not be written over."""
@@ -76,9 +78,11 @@ def read_journal(path: str | Path) -> list[RoundReport]:
         try:
             if line:
                 reports.append(RoundReport.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            # Whatever follows the last line break was being written when the lights went out.
-            if number < len(lines):
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            # Whatever follows the last line break was being written when the lights went out, if
+            # it begins as our lines do; another file must not be taken for a journal.
+            ours = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
+            if number < len(lines) or not ours:
                 raise JournalError(f"{path}, line {number}: not a round report") from error
     return reports
 

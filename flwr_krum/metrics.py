@@ -55,7 +55,7 @@ def doubts(reports: Sequence[Mapping[str, object]], count_key: str) -> dict[int,
     common = _common_kinds(reports)
     counts = [report.get(count_key) for report in reports]
     sound = [number[1][0] for count in counts if (number := _numbers(count)) is not None]
-    usual = float(np.median(sound)) if sound else 0.0
+    usual = sorted(sound)[(len(sound) - 1) // 2] if sound else 0.0
     found = {
         i: _doubt(report, common) or _count_doubt(count_key, report.get(count_key), usual)
         for i, report in enumerate(reports)
@@ -135,6 +135,7 @@ def _trimmed_mean(rows: Float64, f: int) -> Float64:
     ordered = np.sort(rows, axis=0)
     cut = min(f, (len(ordered) - 1) // 2)
     kept = ordered[cut : len(ordered) - cut]
-    # Divide first: the sum of values near the largest float would overflow.
-    mean: Float64 = (kept / len(kept)).sum(axis=0)
+    # Divide first: the sum of values near the largest float would overflow, and may by an ulp.
+    with np.errstate(over="ignore"):
+        mean: Float64 = np.clip((kept / len(kept)).sum(axis=0), kept[0], kept[-1])
     return mean

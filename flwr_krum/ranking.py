@@ -104,9 +104,17 @@ def rank(
         keys[contested] = _exact_scores(updates, distances, score, contested, twins)
     order = tuple(sorted(range(updates.n), key=lambda i: (keys[i], i)))
     if distances.scale != 1.0:
-        with np.errstate(over="ignore"):
-            scores = score(distances.squared / distances.scale / distances.scale)[twins]
+        scores = _in_their_own_unit(scores, score, distances.scale)
     return Ranking(order[:count], order, scores, distances)
+
+
+def _in_their_own_unit(scores: Float64, score: Score, scale: float) -> Float64:
+    """Undo the scale in as many steps as the score has degrees: 2 for squares, 1 for lengths."""
+    one, four = score(np.array([[0.0, 1.0], [0.0, 4.0]]))
+    with np.errstate(over="ignore"):
+        for _ in range(round(float(np.log2(four / one)))):
+            scores = scores / scale
+    return scores
 
 
 def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:

@@ -12,6 +12,9 @@ from flwr_krum.intake import ClientId, Refused
 from flwr_krum.metrics import Metric
 from flwr_krum.resilience import Guarantee
 
+LONGEST_TEXT = 500
+"""Characters that are kept of a text that a client may have made up."""
+
 
 @dataclass(frozen=True)
 class RoundReport:
@@ -118,6 +121,8 @@ class RoundReport:
             If the values are not a report's.
         """
         read = dict(values)
+        if not isinstance(read["server_round"], int):
+            raise TypeError(f"server_round is {read['server_round']!r}, expected a whole number")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {

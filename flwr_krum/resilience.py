@@ -185,9 +185,11 @@ class Guarantee:
         return f"guarantee {self.verdict}: {figures}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON; an infinite need is null."""
-        need = self.needed
-        return {**vars(self), "needed": None if need is None or math.isinf(need) else need}
+        """Return the values as JSON; what is not finite is null."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in vars(self).items()
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -36,15 +36,17 @@ def medoid_contrast(distances: Distances, pivot: int) -> tuple[Float64, Float64]
     change = (np.diagonal(g) - g[pivot, pivot])[:, None] - 2.0 * (g - g[pivot])
     reach = norms[:, None] ** 2 + norms[pivot] ** 2
     reach = reach + 2.0 * norms[None, :] * (norms[:, None] + norms[pivot])
-    relative = np.divide(error, squared, out=np.zeros_like(error), where=squared > 0)
+    # |sqrt(a) - sqrt(b)| is at most sqrt(|a - b|), and at most |a - b| / sqrt(a).
+    length_error = np.sqrt(error)
+    np.divide(error, lengths, out=length_error, where=lengths > length_error)
+    length_error += 4.0 * UNIT * lengths
+    either_error = length_error + length_error[pivot]
     gram_error = 4.0 * distances.dot_error * reach / both
-    gram_error += np.abs(change / both) * (relative + relative[pivot] + 8 * UNIT)
+    gram_error += np.abs(change / both) * (either_error / both + 4.0 * UNIT)
     # Where the offsets are long beside the distance, the lengths themselves are the better way.
-    plain_error = (relative + 8 * UNIT) * lengths + (relative[pivot] + 8 * UNIT) * lengths[pivot]
-    plain = plain_error <= gram_error
+    plain = ~(gram_error < either_error)
     terms = np.where(plain, lengths - lengths[pivot], change / both)
-    errors = np.where(plain, plain_error, gram_error)
-    terms[both == 0], errors[both == 0] = 0.0, 0.0
+    errors = np.where(plain, either_error, gram_error)
     slack = len(g) * UNIT * np.abs(terms).sum(axis=1)
     return terms.sum(axis=1), errors.sum(axis=1) + slack
 

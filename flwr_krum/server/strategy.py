@@ -29,7 +29,7 @@ from flwr.server.strategy import FedAvg
 from flwr_krum import rules
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
-from flwr_krum.report import RoundReport
+from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
 from flwr_krum.wire import encode
 
@@ -207,10 +207,10 @@ class RobustAggregation(FedAvg):
         failed: dict[ClientId, str] = {}
         for number, failure in enumerate(failures, 1):
             if isinstance(failure, BaseException):
-                failed[f"failure {number}"] = str(failure)
+                failed[f"failure {number}"] = str(failure)[:LONGEST_TEXT]
             else:
                 client, result = failure
-                failed[self._client_id(client)] = result.status.message
+                failed[self._client_id(client)] = str(result.status.message)[:LONGEST_TEXT]
         return failed
 
     def _metrics(
@@ -327,7 +327,9 @@ def _reply(client: ClientId, result: FitRes) -> Reply:
             return Reply(client, None, f"serialized as {kind!r}", metrics)
         return Reply(client, _by_position(result.parameters), metrics=metrics)
     except Exception as error:
-        return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
+        return Reply(
+            client, None, f"unreadable reply: {type(error).__name__}: {str(error)[:LONGEST_TEXT]}"
+        )
 
 
 def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:

@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 from flwr_krum import rules
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
-from flwr_krum.report import RoundReport
+from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
 from flwr_krum.serverapp.records import to_record
 
@@ -189,7 +189,7 @@ class RobustAggregation(FedAvg):
         for message in replies:
             client = self._client_id(message.metadata.src_node_id)
             if message.has_error():
-                failed[client] = str(message.error.reason)
+                failed[client] = str(message.error.reason)[:LONGEST_TEXT]
             else:
                 answered.append((client, message))
         log(INFO, "%s: Received %s results and %s failures", step, len(answered), len(failed))
@@ -302,11 +302,15 @@ def _reply(client: ClientId, message: Message) -> Reply:
             return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
         for key, array in records[0].items():
             if array.stype != SERIALIZATION:
-                return Reply(client, None, f"array {key!r}: serialized as {array.stype[:40]!r}")
+                return Reply(
+                    client, None, f"array {key[:60]!r}: serialized as {array.stype[:40]!r}"
+                )
         arrays = {key: array.data for key, array in records[0].items()}
         return Reply(client, arrays, metrics=metrics)
     except Exception as error:
-        return Reply(client, None, f"unreadable reply: {type(error).__name__}: {error}")
+        return Reply(
+            client, None, f"unreadable reply: {type(error).__name__}: {str(error)[:LONGEST_TEXT]}"
+        )
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:
