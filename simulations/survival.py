@@ -213,5 +213,7 @@ def write_page(path: Path, fates: list[Fate]) -> None:
         "model is finite, of its old shape, and within three points of the same run without the "
         "fault. *crash*: an exception left the strategy and ended the run. Where two fates stand "
         "in a cell, the first is that of the Message API, the second of `aggregate_fit`. "
+        "That API has no names and fixed records: renamed-array, swapped-arrays, two-records, "
+        "extra-metric, nan-metric and list-metric arrive there as honest replies. "
         "`average` is this package's intake with no robust rule behind it.\n\n" + table(fates)
     )
