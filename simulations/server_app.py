@@ -106,6 +106,10 @@ class _Federation:
             "rounds_done": done,
         }
 
+    def _name_of(self, node: int) -> int | str:
+        """Return a node's partition; who joined later, or the SuperLink itself, has none."""
+        return self._names.get(node, f"node {node}")
+
     def run_messages(self, grid: Grid) -> None:
         """Run the rounds through `aggregate_train`."""
         n = self._config.settings.num_clients
@@ -114,7 +118,7 @@ class _Federation:
             fraction_evaluate=0.0,
             min_train_nodes=n,
             min_available_nodes=n,
-            client_id=self._names.__getitem__,
+            client_id=self._name_of,
             **self._shared,
         )
         self._strategy.start(
@@ -136,7 +140,7 @@ class _Federation:
             initial_parameters=ndarrays_to_parameters(list(self._model.values())),
             on_fit_config_fn=lambda server_round: {ROUND_KEY: server_round},
             evaluate_fn=self._after_fit_round,
-            client_id=lambda client: self._names[int(client.cid)],
+            client_id=lambda client: self._name_of(int(client.cid)),
             **self._shared,
         )
         components = ServerAppComponents(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.client_app import build_client_app
@@ -190,3 +190,25 @@ def test_a_client_in_quarantine_is_not_asked_again(config, api):
     assert [report.quarantined for report in journal] == [(), (), (6,), (6,)]
     assert [len(report.received) for report in journal] == [6, 6, 6, 6]
     assert [report.silent for report in journal] == [(), (), (), ()]
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_an_error_that_names_no_node_of_ours_does_not_end_the_run(config, monkeypatch, api):
+    # A node that dies is answered for by the SuperLink, whose id is nobody's partition.
+    made = config(api=api, f=2, num_clients=7)
+    original = InProcessGrid._answer
+
+    def one_dies(self, message):
+        reply = original(self, message)
+        if message.metadata.message_type == "train" and message.metadata.dst_node_id == 8:
+            reply = Message(Error(0, "Node Unavailable"), reply_to=message)
+            reply.metadata.__dict__["_src_node_id"] = 1
+        return reply
+
+    monkeypatch.setattr(InProcessGrid, "_answer", one_dies)
+    # Six of seven with f = 2: 2f + 2 = 6, so the rounds are skipped, and the run ends in peace.
+    run(made)
+    journal = read_journal(Path(made.run_dir, "journal.jsonl"))
+    assert [report.silent for report in journal] == [(6,)] * 3
+    assert [len(report.failed) for report in journal] == [1, 1, 1]
+    assert not any(report.stepped for report in journal)
