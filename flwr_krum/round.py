@@ -119,9 +119,9 @@ class Rounds:
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
-    def conclusion(self, batch_size: int | None = None) -> list[str]:
+    def conclusion(self) -> list[str]:
         """Return what is to be said at the end of a run, in Flower's style."""
-        return tree(conclusion(self.reports, batch_size))
+        return tree(conclusion(self.reports))
 
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.

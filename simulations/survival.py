@@ -200,7 +200,7 @@ def table(fates: list[Fate]) -> str:
 
 
 def _cell(verdicts: list[str]) -> str:
-    return " / ".join(dict.fromkeys(verdicts)) if len(set(verdicts)) > 1 else verdicts[0]
+    return " / ".join(dict.fromkeys(verdicts))
 
 
 def write_page(path: Path, fates: list[Fate]) -> None:
