@@ -2,7 +2,8 @@
 
 The Gram matrix G of the offsets from the global model gives every squared distance,
 ``||V_i - V_j||^2 = G_ii + G_jj - 2 G_ij``. Where its rounding error is not small beside the
-distance (cancellation), the pair is computed again from differences.
+distance (cancellation), the pair is computed again from differences. For few clients and with the
+extra ``fast``, compiled differences are faster still (`flwr_krum.direct`).
 
 Sources: Blanchard et al., NIPS 2017, Lemma 2 (cost n^2 d); error bounds as in Higham, "Accuracy
 and Stability of Numerical Algorithms", section 3.1.
@@ -10,47 +11,51 @@ and Stability of Numerical Algorithms", section 3.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from typing import TypeAlias
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from flwr_krum.updates import BLOCK, ClientUpdates, Float64
+from flwr_krum.clock import stage
+from flwr_krum.device import is_compiled, is_cuda
+from flwr_krum.distances import TINY, UNIT, Distances, Indices
+from flwr_krum.pool import one_blas_thread, spread
+from flwr_krum.updates import BLOCK, PIECE, ClientUpdates, Float64
 
-Indices: TypeAlias = NDArray[np.intp]
-
-UNIT = 2.0**-53
 ACCURATE = 2.0**-20
 """Relative error above which a squared distance is computed again from differences."""
-TINY = 2.0**-1074
 
-
-@dataclass(frozen=True)
-class Distances:
-    """Squared distances (n, n) with ``|squared - exact| <= error``, in units of ``1 / scale^2``.
-
-    A client that holds NaN or Inf (``finite`` is False) is infinitely far from every other; an
-    infinite distance between finite clients is one that overflows. ``scale`` is a power of two
-    other than 1 only where float64 itself would overflow or underflow. ``gram`` is in the same
-    unit, with entries accurate to ``dot_error`` times the product of the two norms.
-    """
-
-    squared: Float64
-    error: Float64
-    finite: NDArray[np.bool_]
-    gram: Float64
-    dot_error: float
-    scale: float = 1.0
+_MOST_IN_BLOCK = 2**20
+"""Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
 
 
 def squared_distances(updates: ClientUpdates) -> Distances:
-    """Return all squared distances between n updates, each accurate to about six digits or more.
+    """Return all squared distances between n updates, on the updates' device.
 
     One pass and ``n^2 d`` multiplications; pairs that suffer cancellation cost a second pass.
     """
+    with stage("geometry"):
+        if is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
+            from flwr_krum import direct
+
+            distances = direct.squared_distances(updates, updates.buffers)
+            if distances is not None:
+                return distances
+        return gram_distances(updates)
+
+
+def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances:
+    """Return the distances with those of the given clients as good as float64 has them."""
+    if not distances.coarse or updates.buffers is None:
+        return distances
+    from flwr_krum import direct
+
+    with stage("geometry"):
+        return direct.refined(updates, updates.buffers, distances, clients)
+
+
+def gram_distances(updates: ClientUpdates) -> Distances:
+    """Return all squared distances by way of G, each accurate to about six digits or more."""
     scale = 1.0
     g = gram(updates)
     if _out_of_range(updates, g):
@@ -82,30 +87,40 @@ def squared_distances(updates: ClientUpdates) -> Distances:
 
 def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
     """Return the (n, n) Gram matrix of ``scale *`` (update - global model), in float64."""
-    g = np.zeros((updates.n, updates.n))
-    product = np.empty_like(g)
-    # One BLAS thread: a server shares its cores with clients, and spinning threads cost more.
-    with (
-        _threadpools().limit(limits=1, user_api="blas"),
-        np.errstate(over="ignore", invalid="ignore"),
-    ):
-        for block in updates.offset_blocks():
-            if scale != 1.0:
-                block *= scale
-            np.matmul(block, block.T, out=product)
-            g += product
+    if is_cuda(updates.device):
+        from flwr_krum import cuda
+
+        return cuda.gram(updates, scale)
+    n = updates.n
+    width = min(BLOCK, max(1024, _MOST_IN_BLOCK // n), max(1, updates.d))
+    scratch = threading.local()
+
+    def work(first: int) -> Float64:
+        if not hasattr(scratch, "block"):
+            scratch.block, scratch.product = np.empty((n, width)), np.empty((n, n))
+        g = np.zeros((n, n))
+        last = min(updates.d, first + PIECE)
+        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
+            for start in range(first, last, width):
+                block = updates.read_offsets(start, min(last, start + width), scratch.block)
+                if scale != 1.0:
+                    block *= scale
+                np.matmul(block, block.T, out=scratch.product)
+                g += scratch.product
+        return g
+
+    g = np.zeros((n, n))
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        for part in spread(work, range(0, updates.d, PIECE)):
+            g += part
     return g
 
 
-@cache
-def _threadpools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 def _dot_error(d: int) -> float:
-    # The dot product of a block, the sum over blocks, the centring of both factors: unit
-    # roundoffs relative to the product of norms; the same bound holds for a sum of squares.
-    return (min(d, BLOCK) - (-d // BLOCK) + 8) * UNIT
+    # The dot product of a block, the sums over blocks and pieces, the centring of both factors:
+    # unit roundoffs relative to the product of norms; the same bound holds for a sum of squares.
+    blocks = PIECE // 1024  # the narrowest
+    return (min(d, BLOCK) + min(-(-d // 1024), blocks) - (-d // PIECE) + 8) * UNIT
 
 
 def _underflow(d: int) -> float:

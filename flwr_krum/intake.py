@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from flwr_krum.updates import Array, ClientUpdates
+from flwr_krum.clock import stage
+from flwr_krum.pool import spread
+from flwr_krum.updates import PIECE, Array, ClientUpdates, is_finite
 from flwr_krum.wire import UndecodableError, decode
 
 ClientId: TypeAlias = int | str
@@ -61,7 +63,8 @@ class Refused:
 class Intake:
     """The accepted replies, ordered by client id, and the refused ones.
 
-    ``clients[i]`` sent model ``i`` of ``updates``, whose layers are the arrays under ``keys``.
+    ``clients[i]`` sent model ``i`` of ``updates``, whose layers are the arrays under ``keys``, as
+    the npy bytes ``encoded[i]``.
     ``updates`` is None when no reply was accepted.
     """
 
@@ -69,6 +72,7 @@ class Intake:
     keys: tuple[str, ...]
     updates: ClientUpdates | None
     refused: tuple[Refused, ...]
+    encoded: tuple[Mapping[str, bytes], ...]
 
 
 def client_order(client: ClientId) -> tuple[bool, int, str]:
@@ -80,7 +84,7 @@ def client_order(client: ClientId) -> tuple[bool, int, str]:
     return True, 0, client
 
 
-def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
+def admit(replies: Iterable[Reply], model: Model | None = None, device: str = "cpu") -> Intake:
     """Take in the replies that fit the global model and refuse the others.
 
     Parameters
@@ -93,35 +97,34 @@ def admit(replies: Iterable[Reply], model: Model | None = None) -> Intake:
         are not centred.
     """
     ordered = sorted(replies, key=lambda reply: client_order(reply.client))
-    counts = Counter(reply.client for reply in ordered)
-    decoded: dict[ClientId, dict[str, Array]] = {}
-    refused: dict[ClientId, str] = {}
-    for reply in ordered:
-        try:
-            if counts[reply.client] > 1:
-                raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
-            decoded[reply.client] = _decode(reply, None if model is None else set(model))
-        except RefusedError as reason:
-            refused[reply.client] = str(reason)
-
+    with stage("decode"):
+        decoded, refused = _decode_all(ordered, None if model is None else set(model))
     pattern = _majority(list(decoded.values())) if model is None else _pattern(model)
+    expected = {key: (shape, dtype) for key, shape, dtype in pattern}
     accepted: dict[ClientId, dict[str, Array]] = {}
-    for client, arrays in decoded.items():
-        try:
-            accepted[client] = _checked(arrays, pattern)
-        except RefusedError as reason:
-            refused[client] = str(reason)
-
+    with stage("check"):
+        work = partial(_checked_or_reason, expected=expected)
+        is_large = sum(math.prod(shape) for shape, _ in expected.values()) >= PIECE
+        checked = (spread if is_large else map)(work, list(decoded.values()))
+        for client, arrays in zip(decoded, checked, strict=True):
+            if isinstance(arrays, RefusedError):
+                refused[client] = str(arrays)
+            else:
+                accepted[client] = arrays
     keys = _majority_order(list(accepted.values())) if model is None else tuple(model)
     updates = None
     if accepted:
-        reference = None if model is None else [model[key] for key in keys]
-        layers = [[arrays[key] for key in keys] for arrays in accepted.values()]
-        dtype_of = {key: dtype for key, _, dtype in pattern}
-        updates = ClientUpdates.from_layers(layers, reference, [dtype_of[key] for key in keys])
+        reference = None if model is None else tuple(model[key] for key in keys)
+        models = tuple(tuple(arrays[key] for key in keys) for arrays in accepted.values())
+        dtypes = tuple(expected[key][1] for key in keys)
+        updates = ClientUpdates(models, reference, dtypes, device)  # checked above
     reasons = sorted(refused.items(), key=lambda item: client_order(item[0]))
     return Intake(
-        tuple(accepted), keys, updates, tuple(Refused(client, why) for client, why in reasons)
+        tuple(accepted),
+        keys,
+        updates,
+        tuple(Refused(client, why) for client, why in reasons),
+        tuple(reply.arrays or {} for reply in ordered if reply.client in accepted),
     )
 
 
@@ -142,11 +145,28 @@ def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
     return model
 
 
+def _decode_all(
+    replies: Sequence[Reply], keys: set[str] | None
+) -> tuple[dict[ClientId, dict[str, Array]], dict[ClientId, str]]:
+    """Return the decoded arrays, and the reasons why others have none, by client."""
+    counts = Counter(reply.client for reply in replies)
+    decoded: dict[ClientId, dict[str, Array]] = {}
+    refused: dict[ClientId, str] = {}
+    for reply in replies:
+        try:
+            if counts[reply.client] > 1:
+                raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
+            decoded[reply.client] = _decode(reply, keys)
+        except RefusedError as reason:
+            refused[reply.client] = str(reason)
+    return decoded, refused
+
+
 def _decode(reply: Reply, keys: set[str] | None) -> dict[str, Array]:
     if reply.arrays is None:
         raise RefusedError(reply.problem or "no arrays")
     if keys is not None:  # first, so that nobody's thousand other arrays are looked at
-        _check_keys(set(reply.arrays), keys)
+        _check_keys(reply.arrays.keys(), keys)
     decoded = {}
     for key, data in reply.arrays.items():
         try:
@@ -172,33 +192,50 @@ def _majority_order(replies: Sequence[dict[str, Array]]) -> tuple[str, ...]:
     return common[0][0] if common else ()
 
 
-def _checked(arrays: Model, pattern: Pattern) -> dict[str, Array]:
-    """Return the arrays, in the pattern's dtypes, if they fit it."""
-    _check_keys(set(arrays), {key for key, _, _ in pattern})
+Expected: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shape and dtype by key."""
+
+
+def _checked_or_reason(arrays: Model, expected: Expected) -> dict[str, Array] | RefusedError:
+    try:
+        return _checked(arrays, expected)
+    except RefusedError as reason:
+        return reason
+
+
+def _checked(arrays: Model, expected: Expected) -> dict[str, Array]:
+    """Return the arrays, in the dtypes that are expected, if they fit."""
+    _check_keys(arrays.keys(), expected.keys())
     fitting = {}
-    dtypes = {key: (shape, dtype) for key, shape, dtype in pattern}
     for key, array in arrays.items():
-        shape, dtype = dtypes[key]
+        shape, dtype = expected[key]
         if array.shape != shape:
             raise RefusedError(f"array {_shown(key)}: shape {array.shape}, expected {shape}")
         if array.dtype.kind != dtype.kind:
             raise RefusedError(
                 f"array {_shown(key)}: dtype {array.dtype}, expected the kind of {dtype}"
             )
-        if array.size:
+        if not _is_surely_in_range(array, dtype):
             _check_range(key, array, dtype)
         fitting[key] = array.astype(dtype, copy=False)
     return fitting
 
 
-def _check_keys(found: set[str], expected: set[str]) -> None:
+def _is_surely_in_range(array: Array, dtype: np.dtype[Any]) -> bool:
+    if not array.size:
+        return True
+    return array.dtype == dtype and (dtype.kind != "f" or is_finite(array))
+
+
+def _check_keys(found: Set[str], expected: Set[str]) -> None:
+    if found == expected:
+        return
     missing, extra = sorted(expected - found), sorted(found - expected)
-    if missing or extra:
-        raise RefusedError(
-            "keys differ from the model's:"
-            + (f" missing {_few(missing)}" if missing else "")
-            + (f" unknown {_few(extra)}" if extra else "")
-        )
+    raise RefusedError(
+        "keys differ from the model's:"
+        + (f" missing {_few(missing)}" if missing else "")
+        + (f" unknown {_few(extra)}" if extra else "")
+    )
 
 
 def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:

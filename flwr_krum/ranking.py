@@ -16,8 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from flwr_krum.distances import UNIT, Distances, Indices
 from flwr_krum.exact import SHIFT, exact_squared_distance
-from flwr_krum.geometry import UNIT, Distances, Indices, squared_distances
+from flwr_krum.geometry import gram_distances, sharper, squared_distances
 from flwr_krum.updates import Array, ClientUpdates, Float64
 
 Score: TypeAlias = Callable[[Array], Array]
@@ -91,10 +92,13 @@ def rank(
         return Ranking(order[:count], order, scores, distances)
 
     twins = _twins(updates, distances.squared)
-    with np.errstate(over="ignore"):
-        scores = score(distances.squared)[twins]
-        lower, upper = _bounds(distances, score)
-    contested = _contested(lower, upper, twins, count)
+    scores, contested = _compare(distances, score, twins, count)
+    if contested.size and contrast is not None and not np.isfinite(distances.dot_error):
+        distances = gram_distances(updates)
+        scores, contested = _compare(distances, score, twins, count)
+    elif contested.size and distances.coarse:
+        distances = sharper(updates, distances, contested)
+        scores, contested = _compare(distances, score, twins, count)
     keys = np.array(scores.tolist(), dtype=object)
     if contested.size and contrast is not None:
         contested = _best_by_contrast(distances, contrast, contested, scores)
@@ -106,6 +110,16 @@ def rank(
     if distances.scale != 1.0:
         scores = _in_their_own_unit(scores, score, distances.scale)
     return Ranking(order[:count], order, scores, distances)
+
+
+def _compare(
+    distances: Distances, score: Score, twins: Indices, count: int
+) -> tuple[Float64, Indices]:
+    """Return the scores, and the clients whose place among the best is not certain."""
+    with np.errstate(over="ignore"):
+        scores = score(distances.squared)[twins]
+        lower, upper = _bounds(distances, score)
+    return scores, _contested(lower, upper, twins, count)
 
 
 def _in_their_own_unit(scores: Float64, score: Score, scale: float) -> Float64:

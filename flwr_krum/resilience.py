@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
-from flwr_krum.geometry import Distances
+from flwr_krum.distances import Distances
 from flwr_krum.rules.krum import Krum, check_krum_bound
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.updates import Float64

@@ -7,7 +7,6 @@ place where a round happens.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,13 +16,17 @@ from typing import Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
+from flwr_krum.clock import stage, timed
+from flwr_krum.device import prepare
 from flwr_krum.intake import ClientId, Intake, Model, Reply, admit, client_order
 from flwr_krum.journal import Journal
 from flwr_krum.metrics import Metric, doubts, trimmed_mean_metrics
+from flwr_krum.pool import one_blas_thread
 from flwr_krum.report import RoundReport, conclusion, tree
 from flwr_krum.resilience import judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
-from flwr_krum.updates import BLOCK, Array, ClientUpdates
+from flwr_krum.updates import BLOCK, Array, ClientUpdates, is_finite
+from flwr_krum.wire import encode
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -37,6 +40,7 @@ class RoundOptions(TypedDict, total=False):
     quarantine: int | None
     journal: str | Path | None
     rounds_done: int
+    device: str
 
 
 REPORTS_KEPT = 10_000
@@ -66,6 +70,8 @@ class Rounds:
         File that gets one JSON line per round.
     rounds_done : int
         Rounds that were done before this run; it counts on from there.
+    device : str
+        Where the arithmetic happens, see `flwr_krum.device`.
     count_key : str
         The metric in which clients claim their number of examples.
 
@@ -81,6 +87,7 @@ class Rounds:
     quarantine: int | None = None
     journal: str | Path | None = None
     rounds_done: int = 0
+    device: str = "cpu"
     count_key: str = "num-examples"
     model: Model | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
@@ -101,6 +108,7 @@ class Rounds:
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
+        prepare(self.device)
         if self.journal is not None:
             self._journal = Journal(self.journal, self.rounds_done)
         done = self._journal.reports if self._journal else []
@@ -116,6 +124,7 @@ class Rounds:
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
             f"Journal: {self.journal or 'none'}",
+            f"Device: {self.device}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
@@ -151,13 +160,14 @@ class Rounds:
         server_round: int,
         replies: Sequence[Reply],
         failed: Mapping[ClientId, str] | None = None,
-    ) -> tuple[dict[str, Array] | None, RoundReport]:
+    ) -> tuple[dict[str, bytes] | None, RoundReport]:
         """Aggregate the replies of one round.
 
         Returns
         -------
-        model : dict of key to array, or None
-            The new global model; None keeps the old one.
+        model : dict of key to npy bytes, or None
+            The new global model; None keeps the old one. A single client's model that becomes
+            the global one is not encoded anew.
         report : RoundReport
             Also appended to ``reports``.
 
@@ -168,33 +178,33 @@ class Rounds:
         ValueError
             If a server learning rate other than 1 is set and no global model is known.
         """
-        clock = _Clock()
         failed = failed or {}
-        intake = admit(replies, self.model)
-        metrics, doubted = self.examine(replies, intake.clients)
-        clock.lap("intake")
-        n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
-        rule = self.rule.fitted(n, f)
-        obstacle = _obstacle(rule, n)
-        if obstacle and n > 0 and self.on_infeasible == "degrade":
-            rule = rule.degraded()
-        heard = {reply.client for reply in replies} | set(failed)
-        report = RoundReport(
-            server_round=server_round,
-            rule=repr(rule),
-            byzantine=f,
-            received=intake.clients,
-            refused=intake.refused,
-            failed=failed,
-            silent=tuple(client for client in self.asked if client not in heard),
-            quarantined=self.quarantined,
-            doubted=doubted,
-            metrics=metrics,
-            note=obstacle,
-        )
-        model = None
-        if intake.updates is not None and not _obstacle(rule, n):
-            model, report = self._aggregate(rule, intake.updates, intake, report, clock)
+        with timed() as clock, one_blas_thread():
+            intake = admit(replies, self.model, self.device)
+            with stage("metrics"):
+                metrics, doubted = self.examine(replies, intake.clients)
+            n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
+            rule = self.rule.fitted(n, f)
+            obstacle = _obstacle(rule, n)
+            if obstacle and n > 0 and self.on_infeasible == "degrade":
+                rule = rule.degraded()
+            heard = {reply.client for reply in replies} | set(failed)
+            report = RoundReport(
+                server_round=server_round,
+                rule=repr(rule),
+                byzantine=f,
+                received=intake.clients,
+                refused=intake.refused,
+                failed=failed,
+                silent=tuple(client for client in self.asked if client not in heard),
+                quarantined=self.quarantined,
+                doubted=doubted,
+                metrics=metrics,
+                note=obstacle,
+            )
+            model = None
+            if intake.updates is not None and not _obstacle(rule, n):
+                model, report = self._aggregate(rule, intake.updates, intake, report)
         report = replace(report, stepped=model is not None, seconds=clock.seconds)
         self._keep(report)
         if obstacle and self.on_infeasible == "raise":
@@ -202,26 +212,27 @@ class Rounds:
         return model, report
 
     def _aggregate(
-        self,
-        rule: Rule,
-        updates: ClientUpdates,
-        intake: Intake,
-        report: RoundReport,
-        clock: _Clock,
-    ) -> tuple[dict[str, Array] | None, RoundReport]:
+        self, rule: Rule, updates: ClientUpdates, intake: Intake, report: RoundReport
+    ) -> tuple[dict[str, bytes] | None, RoundReport]:
         """Let the rule choose, judge the guarantee, and take the step."""
         reference = updates.reference
-        aggregate = rule(updates, server_round=report.server_round)
+        with stage("rule"):
+            aggregate = rule(updates, server_round=report.server_round)
         report = _with_choice(report, aggregate, intake.clients)
-        clock.lap("rule")
-        guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
+        with stage("guarantee"):
+            guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
         report = replace(report, guarantee=guarantee)
-        clock.lap("guarantee")
-        layers = self._move(aggregate.layers, reference, report.server_round)
-        clock.lap("step")
-        if not all(np.isfinite(layer).all() for layer in layers if layer.dtype.kind == "f"):
-            return None, replace(report, note="the aggregate is not finite")
-        return dict(zip(intake.keys, layers, strict=True)), report
+        with stage("combine"):
+            layers = self._move(aggregate.layers, reference, report.server_round)
+            if not all(is_finite(layer) for layer in layers if layer.dtype.kind == "f"):
+                return None, replace(report, note="the aggregate is not finite")
+        # What may be encoded already: the reply of the one client that was chosen.
+        source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
+        with stage("encode"):
+            return {
+                key: encode(layer, source.get(key))
+                for key, layer in zip(intake.keys, layers, strict=True)
+            }, report
 
     def examine(
         self, replies: Sequence[Reply], clients: Sequence[ClientId]
@@ -265,19 +276,6 @@ class Rounds:
             _step_layer(old, new, rate) if new.dtype.kind == "f" else new
             for old, new in zip(reference, layers, strict=True)
         ]
-
-
-class _Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now
 
 
 def _check_rate(rate: object) -> None:

@@ -1,26 +1,32 @@
 """One round's client models, layer by layer, never flattened into one matrix.
 
-Every rule reads the models through this module: once in column blocks, as offsets from the
-global model (for distances), and once as a weighted mean (for the result). Float layers carry
-the update; integer and boolean layers are counters (BatchNorm's batch count), which no distance
-sees and which take the element-wise lower median.
+Every rule reads the models through this module, in blocks of columns: once for distances (offsets
+from the global model), and once for the result. Float layers carry the update; integer and boolean
+layers are counters (BatchNorm's batch count), which no distance sees.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flwr_krum.device import check_device
 
 Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
 
 BLOCK = 8192
 """Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
+
+PIECE = 16 * BLOCK
+"""Columns per task: what one thread works on at a time, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,14 @@ class ClientUpdates:
         large parameters keeps its digits.
     dtypes : L dtypes
         Dtype of each layer of the result: the global model's, if there is one.
+    device : str
+        Where the arithmetic happens, see `flwr_krum.device`; the selection is the same anywhere.
     """
 
     models: tuple[tuple[Array, ...], ...]
     reference: tuple[Array, ...] | None
     dtypes: tuple[np.dtype[Any], ...]
+    device: str = "cpu"
 
     @classmethod
     def from_layers(
@@ -48,6 +57,7 @@ class ClientUpdates:
         models: Sequence[Sequence[Array]],
         reference: Sequence[Array] | None = None,
         dtypes: Sequence[np.dtype[Any]] | None = None,
+        device: str = "cpu",
     ) -> ClientUpdates:
         """Check n models against each other and the reference, and hold them without a copy.
 
@@ -56,10 +66,12 @@ class ClientUpdates:
         Raises
         ------
         ValueError
-            If there is no client, or a model differs from the first in number or shape of layers.
+            If there is no client, or a model differs from the first in number or shape of layers;
+            if there is no such device.
         TypeError
             If a layer is neither float (16, 32, 64 bits) nor integer nor boolean.
         """
+        check_device(device)
         held = tuple(tuple(np.asarray(layer) for layer in model) for model in models)
         base = None if reference is None else tuple(np.asarray(layer) for layer in reference)
         if not held:
@@ -67,7 +79,7 @@ class ClientUpdates:
         pattern = held[0] if base is None else base
         for i, model in enumerate(held):
             _check_alike(model, pattern, f"client {i}")
-        return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)))
+        return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)), device)
 
     @classmethod
     def from_matrix(cls, V: Array) -> ClientUpdates:
@@ -103,10 +115,28 @@ class ClientUpdates:
         return tuple(tuple(model[i].ravel() for i in self.float_layers) for model in self.models)
 
     @cached_property
-    def _flat_reference(self) -> tuple[Array, ...] | None:
+    def flat_reference(self) -> tuple[Array, ...] | None:
+        """The float layers of the global model as one-dimensional views."""
         if self.reference is None:
             return None
         return tuple(self.reference[i].ravel() for i in self.float_layers)
+
+    @cached_property
+    def buffers(self) -> Buffers | None:
+        """Where the float layers lie in memory; None if compiled code could not read them."""
+        flat = self.flat if self.flat_reference is None else (*self.flat, self.flat_reference)
+        for same_layer in zip(*flat, strict=True):
+            dtype = same_layer[0].dtype
+            if not (dtype.isnative and dtype.itemsize >= 4):
+                return None
+            if not all(layer.dtype == dtype and layer.flags.aligned for layer in same_layer):
+                return None
+        table = np.array([[layer.ctypes.data for layer in model] for model in flat], dtype=np.uintp)
+        table = np.ascontiguousarray(table.T)
+        dtypes = tuple(layer.dtype for layer in self.flat[0])
+        # Without a global model any address does for it: what is worked out from it is not used.
+        reference = table[:, 0] if self.flat_reference is None else table[:, -1]
+        return Buffers(table[:, : self.n], reference, dtypes)
 
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
@@ -116,51 +146,78 @@ class ClientUpdates:
         """Return the same models, whose offsets are then the models themselves."""
         return replace(self, reference=None)
 
+    def segments(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (layer, first, last) of the float layers that columns start to stop lie in.
+
+        Columns count through all float layers, as if these were one vector.
+        """
+        layer = bisect_right(self._ends, start)
+        while start < stop:
+            begin = self._ends[layer - 1] if layer else 0
+            last = min(stop, self._ends[layer])
+            if start < last:
+                yield layer, start - begin, last - begin
+            start = last
+            layer += 1
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        sizes = [self.models[0][i].size for i in self.float_layers]
+        return list(accumulate(sizes))
+
+    def read_offsets(self, start: int, stop: int, target: Float64) -> Float64:
+        """Write columns start to stop of the offsets into the first columns of ``target``.
+
+        Returns
+        -------
+        (n, stop - start) view of ``target``
+        """
+        # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
+        filled = 0
+        for layer, first, last in self.segments(start, stop):
+            part = target[:, filled : filled + last - first]
+            for row, flat in zip(part, self.flat, strict=True):
+                row[:] = flat[layer][first:last]
+            if self.flat_reference is not None:
+                part -= self.flat_reference[layer][first:last].astype(np.float64)
+            filled += last - first
+        return target[:, :filled]
+
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
         """Yield the offsets from the global model in (n, <= width) float64 column blocks.
 
         Short layers share a block. The buffer is reused: a block is valid until the next one.
         """
         buffer = np.empty((self.n, max(1, min(width, self.d))))
-        filled = 0
-        for layer in range(len(self.float_layers)):
-            size = self.flat[0][layer].size
-            start = 0
-            while start < size:
-                stop = min(size, start + buffer.shape[1] - filled)
-                self._fill(buffer[:, filled : filled + stop - start], layer, start, stop)
-                filled += stop - start
-                start = stop
-                if filled == buffer.shape[1]:
-                    yield buffer
-                    filled = 0
-        if filled:
-            yield buffer[:, :filled]
+        for start in range(0, self.d, width):
+            yield self.read_offsets(start, min(self.d, start + width), buffer)
 
-    def _fill(self, target: Float64, layer: int, start: int, stop: int) -> None:
-        # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
-        for row, flat in zip(target, self.flat, strict=True):
-            row[:] = flat[layer][start:stop]
-        if self._flat_reference is not None:
-            target -= self._flat_reference[layer][start:stop].astype(np.float64)
 
-    def weighted_mean(self, weights: Float64) -> tuple[Array, ...]:
-        """Return ``sum_i w_i V_i / sum_i w_i``, layer by layer, in the layers' own dtypes.
+@dataclass(frozen=True)
+class Buffers:
+    """Addresses of float32 and float64 layers in native order, for compiled kernels.
 
-        Only clients of non-zero weight are read. A single one is returned bit for bit; counters
-        take the lower median over all clients.
-        """
-        chosen = np.flatnonzero(weights)
-        # Relative to the largest, uniform weights are ones: a sum, divided once.
-        relative = weights[chosen] / weights[chosen].max()
-        result = []
-        for i, dtype in enumerate(self.dtypes):
-            if dtype.kind != "f":
-                result.append(_lower_median([model[i] for model in self.models], dtype))
-            else:
-                layers = [self.models[k][i] for k in chosen]
-                result.append(_mean(layers, relative, dtype))
-        return tuple(result)
+    Attributes
+    ----------
+    clients : (L, n) uintp
+    reference : (L,) uintp
+    dtypes : L dtypes, the same for all clients
+    """
+
+    clients: NDArray[np.uintp]
+    reference: NDArray[np.uintp]
+    dtypes: tuple[np.dtype[Any], ...]
+
+
+def is_finite(array: Array) -> bool:
+    """Say whether an array of floats holds neither NaN nor Inf; one pass, no memory."""
+    flat = array.ravel(order="K")
+    # A sum of squares is finite only if all terms are. One that overflows proves nothing.
+    if flat.dtype.itemsize >= 4:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.dot(flat, flat)):
+                return True
+    return not flat.size or bool(np.isfinite(flat.min()) and np.isfinite(flat.max()))
 
 
 def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> None:
@@ -180,30 +237,3 @@ def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> 
             raise ValueError(
                 f"layer {i} of {who} has dtype {layer.dtype}, expected the kind of {expected.dtype}"
             )
-
-
-def _mean(layers: Sequence[Array], relative: Float64, dtype: np.dtype[Any]) -> Array:
-    if len(layers) == 1:
-        return np.array(layers[0], dtype=dtype)
-    flats = [layer.ravel() for layer in layers]
-    out = np.empty(flats[0].size, dtype=dtype)
-    for start in range(0, out.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        with np.errstate(over="ignore"):
-            mean = _weighted_sum([flat[part] for flat in flats], relative) / relative.sum()
-        if not np.isfinite(mean).all():  # the sum is too large for a float, the mean may not be
-            mean = _weighted_sum([flat[part] for flat in flats], relative / relative.sum())
-        out[part] = mean
-    return out.reshape(layers[0].shape)
-
-
-def _weighted_sum(vectors: Sequence[Array], weights: Float64) -> Float64:
-    total = np.zeros(vectors[0].size)
-    for vector, weight in zip(vectors, weights, strict=True):
-        total += vector.astype(np.float64) * weight
-    return total
-
-
-def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
-    ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
-    return np.asarray(ordered[(len(layers) - 1) // 2])

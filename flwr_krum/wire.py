@@ -54,10 +54,28 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
         raise UndecodableError(f"shape {shape} cannot be held: {error}") from error
 
 
-def encode(array: Array) -> bytes:
-    """Return the npy bytes of an array, the same that ``numpy.save`` writes."""
+def encode(array: Array, source: bytes | None = None) -> bytes:
+    """Return the npy bytes of an array, the same that ``numpy.save`` writes.
+
+    Parameters
+    ----------
+    array : array
+    source : bytes, optional
+        Bytes that the array may be a view of: then these are returned, if they are npy bytes as
+        ``numpy.save`` writes them.
+    """
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    return _header_of(array.dtype, array.shape, fortran) + array.tobytes("F" if fortran else "C")
+    header = _header_of(array.dtype, array.shape, fortran)
+    if source is not None and _is_written_in(array, source, header):
+        return source
+    return header + array.tobytes("F" if fortran else "C")
+
+
+def _is_written_in(array: Array, source: bytes, header: bytes) -> bool:
+    if not (type(source) is bytes and len(source) == len(header) + array.nbytes):
+        return False
+    whole = np.frombuffer(source, np.uint8)
+    return source.startswith(header) and array.ctypes.data == whole.ctypes.data + len(header)
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flwr_krum.geometry import UNIT, Distances
+from flwr_krum.distances import UNIT, Distances
 from flwr_krum.ranking import rank
 from flwr_krum.rules.rule import Choice, Rule
 from flwr_krum.updates import Array, ClientUpdates, Float64

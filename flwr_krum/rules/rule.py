@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.combine import weighted_mean
 from flwr_krum.ranking import Ranking
 from flwr_krum.updates import Array, ClientUpdates, Float64
 
@@ -113,7 +114,7 @@ class Rule(ABC):
             updates = ClientUpdates.from_matrix(updates)
         self.check(updates.n)
         choice = self.choose(updates, server_round)
-        layers = updates.weighted_mean(choice.weights)
+        layers = weighted_mean(updates, choice.weights)
         scores = None if choice.ranking is None else choice.ranking.scores
         return Aggregate(layers, choice.weights, choice.selected, scores, choice.ranking)
 

@@ -31,7 +31,6 @@ from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
 from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
-from flwr_krum.wire import encode
 
 
 class FedAvgOptions(TypedDict, total=False):
@@ -85,6 +84,9 @@ class RobustAggregation(FedAvg):
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as ``initial_parameters`` and the same
         journal: rounds count on from there, in every function of the round as well.
+    device : str (default: "cpu")
+        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
+        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
     **options
@@ -106,12 +108,20 @@ class RobustAggregation(FedAvg):
         quarantine: int | None = None,
         journal: str | Path | None = None,
         rounds_done: int = 0,
+        device: str = "cpu",
         client_id: Callable[[ClientProxy], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         super().__init__(**options)
         self._rounds = Rounds(
-            rule, on_infeasible, server_learning_rate, quarantine, journal, rounds_done, COUNT
+            rule,
+            on_infeasible,
+            server_learning_rate,
+            quarantine,
+            journal,
+            rounds_done,
+            device,
+            COUNT,
         )
         self._client_id = client_id or (lambda client: client.cid)
 
@@ -166,7 +176,7 @@ class RobustAggregation(FedAvg):
         metrics.update(_outcome(report))
         if model is None:
             return None, metrics
-        return Parameters([encode(array) for array in model.values()], SERIALIZATION), metrics
+        return Parameters(list(model.values()), SERIALIZATION), metrics
 
     def evaluate(
         self, server_round: int, parameters: Parameters

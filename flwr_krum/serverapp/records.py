@@ -13,10 +13,16 @@ from flwr_krum.wire import decode, encode
 
 def to_record(model: Mapping[str, Array]) -> flwr.app.ArrayRecord:
     """Return the arrays as an ArrayRecord, in their order; its bytes are those of Flower's own."""
+    return record_of({key: encode(array) for key, array in model.items()})
+
+
+def record_of(encoded: Mapping[str, bytes]) -> flwr.app.ArrayRecord:
+    """Return npy bytes by key as an ArrayRecord."""
+    views = {key: decode(data) for key, data in encoded.items()}
     return flwr.app.ArrayRecord(
         {
-            key: flwr.app.Array(str(a.dtype), tuple(a.shape), SERIALIZATION, encode(a))
-            for key, a in model.items()
+            key: flwr.app.Array(str(view.dtype), view.shape, SERIALIZATION, encoded[key])
+            for key, view in views.items()
         }
     )
 

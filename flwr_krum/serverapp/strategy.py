@@ -21,7 +21,7 @@ from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
 from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
-from flwr_krum.serverapp.records import to_record
+from flwr_krum.serverapp.records import record_of
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
@@ -70,6 +70,9 @@ class RobustAggregation(FedAvg):
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as ``initial_arrays`` and the same
         journal: rounds count on from there, in what the nodes are sent as well.
+    device : str (default: "cpu")
+        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
+        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
     **options
@@ -92,6 +95,7 @@ class RobustAggregation(FedAvg):
         quarantine: int | None = None,
         journal: str | Path | None = None,
         rounds_done: int = 0,
+        device: str = "cpu",
         client_id: Callable[[int], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
@@ -108,6 +112,7 @@ class RobustAggregation(FedAvg):
             quarantine,
             journal,
             rounds_done,
+            device,
             self.weighted_by_key,
         )
 
@@ -157,7 +162,7 @@ class RobustAggregation(FedAvg):
         metrics.update(_outcome(report))
         if model is None:
             return None, metrics
-        return to_record(model), metrics
+        return record_of(model), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from flwr_krum import round as round_
+from flwr_krum.clock import STAGES
 from flwr_krum.intake import Reply
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
+from flwr_krum.wire import decode
 
 CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
 
@@ -32,7 +34,7 @@ def known(rounds, asked=range(1, 100), w=0.0, dtype=np.float64):
 def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     rounds = known(Rounds(Krum(1)), [5, 4, 3, 2, 1])
     model, report = rounds.finish(7, replies(CONFORMANCE)[::-1])
-    assert model["w"].tolist() == [10]
+    assert decode(model["w"]).tolist() == [10]
     assert report.server_round == 7
     assert report.byzantine == 1
     assert report.received == (1, 2, 3, 4, 5)
@@ -41,7 +43,7 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert report.weights == {4: 1.0}
     assert report.stepped
     assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
-    assert set(report.seconds) == {"intake", "rule", "guarantee", "step"}
+    assert set(report.seconds) == set(STAGES)
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
 
@@ -122,7 +124,7 @@ def test_six_malformed_of_twenty_do_not_cost_a_round_at_f_6(replies):
     model, report = known(Rounds(Krum(6))).finish(1, sent)
     assert report.stepped
     assert report.byzantine == 0
-    assert model["w"][0] in (6, 7)
+    assert decode(model["w"])[0] in (6, 7)
 
 
 # --- infeasible rounds ---
@@ -153,7 +155,7 @@ def test_degrade_goes_on_with_at_least_one_neighbour(replies, reference, n):
     scores = reference.krum_scores(
         reference.squared_distances([[v] for v in values]), max(1, n - 1 - 2)
     )
-    assert model["w"].tolist() == [values[reference.best(scores, 1)[0]]]
+    assert decode(model["w"]).tolist() == [values[reference.best(scores, 1)[0]]]
     assert report.stepped
     assert "strict=False" in report.rule
     assert f"got n={n}, f=1" in report.note
@@ -184,7 +186,7 @@ def test_no_replies_keep_the_model(on_infeasible):
 def test_rules_that_need_no_bound_run_on_a_single_reply(replies):
     for rule in (Average(), Medoid()):
         model, _ = known(Rounds(rule)).finish(1, replies([5.0]))
-        assert model["w"].tolist() == [5]
+        assert decode(model["w"]).tolist() == [5]
 
 
 # --- server learning rate ---
@@ -194,19 +196,19 @@ def test_rules_that_need_no_bound_run_on_a_single_reply(replies):
 def test_the_rate_scales_the_step_from_the_global_model(replies, rate):
     rounds = known(Rounds(Krum(1), server_learning_rate=rate), w=2.0)
     model, _ = rounds.finish(1, replies(CONFORMANCE))
-    assert model["w"].tolist() == [2 + rate * (10 - 2)]
+    assert decode(model["w"]).tolist() == [2 + rate * (10 - 2)]
 
 
 def test_the_rate_may_be_a_function_of_the_round(replies):
     rounds = known(Rounds(Krum(1), server_learning_rate=lambda t: 1 / t), w=2.0)
     for t in (1, 2, 4):
         model, _ = rounds.finish(t, replies(CONFORMANCE))
-        assert model["w"].tolist() == [2 + (10 - 2) / t]
+        assert decode(model["w"]).tolist() == [2 + (10 - 2) / t]
 
 
 def test_rate_one_takes_the_aggregate_bit_for_bit(replies):
     model, _ = known(Rounds(Krum(1)), w=1e16).finish(1, replies([0.1] * 5))
-    assert model["w"].tolist() == [0.1]
+    assert decode(model["w"]).tolist() == [0.1]
 
 
 def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire):
@@ -227,8 +229,8 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
     for key, array in base.items():
         x, y = array.astype(float), new[key].astype(float)
         expected = np.array([9]) if key == "k" else (x + 0.3 * (y - x)).astype(array.dtype)
-        np.testing.assert_array_equal(model[key], expected)
-        assert (model[key].dtype, model[key].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(decode(model[key]), expected)
+        assert (decode(model[key]).dtype, decode(model[key]).shape) == (array.dtype, array.shape)
     assert base["k"] == 7
 
 
@@ -237,7 +239,7 @@ def test_a_rate_without_a_known_model_is_a_clear_error(replies):
     with pytest.raises(ValueError, match=r"a server learning rate of 0\.5 needs the global model"):
         rounds.finish(1, replies(CONFORMANCE))
     model, _ = Rounds(Krum(1)).finish(1, replies(CONFORMANCE))
-    assert model["w"].tolist() == [10]
+    assert decode(model["w"]).tolist() == [10]
 
 
 @pytest.mark.parametrize("rate", [-1.0, True, float("nan"), float("inf"), "1", None])
@@ -288,7 +290,7 @@ def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
     rounds = known(Rounds(rule))
     for t in (1, 2, 3, 17, 9, 40):
         model, _ = rounds.finish(t, replies(CONFORMANCE))
-        assert model["w"].tolist() == ([6] if rule.averages(t) else [10])
+        assert decode(model["w"]).tolist() == ([6] if rule.averages(t) else [10])
 
 
 # --- quarantine ---
@@ -435,7 +437,7 @@ def test_metrics_and_doubts_are_reported_and_touch_nothing(wire):
     assert report.metrics == {"loss": pytest.approx(0.1 * sum(range(2, 7)) / 5)}
     assert report.doubted == {7: "'num-examples' is 1000000000000000, the median is 10"}
     plain = [Reply(r.client, r.arrays) for r in [*sound, liar]]
-    np.testing.assert_array_equal(Rounds(Krum(0)).finish(1, plain)[0]["w"], model["w"])
+    assert Rounds(Krum(0)).finish(1, plain)[0]["w"] == model["w"]
 
 
 def test_a_client_that_answers_twice_counts_once_among_the_metrics():

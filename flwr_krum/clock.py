@@ -1,0 +1,63 @@
+"""How long each stage of a round takes, told by the stages themselves.
+
+A stage names itself with ``with stage("geometry"):`` wherever it is in the call tree; the round
+that runs in this context collects the seconds. Outside a round a stage costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+STAGES = ("decode", "check", "metrics", "geometry", "rule", "guarantee", "combine", "encode")
+"""The stages of a round, in order."""
+
+
+class Clock:
+    """Seconds per stage; a stage's own time excludes the stages within it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._within: list[float] = [0.0]
+
+    def enter(self) -> float:
+        """Begin a stage."""
+        self._within.append(0.0)
+        return time.perf_counter()
+
+    def leave(self, name: str, began: float) -> None:
+        """End a stage that began then."""
+        elapsed = time.perf_counter() - began
+        own = elapsed - self._within.pop()
+        self._within[-1] += elapsed
+        self.seconds[name] = self.seconds.get(name, 0.0) + own
+
+
+_current: ContextVar[Clock | None] = ContextVar("clock", default=None)
+
+
+@contextmanager
+def timed() -> Iterator[Clock]:
+    """Collect the seconds of the stages that run in this context."""
+    clock = Clock()
+    token = _current.set(clock)
+    try:
+        yield clock
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Let what runs inside count as the named stage."""
+    clock = _current.get()
+    if clock is None:
+        yield
+        return
+    began = clock.enter()
+    try:
+        yield
+    finally:
+        clock.leave(name, began)

@@ -1,0 +1,90 @@
+"""The second pass over the models: the weighted mean of those that a rule chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from flwr_krum.clock import stage
+from flwr_krum.device import is_compiled, is_cuda
+from flwr_krum.pool import spread
+from flwr_krum.updates import BLOCK, PIECE, Array, ClientUpdates, Float64
+
+
+def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]:
+    """Return ``sum_i w_i V_i / sum_i w_i``, layer by layer, in the layers' own dtypes.
+
+    Only clients of non-zero weight are read; sums are in float64, in the clients' order. A single
+    client's model is returned bit for bit, as a view of it; counters take the lower median over
+    all clients. The arrays are read-only.
+
+    Parameters
+    ----------
+    updates : ClientUpdates
+    weights : (n,), not all zero
+    """
+    with stage("combine"):
+        chosen = np.flatnonzero(weights)
+        layers = [
+            _lower_median([model[i] for model in updates.models], dtype)
+            if dtype.kind != "f"
+            else np.asarray(updates.models[chosen[0]][i], dtype=dtype).view()
+            if chosen.size == 1
+            else np.empty(updates.models[0][i].shape, dtype)
+            for i, dtype in enumerate(updates.dtypes)
+        ]
+        if chosen.size > 1:
+            # Relative to the largest, uniform weights are ones: a sum, divided once.
+            relative = weights[chosen] / weights[chosen].max()
+            outs = [layers[i].reshape(-1) for i in updates.float_layers]
+            _fill_means(updates.subset(chosen), relative, outs)
+        for layer in layers:
+            layer.setflags(write=False)
+        return tuple(layers)
+
+
+def _fill_means(updates: ClientUpdates, weights: Float64, outs: Sequence[Array]) -> None:
+    """Write the weighted mean of all the updates' float layers to flat arrays."""
+    add = partial(_weighted_sum, updates)
+    width = BLOCK
+    if is_cuda(updates.device):
+        from flwr_krum import cuda
+
+        add, width = partial(cuda.weighted_sum, updates), PIECE
+    elif is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
+        from flwr_krum import direct
+
+        add = partial(direct.weighted_sum, updates.buffers)
+    count = weights.sum()
+
+    def fill(start: int) -> None:
+        stop = min(updates.d, start + PIECE)
+        for layer, first, last in updates.segments(start, stop):
+            for a in range(first, last, width):
+                b = min(last, a + width)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    mean = add(weights, layer, a, b) / count
+                if not np.isfinite(mean).all():  # the sum is too large for a float
+                    mean = add(weights / count, layer, a, b)
+                outs[layer][a:b] = mean
+
+    for _ in spread(fill, range(0, updates.d, PIECE)):
+        pass
+
+
+def _weighted_sum(
+    updates: ClientUpdates, weights: Float64, layer: int, first: int, last: int
+) -> Float64:
+    total = np.zeros(last - first)
+    for flat, weight in zip(updates.flat, weights, strict=True):
+        part = flat[layer][first:last]
+        np.add(total, part if weight == 1.0 else part.astype(np.float64) * weight, out=total)
+    return total
+
+
+def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+    ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
+    return np.asarray(ordered[(len(layers) - 1) // 2])

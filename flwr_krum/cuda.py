@@ -1,0 +1,77 @@
+"""Geometry and combination on a GPU, by torch: the same float64 sums, elsewhere.
+
+torch is imported when a GPU is asked for and not before. Models pass through the GPU in pieces of
+columns, so that they need not fit into its memory.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flwr_krum.updates import PIECE, ClientUpdates, Float64
+
+if TYPE_CHECKING:
+    import torch
+
+
+@cache
+def find(device: str) -> torch.device:
+    """Return torch's name for a GPU.
+
+    Raises
+    ------
+    ValueError
+        If torch is not installed, or sees no such GPU.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(f"device={device!r} needs torch, which is not installed") from error
+    count = torch.cuda.device_count()
+    found = torch.device(device)
+    if (found.index or 0) >= count:
+        raise ValueError(f"device={device!r} is not there: torch sees {count} CUDA GPUs")
+    return found
+
+
+def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
+    """Return the (n, n) Gram matrix of ``scale *`` (update - global model), in float64."""
+    import torch
+
+    device = find(updates.device)
+    g = torch.zeros((updates.n, updates.n), dtype=torch.float64, device=device)
+    for start in range(0, updates.d, PIECE):
+        for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
+            block = _upload(updates, layer, first, last, device)
+            if updates.flat_reference is not None:
+                base = torch.from_numpy(np.array(updates.flat_reference[layer][first:last]))
+                block -= base.to(device).double()
+            block *= scale
+            g += block @ block.T
+    return g.cpu().numpy()
+
+
+def weighted_sum(
+    updates: ClientUpdates, weights: Float64, layer: int, first: int, last: int
+) -> Float64:
+    """Return ``sum_i w_i V_i`` of some columns of a layer, in float64."""
+    import torch
+
+    device = find(updates.device)
+    block = _upload(updates, layer, first, last, device)
+    total: Float64 = (torch.from_numpy(weights).to(device) @ block).cpu().numpy()
+    return total
+
+
+def _upload(
+    updates: ClientUpdates, layer: int, first: int, last: int, device: torch.device
+) -> torch.Tensor:
+    """Return (n, last - first) values of a layer on the GPU, as float64."""
+    import torch
+
+    # They travel in their own type, which is half as wide mostly.
+    values = np.stack([flat[layer][first:last] for flat in updates.flat])
+    return torch.from_numpy(values).to(device).double()
