@@ -29,7 +29,7 @@ def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]
     with stage("combine"):
         chosen = np.flatnonzero(weights)
         layers = [
-            _lower_median([model[i] for model in updates.models], dtype)
+            lower_median([model[i] for model in updates.models], dtype)
             if dtype.kind != "f"
             else np.asarray(updates.models[chosen[0]][i], dtype=dtype).view()
             if chosen.size == 1
@@ -85,6 +85,7 @@ def _weighted_sum(
     return total
 
 
-def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+def lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+    """Return the element-wise lower median of integers or booleans."""
     ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
     return np.asarray(ordered[(len(layers) - 1) // 2])

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from flwr_krum.updates import Float64
 
 Addresses: TypeAlias = NDArray[np.uintp]
+Values: TypeAlias = NDArray[Any]
+Comparators: TypeAlias = NDArray[np.intp]
 
 TILE = 4
 """Clients per side of a tile: sixteen sums stay in registers while eight rows are read."""
@@ -239,3 +241,77 @@ def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float
         for k in range(count):
             sums[k] += np.float64(x0[k]) * weights[i]
         i += 1
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _sort_rows(rows: Values, comparators: Comparators, count: int) -> None:
+    """Send the first ``count`` columns of the rows, which are finite, through a network."""
+    for c in range(len(comparators)):
+        x, y = rows[comparators[c, 0]], rows[comparators[c, 1]]
+        low, high = comparators[c, 2], comparators[c, 3]
+        if low and high:
+            for k in range(count):
+                u, v = x[k], y[k]
+                x[k] = min(u, v)
+                y[k] = max(u, v)
+        elif low:
+            for k in range(count):
+                x[k] = min(x[k], y[k])
+        else:
+            for k in range(count):
+                y[k] = max(x[k], y[k])
+
+
+@njit(cache=True, nogil=True)
+def fill_window_means(
+    xs: Addresses,
+    comparators: Comparators,
+    window: tuple[int, int, int],
+    start: int,
+    rows: Values,
+    out: Values,
+) -> None:
+    """Write the mean of a window of the n sorted values of each column to ``out``.
+
+    Parameters
+    ----------
+    xs : (n,) uintp
+        Addresses of the clients' rows, of the type of ``rows``.
+    comparators : (c, 4) int
+        A sorting network.
+    window : int, int, int
+        First and last rank and number of values, see `flwr_krum.coordinatewise.Window`.
+    start : int
+        The first of the columns that go to ``out``.
+    rows : (n, w)
+        Room for w columns.
+    """
+    first, last, keep = window
+    n, width = rows.shape
+    sums = np.empty(width)
+    for begin in range(0, out.size, width):
+        count = min(width, out.size - begin)
+        for i in range(n):
+            x = carray(_pointer(xs[i], start + begin, rows[0, 0]), count)
+            row = rows[i]
+            for k in range(count):
+                row[k] = x[k]
+        _sort_rows(rows, comparators, count)
+        if last - first == keep:
+            sums[:] = 0.0
+            for rank in range(first, last):
+                row = rows[rank]
+                for k in range(count):
+                    sums[k] += row[k]
+        else:
+            for k in range(count):
+                middle = (np.float64(rows[(n - 1) // 2, k]) + rows[n // 2, k]) / 2.0
+                low = 0
+                while low + keep < n and rows[low + keep, k] - middle < middle - rows[low, k]:
+                    low += 1
+                total = 0.0
+                for rank in range(low, low + keep):
+                    total += rows[rank, k]
+                sums[k] = total
+        for k in range(count):
+            out[begin + k] = sums[k] / keep

@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 
 from flwr_krum import compiled
 from flwr_krum.distances import TINY, UNIT, Distances, Indices
+from flwr_krum.networks import Window, network
 from flwr_krum.pool import spread
-from flwr_krum.updates import PIECE, Buffers, ClientUpdates, Float64
+from flwr_krum.updates import PIECE, Array, Buffers, ClientUpdates, Float64
 
 SINGLE_UNIT = 2.0**-24
 """Unit roundoff of float32."""
 
 SINGLE_TINY = 2.0**-149
 """Smallest float32."""
+
+_IN_FIRST_CACHE = 24 * 1024
+"""Bytes of all clients' columns that go through a sorting network together."""
 
 _IN_CACHE = 2**19
 """Bytes of all clients' chunks of columns together: they are read many times over."""
@@ -88,6 +92,20 @@ def weighted_sum(buffers: Buffers, weights: Float64, layer: int, first: int, las
     return sums
 
 
+def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, Array], None]:
+    """Return a function that writes window means of columns first to last of a layer."""
+    n = buffers.clients.shape[1]
+    comparators = np.array(network(n, window.ranks), dtype=np.intp).reshape(-1, 4)
+    places = window.first, window.last, window.keep
+
+    def fill(layer: int, first: int, last: int, out: Array) -> None:
+        dtype = buffers.dtypes[layer]
+        rows = np.empty((n, max(64, _IN_FIRST_CACHE // (n * dtype.itemsize) // 64 * 64)), dtype)
+        compiled.fill_window_means(buffers.clients[layer], comparators, places, first, rows, out)
+
+    return fill
+
+
 @cache
 def warm_up() -> None:
     """Compile the kernels, or load them from disk: seconds that belong before the first round."""
@@ -99,6 +117,7 @@ def warm_up() -> None:
         _all_pairs(updates, buffers)
         _some_pairs(updates, buffers, np.arange(1))
         weighted_sum(buffers, np.ones(len(rows)), 0, 0, 8)
+        window_filler(buffers, Window(0, len(rows), 1))(0, 0, 8, np.empty(8, dtype))
     _additions(single=True)
 
 

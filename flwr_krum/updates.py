@@ -125,15 +125,14 @@ class ClientUpdates:
     def buffers(self) -> Buffers | None:
         """Where the float layers lie in memory; None if compiled code could not read them."""
         flat = self.flat if self.flat_reference is None else (*self.flat, self.flat_reference)
-        for same_layer in zip(*flat, strict=True):
-            dtype = same_layer[0].dtype
+        dtypes = tuple(self.dtypes[i] for i in self.float_layers)
+        for dtype, *same_layer in zip(dtypes, *flat, strict=True):
             if not (dtype.isnative and dtype.itemsize >= 4):
                 return None
             if not all(layer.dtype == dtype and layer.flags.aligned for layer in same_layer):
                 return None
         table = np.array([[layer.ctypes.data for layer in model] for model in flat], dtype=np.uintp)
         table = np.ascontiguousarray(table.T)
-        dtypes = tuple(layer.dtype for layer in self.flat[0])
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
         return Buffers(table[:, : self.n], reference, dtypes)

@@ -1,0 +1,73 @@
+"""Windows of sorted values, and the sorting networks that lead to them.
+
+A network is a fixed list of comparisons that sorts n values, whatever they are. Whole rows of
+numbers go through it at once, without a branch. Comparisons that cannot reach a wanted rank are
+left out.
+
+Source: Knuth, "The Art of Computer Programming", volume 3, section 5.2.2, algorithm M (Batcher's
+merge exchange).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Window:
+    """The mean of ``keep`` neighbouring values among ranks ``first`` to ``last - 1`` of n.
+
+    Where there are more than ``keep`` of them, those closest to the median; the smaller ones if
+    two are equally close.
+    """
+
+    first: int
+    last: int
+    keep: int
+
+    @property
+    def ranks(self) -> range:
+        """The ranks that must be known."""
+        return range(self.first, self.last)
+
+
+class Comparator(NamedTuple):
+    """Put the smaller of two rows into the first and the larger into the second.
+
+    ``low`` and ``high`` say which of the two results anything depends on: at least one.
+    """
+
+    first: int
+    second: int
+    low: bool
+    high: bool
+
+
+@cache
+def network(n: int, ranks: range) -> tuple[Comparator, ...]:
+    """Return comparators after which rows ``ranks`` of n hold the values of these ranks."""
+    live = set(ranks)
+    kept = []
+    for first, second in reversed(tuple(_merge_exchange(n))):
+        if first in live or second in live:
+            kept.append(Comparator(first, second, first in live, second in live))
+            live |= {first, second}
+    return tuple(reversed(kept))
+
+
+def _merge_exchange(n: int) -> Iterator[tuple[int, int]]:
+    top = 1 << (n - 1).bit_length() >> 1
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            for i in range(n - d):
+                if i & p == r:
+                    yield i, i + d
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
