@@ -20,7 +20,7 @@ import numpy as np
 
 from flwr_krum.clock import stage
 from flwr_krum.pool import spread
-from flwr_krum.updates import PIECE, Array, ClientUpdates, is_finite
+from flwr_krum.updates import PIECE, Array, ClientUpdates, are_finite
 from flwr_krum.wire import UndecodableError, decode
 
 ClientId: TypeAlias = int | str
@@ -101,7 +101,7 @@ def admit(replies: Iterable[Reply], model: Model | None = None, device: str = "c
         decoded, refused = _decode_all(ordered, None if model is None else set(model))
     pattern = _majority(list(decoded.values())) if model is None else _pattern(model)
     expected = {key: (shape, dtype) for key, shape, dtype in pattern}
-    accepted: dict[ClientId, dict[str, Array]] = {}
+    accepted: dict[ClientId, Model] = {}
     with stage("check"):
         work = partial(_checked_or_reason, expected=expected)
         is_large = sum(math.prod(shape) for shape, _ in expected.values()) >= PIECE
@@ -186,7 +186,7 @@ def _majority(replies: Sequence[dict[str, Array]]) -> Pattern:
     return common[0][0] if common else ()
 
 
-def _majority_order(replies: Sequence[dict[str, Array]]) -> tuple[str, ...]:
+def _majority_order(replies: Sequence[Model]) -> tuple[str, ...]:
     """Return the order of keys that most replies share: one client must not choose it."""
     common = Counter(tuple(arrays) for arrays in replies).most_common(1)
     return common[0][0] if common else ()
@@ -196,17 +196,17 @@ Expected: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Shape and dtype by key."""
 
 
-def _checked_or_reason(arrays: Model, expected: Expected) -> dict[str, Array] | RefusedError:
+def _checked_or_reason(arrays: Model, expected: Expected) -> Model | RefusedError:
     try:
         return _checked(arrays, expected)
     except RefusedError as reason:
         return reason
 
 
-def _checked(arrays: Model, expected: Expected) -> dict[str, Array]:
+def _checked(arrays: Model, expected: Expected) -> Model:
     """Return the arrays, in the dtypes that are expected, if they fit."""
     _check_keys(arrays.keys(), expected.keys())
-    fitting = {}
+    same, others = [], []
     for key, array in arrays.items():
         shape, dtype = expected[key]
         if array.shape != shape:
@@ -215,16 +215,18 @@ def _checked(arrays: Model, expected: Expected) -> dict[str, Array]:
             raise RefusedError(
                 f"array {_shown(key)}: dtype {array.dtype}, expected the kind of {dtype}"
             )
-        if not _is_surely_in_range(array, dtype):
-            _check_range(key, array, dtype)
-        fitting[key] = array.astype(dtype, copy=False)
-    return fitting
-
-
-def _is_surely_in_range(array: Array, dtype: np.dtype[Any]) -> bool:
-    if not array.size:
-        return True
-    return array.dtype == dtype and (dtype.kind != "f" or is_finite(array))
+        if array.dtype != dtype:
+            others.append(key)
+        elif dtype.kind == "f":
+            same.append(key)
+    if not are_finite(arrays[key] for key in same):
+        others += same
+    for key in others:
+        if arrays[key].size:
+            _check_range(key, arrays[key], expected[key][1])
+    if all(arrays[key].dtype == expected[key][1] for key in others):
+        return arrays
+    return {key: array.astype(expected[key][1], copy=False) for key, array in arrays.items()}
 
 
 def _check_keys(found: Set[str], expected: Set[str]) -> None:

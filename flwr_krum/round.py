@@ -25,7 +25,7 @@ from flwr_krum.pool import one_blas_thread
 from flwr_krum.report import RoundReport, conclusion, tree
 from flwr_krum.resilience import judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
-from flwr_krum.updates import BLOCK, Array, ClientUpdates, is_finite
+from flwr_krum.updates import BLOCK, Array, ClientUpdates, are_finite
 from flwr_krum.wire import encode
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
@@ -224,7 +224,7 @@ class Rounds:
         report = replace(report, guarantee=guarantee)
         with stage("combine"):
             layers = self._move(aggregate.layers, reference, report.server_round)
-            if not all(is_finite(layer) for layer in layers if layer.dtype.kind == "f"):
+            if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
                 return None, replace(report, note="the aggregate is not finite")
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}

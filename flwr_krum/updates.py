@@ -7,6 +7,7 @@ layers are counters (BatchNorm's batch count), which no distance sees.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -208,15 +209,16 @@ class Buffers:
     dtypes: tuple[np.dtype[Any], ...]
 
 
-def is_finite(array: Array) -> bool:
-    """Say whether an array of floats holds neither NaN nor Inf; one pass, no memory."""
-    flat = array.ravel(order="K")
-    # A sum of squares is finite only if all terms are. One that overflows proves nothing.
-    if flat.dtype.itemsize >= 4:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.dot(flat, flat)):
-                return True
-    return not flat.size or bool(np.isfinite(flat.min()) and np.isfinite(flat.max()))
+def are_finite(arrays: Iterable[Array]) -> bool:
+    """Say whether arrays of floats hold neither NaN nor Inf; one pass, no memory."""
+    # A sum of squares is finite only if all terms are; one that overflows proves nothing.
+    suspects = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for array in arrays:
+            flat = array.ravel(order="K")
+            if flat.dtype.itemsize < 4 or not math.isfinite(flat.dot(flat)):
+                suspects.append(flat)
+    return all(math.isfinite(x.min()) and math.isfinite(x.max()) for x in suspects if x.size)
 
 
 def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> None:

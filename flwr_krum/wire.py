@@ -13,7 +13,7 @@ import re
 import warnings
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from flwr_krum.updates import Array
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1024
+"""Bytes, the magic string and the lengths among them; numpy writes 128 for most arrays."""
 _MAX_DIMENSIONS = 32
 _MAX_LENGTH = 2**48
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
@@ -28,6 +29,16 @@ _PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 
 class UndecodableError(ValueError):
     """The bytes are not one plain array of numbers."""
+
+
+class Layout(NamedTuple):
+    """What a header claims: the array, where it begins, and how long the file is."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    start: int
+    length: int
 
 
 def decode(data: bytes | bytearray | memoryview) -> Array:
@@ -41,17 +52,16 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise UndecodableError(f"{type(data).__name__}, expected bytes")
-    dtype, shape, order, start = _read_header(bytes(data[: 12 + _MAX_HEADER]))
-    claimed = math.prod(shape) * dtype.itemsize
-    if len(data) - start != claimed:
+    layout = _layout(bytes(data[: _header_length(data)]))
+    if len(data) != layout.length:
         raise UndecodableError(
-            f"{len(data) - start} bytes of data, its header claims {claimed} "
-            f"for {dtype} of shape {shape}"
+            f"{len(data) - layout.start} bytes of data, its header claims "
+            f"{layout.length - layout.start} for {layout.dtype} of shape {layout.shape}"
         )
     try:
-        return np.frombuffer(data, dtype, offset=start).reshape(shape, order=order)
+        return np.ndarray(layout.shape, layout.dtype, data, layout.start, order=layout.order)
     except ValueError as error:
-        raise UndecodableError(f"shape {shape} cannot be held: {error}") from error
+        raise UndecodableError(f"shape {layout.shape} cannot be held: {error}") from error
 
 
 def encode(array: Array, source: bytes | None = None) -> bytes:
@@ -87,23 +97,32 @@ def _header_of(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> b
     return file.getvalue()
 
 
-def _read_header(prefix: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Any, int]:
-    if prefix[:6] != _MAGIC or len(prefix) < 12:
+def _header_length(data: bytes | bytearray | memoryview) -> int:
+    if len(data) < 12 or data[:6] != _MAGIC:
         raise UndecodableError("not an npy array")
-    width = {1: 2, 2: 4, 3: 4}.get(prefix[6])
-    if width is None:
-        raise UndecodableError(f"npy version {prefix[6]}, expected 1, 2 or 3")
-    start = 8 + width + int.from_bytes(prefix[8 : 8 + width], "little")
-    if start > len(prefix):
+    version = data[6]
+    if version == 1:
+        length = 10 + data[8] + (data[9] << 8)
+    elif version in (2, 3):
+        length = 12 + int.from_bytes(data[8:12], "little")
+    else:
+        raise UndecodableError(f"npy version {version}, expected 1, 2 or 3")
+    if length > min(len(data), _MAX_HEADER):
         raise UndecodableError(
-            f"npy header of {start} bytes; {len(prefix)} are there, {_MAX_HEADER} are allowed"
+            f"npy header of {length} bytes; {len(data)} are there, {_MAX_HEADER} are allowed"
         )
-    return *_parse_header(prefix[8 + width : start]), start
+    return length
 
 
 # Every client sends the same few headers, round after round; parsing one costs 50 us.
 @lru_cache(maxsize=1024)
-def _parse_header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
+def _layout(header: bytes) -> Layout:
+    dtype, shape, order = _parse_header(header[10 if header[6] == 1 else 12 :])
+    size = math.prod(shape) * dtype.itemsize
+    return Layout(dtype, shape, order, len(header), len(header) + size)
+
+
+def _parse_header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     # A header is one flat dictionary; whatever else parses would cost time to look at.
     if text.count(b"{") != 1 or b"[" in text or b"\\" in text:
         raise UndecodableError(
