@@ -64,7 +64,7 @@ def gram_distances(updates: ClientUpdates) -> Distances:
     norms = np.diagonal(g)
     fits = np.isfinite(norms)
     finite = fits | _all_finite(updates, ~fits)
-    dot_error = _dot_error(updates.d)
+    dot_error = _dot_error(updates.d, PIECE if is_cuda(updates.device) else BLOCK)
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.maximum(norms[:, None] + norms[None, :] - 2.0 * g, 0.0)
         error = 2.0 * dot_error * (norms[:, None] + norms[None, :]) + _underflow(updates.d)
@@ -116,11 +116,11 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
     return g
 
 
-def _dot_error(d: int) -> float:
+def _dot_error(d: int, longest: int) -> float:
     # The dot product of a block, the sums over blocks and pieces, the centring of both factors:
     # unit roundoffs relative to the product of norms; the same bound holds for a sum of squares.
     blocks = PIECE // 1024  # the narrowest
-    return (min(d, BLOCK) + min(-(-d // 1024), blocks) - (-d // PIECE) + 8) * UNIT
+    return (min(d, longest) + min(-(-d // 1024), blocks) - (-d // PIECE) + 8) * UNIT
 
 
 def _underflow(d: int) -> float:

@@ -29,6 +29,7 @@ from flwr.supercore.task_identity import TaskIdentity
 import flwr_krum.server.strategy as server_strategy
 import flwr_krum.serverapp.strategy as serverapp_strategy
 from flwr_krum.report import RoundReport
+from flwr_krum.updates import ClientUpdates
 
 # --- references -----------------------------------------------------------------------------
 
@@ -168,20 +169,62 @@ HARD = {
     "float32 whose squares underflow": lambda n, d, f, rng: (
         1e-30 * rng.standard_normal((n, d))
     ).astype(np.float32),
+    "float32 of 3e19, whose squares overflow": lambda n, d, f, rng: (
+        3e19 * rng.standard_normal((n, d))
+    ).astype(np.float32),
+    "float32 denormals": lambda n, d, f, rng: (1e-42 * rng.standard_normal((n, d))).astype(
+        np.float32
+    ),
+    "float32 near ties": lambda n, d, f, rng: (
+        np.eye(n, max(n, d))[:, rng.permutation(max(n, d))]
+        + 2.0**-20 * rng.integers(0, 3, (n, max(n, d)))
+    ).astype(np.float32),
+    "float32 beside a hostile 1e30": lambda n, d, f, rng: _hostile(
+        1e-3 * rng.standard_normal((n, d)), f, 1e30, rng
+    ).astype(np.float32),
+    "near ties at 1e-12": lambda n, d, f, rng: (
+        np.eye(n, max(n, d)) + 1e-12 * rng.standard_normal((n, max(n, d)))
+    ),
     "duplicates": lambda n, d, f, rng: rng.standard_normal((n, d))[rng.integers(0, n // 2, n)],
 }
 
 
+def hard_draw(kind: str, n: int, rng: np.random.Generator) -> SimpleNamespace:
+    """Return n vectors on which rounding decides, a legal f, and the exact distances."""
+    f = int(rng.integers(0, (n - 3) // 2 + 1)) if n < 26 else (n - 3) // 2
+    V = HARD[kind](n, int(rng.integers(1, 5)), f, rng)
+    return SimpleNamespace(V=V, f=f, squared=squared_distances(V, Fraction))
+
+
 @pytest.fixture(scope="session", params=HARD)
 def hard_draws(request: pytest.FixtureRequest) -> list[SimpleNamespace]:
-    """Inputs on which rounding decides, with their exact distances; n = 26 and 30 among them."""
+    """Inputs on which rounding decides; n = 26 and 30 are among them."""
     rng = np.random.default_rng(list(HARD).index(request.param))
-    draws = []
-    for n in (5, 5, 6, 7, 7, 8, 8, 9, 10, 11, 12, 13, 14, 17, 20, 26, 30):
-        f = int(rng.integers(0, (n - 3) // 2 + 1)) if n < 26 else (n - 3) // 2
-        V = HARD[request.param](n, int(rng.integers(1, 5)), f, rng)
-        draws.append(SimpleNamespace(V=V, f=f, squared=squared_distances(V, Fraction)))
-    return draws
+    sizes = (5, 5, 6, 7, 7, 8, 8, 9, 10, 11, 12, 13, 14, 17, 20, 26, 30)
+    return [hard_draw(request.param, n, rng) for n in sizes]
+
+
+@pytest.fixture(scope="session", params=HARD)
+def many_hard_draws(request: pytest.FixtureRequest) -> Iterable[SimpleNamespace]:
+    """A share of ten thousand such inputs, made one by one."""
+    rng = np.random.default_rng(1000 + list(HARD).index(request.param))
+    each = -(-10_000 // len(HARD))
+    sizes = rng.choice([5, 6, 7, 8, 9, 10, 13, 26, 30], each, p=[0.15] * 6 + [0.06, 0.02, 0.02])
+    return (hard_draw(request.param, int(n), rng) for n in sizes)
+
+
+@pytest.fixture(params=["cpu:numpy", "cpu:numba"])
+def device(request: pytest.FixtureRequest) -> str:
+    """The ways in which a CPU can compute."""
+    if request.param == "cpu:numba":
+        pytest.importorskip("numba")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def updates_of() -> Callable[..., ClientUpdates]:
+    """Make updates of the rows of a matrix, each a model of one layer."""
+    return lambda V, device="cpu": ClientUpdates.from_layers([[row] for row in V], device=device)
 
 
 # --- bytes ----------------------------------------------------------------------------------

@@ -453,3 +453,43 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
+
+
+# --- what is not encoded anew ---
+
+
+def as_sent(array, wire, version=None):
+    return {"w": wire.npy(array, version), "k": wire.npy(np.array([3]))}
+
+
+@pytest.mark.parametrize("rule", [Krum(1), MultiKrum(1, m=1), Medoid()])
+def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule, wire):
+    sent = [as_sent(np.array([v, 1.0], np.float32), wire) for v in CONFORMANCE]
+    rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=rule)
+    model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
+    assert model["w"] is sent[report.selected[0]]["w"]
+    assert model["k"] == sent[0]["k"]  # a median, encoded anew
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_bytes_of_another_form_or_of_another_model_are_encoded_as_numpy_does(rate, wire):
+    arrays = [np.array([v, 1.0], np.float32) for v in CONFORMANCE]
+    sent = [as_sent(a, wire, version=(2, 0)) for a in arrays]
+    rounds = known_model(
+        w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1), rate=rate
+    )
+    model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
+    assert model["w"] == wire.npy(arrays[report.selected[0]] * np.float32(rate))
+
+
+def test_a_reply_in_a_wider_type_is_encoded_in_the_models(wire):
+    sent = [as_sent(np.array([v, 1.0]), wire) for v in CONFORMANCE]
+    rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1))
+    model, _ = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
+    assert decode(model["w"]).dtype == np.float32
+
+
+def known_model(rule, rate=1.0, **model):
+    rounds = Rounds(rule, server_learning_rate=rate)
+    rounds.begin(model, range(5))
+    return rounds

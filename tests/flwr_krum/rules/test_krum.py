@@ -57,29 +57,47 @@ def test_an_integer_array_is_aggregated_as_numbers():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_draws, reference):
+def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(
+    kind, thousand_draws, reference, updates_of, device
+):
     for draw in thousand_draws[kind]:
+        updates = updates_of(draw.V, device)
         n, f = len(draw.V), draw.f
         scores = reference.krum_scores(draw.squared, n - f - 2)
         order = reference.best(scores, n)
-        krum, multi = Krum(f)(draw.V), MultiKrum(f)(draw.V)
+        krum, multi = Krum(f)(updates), MultiKrum(f)(updates)
         assert krum.selected == order[:1], (n, f)
         np.testing.assert_array_equal(krum.vector, draw.V[order[0]])
         np.testing.assert_allclose(krum.scores, scores, rtol=1e-12, atol=0)
         assert multi.selected == order[: n - f], (n, f)
         mean = [math.fsum(column) / (n - f) for column in draw.V[list(order[: n - f])].T]
         np.testing.assert_allclose(multi.vector, mean, rtol=1e-13, atol=1e-13)
-        assert MultiKrum(f, m=n)(draw.V).selected == order, (n, f)
+        assert MultiKrum(f, m=n)(updates).selected == order, (n, f)
 
 
-def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, reference):
+def check_draw(draw, reference, updates):
+    n, f = len(draw.V), draw.f
+    scores = reference.krum_scores(draw.squared, n - f - 2)
+    order = reference.best(scores, n)
+    assert Krum(f)(updates).selected == order[:1], (n, f)
+    for m in (2, (n - f) // 2, n - f):
+        assert MultiKrum(f, m=m)(updates).selected == order[:m], (n, f, m)
+
+
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
+    hard_draws, reference, updates_of, device
+):
     for draw in hard_draws:
-        n, f = len(draw.V), draw.f
-        scores = reference.krum_scores(draw.squared, n - f - 2)
-        order = reference.best(scores, n)
-        assert Krum(f)(draw.V).selected == order[:1], (n, f)
-        for m in (2, (n - f) // 2, n - f):
-            assert MultiKrum(f, m=m)(draw.V).selected == order[:m], (n, f, m)
+        check_draw(draw, reference, updates_of(draw.V, device))
+
+
+@pytest.mark.slow
+def test_ten_thousand_hard_draws_are_decided_as_exact_arithmetic_decides_them(
+    many_hard_draws, reference, updates_of
+):
+    for draw in many_hard_draws:
+        for device in ("cpu:numpy", "cpu:numba"):
+            check_draw(draw, reference, updates_of(draw.V, device))
 
 
 def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs(reference):

@@ -21,19 +21,23 @@ def test_the_medoid_minimises_unsquared_distances():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, thousand_draws, reference):
+def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(
+    kind, thousand_draws, reference, updates_of, device
+):
     for draw in thousand_draws[kind]:
         scores = reference.medoid_scores(draw.squared)
-        result = Medoid()(draw.V)
+        result = Medoid()(updates_of(draw.V, device))
         assert result.selected == reference.best(scores, 1)
         np.testing.assert_array_equal(result.vector, draw.V[result.selected[0]])
         np.testing.assert_allclose(result.scores, scores, rtol=1e-8)
 
 
-def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, reference):
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
+    hard_draws, reference, updates_of, device
+):
     for draw in hard_draws:
         scores = reference.exact_medoid_scores(draw.squared)
-        assert Medoid()(draw.V).selected == reference.best(scores, 1)
+        assert Medoid()(updates_of(draw.V, device)).selected == reference.best(scores, 1)
 
 
 def test_ties_go_to_the_smallest_index():
