@@ -20,6 +20,10 @@ LONGEST_TEXT = 500
 class RoundReport:
     """One round of robust aggregation.
 
+    The same replies give the same ``selected`` on any device, and the same bits of everything but
+    ``seconds`` on any number of cores; scores and the guarantee's figures may differ from device to
+    device in the seventh digit or later.
+
     Attributes
     ----------
     server_round : int
@@ -48,6 +52,7 @@ class RoundReport:
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
+        Own time of `flwr_krum.clock.STAGES`.
     """
 
     server_round: int
