@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH := $(VENV)/.bench
 
-.PHONY: install demo test test-all lint clean
+.PHONY: install demo test test-all lint bench bench-quick clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +27,19 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# krum asks for Python 3.12 and byzpy for older versions of torch and numpy; what is measured of them
+# runs here all the same. Without them the benchmarks run and say so.
+$(BENCH): $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench,dev]"
+	-$(BIN)/pip install --quiet --no-deps --no-compile --ignore-requires-python krum==0.9.1 byzpy==0.1.4
+	touch $@
+
+bench: $(BENCH)
+	$(BIN)/python -m benchmarks full
+
+bench-quick: $(BENCH)
+	$(BIN)/python -m benchmarks quick
 
 clean:
 	rm -rf $(VENV) build dist

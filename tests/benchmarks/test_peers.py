@@ -1,0 +1,104 @@
+"""All contestants do the same job."""
+
+import numpy as np
+import pytest
+
+from benchmarks.data import draw
+from benchmarks.peers import (
+    LEGACY,
+    MESSAGE,
+    NUMBA,
+    NUMPY,
+    OURS,
+    RULES,
+    THEIRS,
+    Contestant,
+    agree,
+    answer,
+    contestants,
+    device_of,
+    disagreements,
+)
+
+PRESENT, ABSENT = contestants()
+
+
+def peer(name):
+    if name in ABSENT:
+        pytest.skip(f"{name}: {ABSENT[name]}")
+    return PRESENT[name]
+
+
+def krum_choice(case):
+    """Return Krum's choice by the definition, in float64 from differences."""
+    V = np.array(case.rows, dtype=np.float64)
+    squared = ((V[:, None] - V[None, :]) ** 2).sum(axis=2)
+    scores = np.sort(squared, axis=1)[:, 1 : case.n - case.f - 1].sum(axis=1)
+    return int(np.argmin(scores))
+
+
+def test_everybody_is_there_or_says_why_not():
+    assert set(PRESENT) | set(ABSENT) == {*OURS, *THEIRS}
+    assert not set(PRESENT) & set(ABSENT)
+    assert {NUMPY, LEGACY, MESSAGE} <= set(PRESENT)
+    assert all(ABSENT.values())
+
+
+@pytest.mark.parametrize("name", [*OURS, *THEIRS])
+def test_krum_picks_the_same_honest_client_where_all_definitions_agree(name):
+    contestant = peer(name)
+    for n, f in ((10, 2), (30, 6)):
+        case = draw(n, 500, f=f, parameter=0.0)
+        assert case.index_of(answer(contestant, "krum", case)) == krum_choice(case) < n - f
+
+
+MEANS = ("multi-krum", "average", "median", "trimmed-mean")
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (name, rule)
+        for name in (*OURS, *THEIRS)
+        for rule in MEANS
+        if name in ABSENT or rule in PRESENT[name].rules
+    ],
+)
+def test_means_and_medians_are_those_of_numpy(name, rule):
+    contestant = peer(name)
+    case = draw(11, 500, f=2, parameter=0.0)
+    V = np.array(case.rows, dtype=np.float64)
+    expected = {
+        "multi-krum": V[:9].mean(axis=0),
+        "average": V.mean(axis=0),
+        "median": np.median(V, axis=0),
+        "trimmed-mean": np.sort(V, axis=0)[2:-2].mean(axis=0),
+    }[rule]
+    assert np.allclose(answer(contestant, rule, case), case.sample(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_nobody_disagrees_today():
+    assert disagreements(PRESENT) == []
+
+
+def test_who_does_another_job_is_found_out():
+    ours = PRESENT[NUMPY]
+    first = {rule: lambda case, f: [case.rows[0]] for rule in RULES}
+    impostor = Contestant("impostor", "0", "", first, ours.prepare, lambda rows: rows[0], 1.0)
+    found = disagreements({NUMPY: ours, "impostor": impostor})
+    assert "impostor disagrees on krum at n=12" in found
+    assert len(found) == 2 * len(RULES)
+
+
+def test_results_agree_up_to_float32_rounding():
+    a = np.array([1.0, -2.0, 1e-3])
+    assert agree(a, a.astype(np.float32).astype(float))
+    assert not agree(a, a * 1.001)
+
+
+def test_a_path_that_cannot_be_selected_is_absent_with_a_reason(monkeypatch):
+    assert device_of(NUMPY) == "cpu:numpy"
+    monkeypatch.setattr("benchmarks.peers.numba_is_installed", lambda: False)
+    present, absent = contestants()
+    assert NUMBA not in present
+    assert absent[NUMBA] == "numba is not installed (extra `fast`)"
