@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
+from flwr_krum.device import prepare
 from flwr_krum.intake import Reply, admit
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
@@ -107,8 +110,7 @@ def test_a_huge_coordinate_of_the_global_model_does_not_blind_the_distances(refe
 
 # 6 one hostile pattern of ties costs seconds: 95 ns per contested client, client and coordinate
 def test_colluding_ties_do_not_stall_a_round():
-    import time
-
+    prepare("cpu")
     rng = np.random.default_rng(0)
     n, f, d = 20, 8, 100_000
     V = (1e-2 * rng.standard_normal((n, d))).astype(np.float32)
@@ -116,9 +118,9 @@ def test_colluding_ties_do_not_stall_a_round():
     for i in range(f):
         V[i, i] = 1.0  # f different vectors near the mean whose distances tie
     V[f:, :f] = 0
-    start = time.perf_counter()
+    start = time.process_time()
     MultiKrum(f)(V)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 # 7 smaller ones
