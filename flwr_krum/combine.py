@@ -11,7 +11,7 @@ import numpy as np
 from flwr_krum.clock import stage
 from flwr_krum.device import is_compiled, is_cuda
 from flwr_krum.pool import spread
-from flwr_krum.updates import BLOCK, PIECE, Array, ClientUpdates, Float64
+from flwr_krum.updates import BLOCK, PIECE, Array, ClientUpdates, Float64, Indices
 
 
 def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]:
@@ -40,24 +40,27 @@ def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]
             # Relative to the largest, uniform weights are ones: a sum, divided once.
             relative = weights[chosen] / weights[chosen].max()
             outs = [layers[i].reshape(-1) for i in updates.float_layers]
-            _fill_means(updates.subset(chosen), relative, outs)
+            _fill_means(updates, chosen, relative, outs)
         for layer in layers:
             layer.setflags(write=False)
         return tuple(layers)
 
 
-def _fill_means(updates: ClientUpdates, weights: Float64, outs: Sequence[Array]) -> None:
-    """Write the weighted mean of all the updates' float layers to flat arrays."""
-    add = partial(_weighted_sum, updates)
+def _fill_means(
+    updates: ClientUpdates, chosen: Indices, weights: Float64, outs: Sequence[Array]
+) -> None:
+    """Write the weighted mean of some clients' float layers to flat arrays."""
+    flats = [updates.flat[i] for i in chosen]
+    add = partial(_weighted_sum, flats)
     width = BLOCK
     if is_cuda(updates.device):
         from flwr_krum import cuda
 
-        add, width = partial(cuda.weighted_sum, updates), PIECE
+        add, width = partial(cuda.weighted_sum, flats, updates.device), PIECE
     elif is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
         from flwr_krum import direct
 
-        add = partial(direct.weighted_sum, updates.buffers)
+        add = partial(direct.weighted_sum, updates.buffers.of(chosen))
     count = weights.sum()
 
     def fill(start: int) -> None:
@@ -76,10 +79,10 @@ def _fill_means(updates: ClientUpdates, weights: Float64, outs: Sequence[Array])
 
 
 def _weighted_sum(
-    updates: ClientUpdates, weights: Float64, layer: int, first: int, last: int
+    flats: Sequence[Sequence[Array]], weights: Float64, layer: int, first: int, last: int
 ) -> Float64:
     total = np.zeros(last - first)
-    for flat, weight in zip(updates.flat, weights, strict=True):
+    for flat, weight in zip(flats, weights, strict=True):
         part = flat[layer][first:last]
         np.add(total, part if weight == 1.0 else part.astype(np.float64) * weight, out=total)
     return total

@@ -6,12 +6,13 @@ columns, so that they need not fit into its memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flwr_krum.updates import PIECE, ClientUpdates, Float64
+from flwr_krum.updates import PIECE, Array, ClientUpdates, Float64
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
     g = torch.zeros((updates.n, updates.n), dtype=torch.float64, device=device)
     for start in range(0, updates.d, PIECE):
         for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
-            block = _upload(updates, layer, first, last, device)
+            block = _upload(updates.flat, layer, first, last, device)
             if updates.flat_reference is not None:
                 base = torch.from_numpy(np.array(updates.flat_reference[layer][first:last]))
                 block -= base.to(device).double()
@@ -55,23 +56,28 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
 
 
 def weighted_sum(
-    updates: ClientUpdates, weights: Float64, layer: int, first: int, last: int
+    flats: Sequence[Sequence[Array]],
+    device: str,
+    weights: Float64,
+    layer: int,
+    first: int,
+    last: int,
 ) -> Float64:
     """Return ``sum_i w_i V_i`` of some columns of a layer, in float64."""
     import torch
 
-    device = find(updates.device)
-    block = _upload(updates, layer, first, last, device)
-    total: Float64 = (torch.from_numpy(weights).to(device) @ block).cpu().numpy()
+    found = find(device)
+    block = _upload(flats, layer, first, last, found)
+    total: Float64 = (torch.from_numpy(weights).to(found) @ block).cpu().numpy()
     return total
 
 
 def _upload(
-    updates: ClientUpdates, layer: int, first: int, last: int, device: torch.device
+    flats: Sequence[Sequence[Array]], layer: int, first: int, last: int, device: torch.device
 ) -> torch.Tensor:
     """Return (n, last - first) values of a layer on the GPU, as float64."""
     import torch
 
     # They travel in their own type, which is half as wide mostly.
-    values = np.stack([flat[layer][first:last] for flat in updates.flat])
+    values = np.stack([flat[layer][first:last] for flat in flats])
     return torch.from_numpy(values).to(device).double()

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum import compiled
-from flwr_krum.distances import TINY, UNIT, Distances, Indices
+from flwr_krum.distances import TINY, UNIT, Distances
 from flwr_krum.networks import Window, network
 from flwr_krum.pool import spread
-from flwr_krum.updates import PIECE, Array, Buffers, ClientUpdates, Float64
+from flwr_krum.updates import PIECE, Array, Buffers, ClientUpdates, Float64, Indices
 
 SINGLE_UNIT = 2.0**-24
 """Unit roundoff of float32."""
@@ -221,8 +221,9 @@ def _sum_over_pieces(
 
 def _padded(addresses: NDArray[np.uintp]) -> NDArray[np.uintp]:
     """Repeat the last client until the tiles are full; nobody looks at what comes of it."""
-    missing = -addresses.shape[1] % compiled.TILE
-    return np.ascontiguousarray(np.pad(addresses, ((0, 0), (0, missing)), mode="edge"))
+    n = addresses.shape[1]
+    places = np.minimum(np.arange(n + -n % compiled.TILE), n - 1)
+    return np.ascontiguousarray(addresses[:, places])
 
 
 def _chunk(rows: int, itemsize: int) -> int:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.updates import Float64
-
-Indices: TypeAlias = NDArray[np.intp]
 
 UNIT = 2.0**-53
 """Unit roundoff of float64."""

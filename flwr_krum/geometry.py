@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 
 from flwr_krum.clock import stage
 from flwr_krum.device import is_compiled, is_cuda
-from flwr_krum.distances import TINY, UNIT, Distances, Indices
+from flwr_krum.distances import TINY, UNIT, Distances
 from flwr_krum.pool import one_blas_thread, spread
-from flwr_krum.updates import BLOCK, PIECE, ClientUpdates, Float64
+from flwr_krum.updates import BLOCK, PIECE, ClientUpdates, Float64, Indices
 
 ACCURATE = 2.0**-20
 """Relative error above which a squared distance is computed again from differences."""
 
 _MOST_IN_BLOCK = 2**20
 """Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
+
+_SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
+"""Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
 
 
 def squared_distances(updates: ClientUpdates) -> Distances:
@@ -97,23 +100,39 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
 
     def work(first: int) -> Float64:
         if not hasattr(scratch, "block"):
-            scratch.block, scratch.product = np.empty((n, width)), np.empty((n, n))
+            scratch.block = np.zeros((n + 1, width))
         g = np.zeros((n, n))
         last = min(updates.d, first + PIECE)
         with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
             for start in range(first, last, width):
-                block = updates.read_offsets(start, min(last, start + width), scratch.block)
+                stop = min(last, start + width)
+                block = updates.read_offsets(start, stop, scratch.block[:n])
                 if scale != 1.0:
                     block *= scale
-                np.matmul(block, block.T, out=scratch.product)
-                g += scratch.product
+                _add_product(scratch.block[:, : stop - start], g)
         return g
 
     g = np.zeros((n, n))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         for part in spread(work, range(0, updates.d, PIECE)):
             g += part
-    return g
+    return np.tril(g) + np.tril(g, -1).T
+
+
+def _add_product(block: Float64, g: Float64) -> None:
+    """Add the inner products of all rows of a block but the last, which is spare, to ``g``.
+
+    BLAS has fast kernels for small products of different matrices, but NumPy sees that these are
+    the same and asks for the symmetric product, which has none. A spare row makes them different.
+    """
+    rows = block[:-1]
+    strip = _SMALL_PRODUCT // (len(rows) * len(block)) // 64 * 64
+    if strip < _LEAST_STRIP:
+        g += rows @ rows.T
+        return
+    for start in range(0, rows.shape[1], strip):
+        columns = slice(start, start + strip)
+        g += (rows[:, columns] @ block[:, columns].T)[:, :-1]
 
 
 def _dot_error(d: int, longest: int) -> float:

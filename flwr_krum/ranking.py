@@ -16,10 +16,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flwr_krum.distances import UNIT, Distances, Indices
+from flwr_krum.distances import UNIT, Distances
 from flwr_krum.exact import SHIFT, exact_squared_distance
 from flwr_krum.geometry import gram_distances, sharper, squared_distances
-from flwr_krum.updates import Array, ClientUpdates, Float64
+from flwr_krum.updates import Array, ClientUpdates, Float64, Indices
 
 Score: TypeAlias = Callable[[Array], Array]
 """Maps rows (r, n) of squared distances to (r,) scores.

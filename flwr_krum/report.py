@@ -21,8 +21,8 @@ class RoundReport:
     """One round of robust aggregation.
 
     The same replies give the same ``selected`` on any device, and the same bits of everything but
-    ``seconds`` on any number of cores. From device to device scores may differ in the sixth digit or
-    later, and the guarantee's figures by less than they are sure of.
+    ``seconds`` on any number of cores. From device to device scores may differ in the sixth digit
+    or later, and the guarantee's figures by less than they are sure of.
 
     Attributes
     ----------

@@ -22,6 +22,7 @@ from flwr_krum.device import check_device
 
 Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.intp]
 
 BLOCK = 8192
 """Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
@@ -78,8 +79,11 @@ class ClientUpdates:
         if not held:
             raise ValueError("no client models: expected at least 1")
         pattern = held[0] if base is None else base
+        checked: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
         for i, model in enumerate(held):
-            _check_alike(model, pattern, f"client {i}")
+            if i == 0 or _kinds(model) != checked:
+                _check_alike(model, pattern, f"client {i}")
+                checked = _kinds(model)
         return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)), device)
 
     @classmethod
@@ -208,6 +212,10 @@ class Buffers:
     reference: NDArray[np.uintp]
     dtypes: tuple[np.dtype[Any], ...]
 
+    def of(self, clients: Indices) -> Buffers:
+        """Return the buffers of some clients, in the given order."""
+        return replace(self, clients=self.clients[:, clients])
+
 
 def are_finite(arrays: Iterable[Array]) -> bool:
     """Say whether arrays of floats hold neither NaN nor Inf; one pass, no memory."""
@@ -219,6 +227,10 @@ def are_finite(arrays: Iterable[Array]) -> bool:
             if flat.dtype.itemsize < 4 or not math.isfinite(flat.dot(flat)):
                 suspects.append(flat)
     return all(math.isfinite(x.min()) and math.isfinite(x.max()) for x in suspects if x.size)
+
+
+def _kinds(model: Sequence[Array]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    return [(layer.shape, layer.dtype) for layer in model]
 
 
 def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> None:
