@@ -29,7 +29,7 @@ def imports_of(folder):
         ("flwr_krum", {"clients", "simulations", "benchmarks", "tests"}),
         ("clients", {"simulations", "benchmarks", "tests"}),
         ("simulations", {"benchmarks", "tests"}),
-        ("benchmarks", {"simulations", "tests"}),
+        ("benchmarks", {"tests"}),
         ("flwr_krum/rules", {"flwr"}),
     ],
 )
