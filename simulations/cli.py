@@ -22,11 +22,11 @@ from flwr_krum.rules import Krum
 from simulations.config import APIS, RULES, RunConfig, run_config_defaults
 from simulations.cost import exponents
 from simulations.demo import demo as run_demo
-from simulations.demo import progress_bar, show
 from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.progress import add_run, progress_bar, show
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
 from simulations.survival import survey, write_page
@@ -177,10 +177,10 @@ def _run_with_bar(config: RunConfig, engine: str) -> None:
     with quiet_flower(), progress_bar() as progress:
         attack = config.settings.attack
         label = config.rule if attack == "none" else f"{config.rule} / {attack}"
-        bar = progress.add_task(label, total=config.num_server_rounds, accuracy="")
+        line = add_run(progress, label, config.num_server_rounds)
 
         def observer(record: RoundRecord) -> None:
-            show(progress, bar, record)
+            show(progress, line, record)
 
         run_engine(config, engine, observer)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulations.config import RULES, RunConfig
 from simulations.engines import quiet_flower, run
 from simulations.history import RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.progress import add_run, progress_bar, show
 
 PEACE = "average, no attack"
 
@@ -85,7 +85,7 @@ def run_all(configs: dict[str, RunConfig]) -> None:
     ):
         news = manager.Queue()
         tasks = {
-            label: progress.add_task(label, total=config.num_server_rounds, accuracy="")
+            label: add_run(progress, label, config.num_server_rounds)
             for label, config in configs.items()
         }
         runs = [pool.submit(_run_one, label, config, news) for label, config in configs.items()]
@@ -97,24 +97,6 @@ def run_all(configs: dict[str, RunConfig]) -> None:
             show(progress, tasks[label], record)
         for future in runs:
             future.result()
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar with round, accuracy and time left."""
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeRemainingColumn(),
-    )
-
-
-def show(progress: Progress, task: Any, record: RoundRecord) -> None:
-    """Bring a progress bar up to date with a round."""
-    progress.update(task, completed=record.round)
-    if record.accuracy is not None:
-        progress.update(task, accuracy=f"accuracy {record.accuracy:.3f}")
 
 
 def _run_one(label: str, config: RunConfig, news: Any) -> None:
