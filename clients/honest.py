@@ -86,6 +86,12 @@ class HonestClient(NumPyClient):
                     parameter.sub_(part, alpha=rate)
         return in_dtypes_of(parameters, list(parameters_of(model).values())), losses[0]
 
+    def answer(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
+        """Return this client's proposal; once the attack is over, an honest client's."""
+        if self.settings.attack_is_over(server_round):
+            return HonestClient.propose(self, parameters, server_round)
+        return self.propose(parameters, server_round)
+
     def first_loss(self, parameters: NDArrays, server_round: int) -> float:
         """Return the loss that an honest client reports: on the round's first mini-batch."""
         model = replica(self.settings)
@@ -116,7 +122,7 @@ class HonestClient(NumPyClient):
             If the config has no legal round, or the parameters do not fit the model.
         """
         server_round = _round_of(config)
-        proposal, first_loss = self.propose(parameters, server_round)
+        proposal, first_loss = self.answer(parameters, server_round)
         return proposal, len(self.shard), {"loss": first_loss}
 
     def spoil(self, content: RecordDict) -> None:
