@@ -25,8 +25,9 @@ class HonestClient(NumPyClient):
     in every process, on every engine, in any order of calls. It keeps no state between rounds, so
     one object may serve several threads at once.
 
-    A Byzantine client overrides `propose`, or `spoil`, and nothing else: in every other respect,
-    also in the metrics that it reports, it cannot be told from an honest one.
+    A Byzantine client forges what it proposes (`clients.byzantine`) or overrides `spoil`, and
+    nothing else: in every other respect, also in the metrics that it reports, it cannot be told
+    from an honest one.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ class HonestClient(NumPyClient):
         ValueError
             If the config has no legal round, or the parameters do not fit the model.
         """
-        server_round = _round_of(config)
+        server_round = round_of(config)
         proposal, first_loss = self.answer(parameters, server_round)
         return proposal, len(self.shard), {"loss": first_loss}
 
@@ -138,11 +139,14 @@ class HonestClient(NumPyClient):
         mean_loss, accuracy = evaluate(model, x, y)
         return mean_loss, len(self.shard), {"accuracy": accuracy}
 
-    def _batches(self, server_round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Draw the round's mini-batches, with replacement, from the own shard."""
+    def draws(self, server_round: int) -> Iterator[np.ndarray]:
+        """Draw each of the round's mini-batches, with replacement, as places in the own shard."""
         rng = stream(self.settings.seed, Purpose.BATCH, self.partition_id, server_round)
         for _ in range(self.settings.local_steps):
-            drawn = rng.integers(len(self.shard), size=self.settings.batch_size)
+            yield rng.integers(len(self.shard), size=self.settings.batch_size)
+
+    def _batches(self, server_round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for drawn in self.draws(server_round):
             rows = self.shard[torch.from_numpy(drawn)]
             yield self.task.train_x[rows], self.task.train_y[rows]
 
@@ -157,7 +161,14 @@ def in_dtypes_of(parameters: NDArrays, arrays: NDArrays) -> NDArrays:
         ]
 
 
-def _round_of(config: dict[str, Scalar]) -> int:
+def round_of(config: dict[str, Scalar]) -> int:
+    """Return the round that a fit config names.
+
+    Raises
+    ------
+    ValueError
+        If it names none.
+    """
     server_round = config.get(ROUND_KEY)
     if not isinstance(server_round, int) or server_round < 1:
         raise ValueError(

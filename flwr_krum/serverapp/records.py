@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import flwr.app
+import numpy as np
 
 from flwr_krum.intake import SERIALIZATION
 from flwr_krum.updates import Array
@@ -13,12 +16,10 @@ from flwr_krum.wire import decode, encode
 
 def to_record(model: Mapping[str, Array]) -> flwr.app.ArrayRecord:
     """Return the arrays as an ArrayRecord, in their order; its bytes are those of Flower's own."""
-    return flwr.app.ArrayRecord(
-        {
-            key: flwr.app.Array(str(a.dtype), tuple(a.shape), SERIALIZATION, encode(a))
-            for key, a in model.items()
-        }
-    )
+    record = flwr.app.ArrayRecord()
+    for key, a in model.items():  # made from a dictionary, a record would copy every array
+        record[key] = flwr.app.Array(_name_of(a.dtype), a.shape, SERIALIZATION, encode(a))
+    return record
 
 
 def from_record(record: flwr.app.ArrayRecord) -> dict[str, Array]:
@@ -30,3 +31,8 @@ def from_record(record: flwr.app.ArrayRecord) -> dict[str, Array]:
         If an array is not one of float (16 to 64 bits), integer or bool numbers.
     """
     return {key: decode(array.data) for key, array in record.items()}
+
+
+@lru_cache  # numpy makes the name up anew each time, in longer than it takes to copy a small layer
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return str(dtype)
