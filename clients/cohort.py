@@ -71,8 +71,10 @@ class Cohort:
             return [self.clients[i].answer(parameters, server_round) for i in asked]
         load_parameters(model, parameters)
         attacked = not self._settings.attack_is_over(server_round)
-        forgers = [i for i in asked if attacked and i in self._byzantine]
-        workers = [i for i in asked if not (attacked and i in self._byzantine)]
+        # In one order whoever is asked first: a place in a batched product decides last bits.
+        ordered = sorted(asked)
+        forgers = [i for i in ordered if attacked and i in self._byzantine]
+        workers = [i for i in ordered if not (attacked and i in self._byzantine)]
         found: dict[int, Proposal] = {}
         for group in self._groups(workers):
             found.update(zip(group, self._train(group, parameters, server_round), strict=True))

@@ -62,6 +62,18 @@ def test_who_is_asked_answers_in_that_order(make_task, initial_parameters):
     assert_the_same(made.propose(asked, w, 1), [made.clients[i].answer(w, 1) for i in asked])
 
 
+def test_the_order_of_asking_changes_no_byte(make_task, initial_parameters):
+    settings = Settings(num_clients=20, f=6, attack="gaussian")
+    made = make_cohort(settings, make_task(100))
+    w = initial_parameters(settings)
+    orders = [range(20), np.random.default_rng(0).permutation(20).tolist()]
+    found = [dict(zip(asked, made.propose(asked, w, 1), strict=True)) for asked in orders]
+    for i in range(20):
+        (arrays, loss), (others, other_loss) = found[0][i], found[1][i]
+        assert loss == other_loss
+        assert [a.tobytes() for a in arrays] == [a.tobytes() for a in others]
+
+
 def test_once_the_attack_is_over_the_forgers_train(make_task, initial_parameters):
     settings = Settings(num_clients=4, f=2, attack="gaussian", attack_rounds=3)
     made = make_cohort(settings, make_task(30))
