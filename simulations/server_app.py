@@ -22,6 +22,7 @@ from clients.honest import ROUND_KEY
 from clients.learning import evaluate, replica
 from clients.models import build_model, load_parameters, parameters_of
 from clients.tasks import load_task
+from flwr_krum.journal import Unsynced
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.records import from_record, to_record
@@ -102,7 +103,9 @@ class _Federation:
             "server_learning_rate": config.server_learning_rate,
             "on_infeasible": "skip" if config.strict else "degrade",
             "quarantine": config.quarantine or None,
-            "journal": Path(config.run_dir, JOURNAL_FILE),
+            # As durable as the model beside it: a run that is killed goes on, one whose machine
+            # loses power may have to start again.
+            "journal": Unsynced(Path(config.run_dir, JOURNAL_FILE)),
             "rounds_done": done,
         }
 
@@ -202,11 +205,7 @@ def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecor
     """
     folder = Path(config.run_dir)
     if not config.resume or not (folder / MODEL_FILE).exists():
-        for name in (MODEL_FILE, JOURNAL_FILE):
-            (folder / name).unlink(missing_ok=True)
-        settings = config.settings
-        model = parameters_of(build_model(settings.task, settings.model, settings.seed))
-        return 0, model, []
+        return _beginning(config)
     before, now = read_config(folder), config.to_config()
     others = sorted(
         key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
@@ -220,7 +219,17 @@ def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecor
             f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
             "nothing is left to do"
         )
+    if done == 0:
+        return _beginning(config)
     return done, model, [record for record in read_history(folder) if record.round <= done]
+
+
+def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
+    """Clear the folder of an older run's rounds, and return the initial model."""
+    for name in (MODEL_FILE, JOURNAL_FILE):
+        Path(config.run_dir, name).unlink(missing_ok=True)
+    settings = config.settings
+    return 0, parameters_of(build_model(settings.task, settings.model, settings.seed)), []
 
 
 def _name_nodes(grid: Grid, n: int) -> dict[int, int]:
