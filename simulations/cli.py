@@ -1,16 +1,19 @@
-"""The command line: ``python -m simulations run`` and ``demo``."""
+"""The command line: ``python -m simulations run``, ``report``, ``demo`` and more."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from typer import Option
+from typer import Argument, Option
 
 from clients.settings import ATTACKS, SCHEDULES, TASKS
 from clients.tasks import DataError
@@ -27,6 +30,7 @@ from simulations.engines import run as run_engine
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
 from simulations.progress import add_run, progress_bar, show
+from simulations.report import write_report
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
 from simulations.survival import survey, write_page
@@ -102,13 +106,22 @@ def run(
         "resume": resume, "run-dir": run_dir,
     }  # fmt: skip
     console = Console()
-    try:
+    with _errors_in_a_sentence(console):
         config = RunConfig.from_config(options)
         _run_with_bar(config, engine)
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
     _conclude(config, console)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders.")],
+    page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
+) -> None:
+    """Write a page about one run or several: curves, selections, refusals and the guarantee."""
+    console = Console()
+    with _errors_in_a_sentence(console):
+        write_report(runs, page)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -174,6 +187,16 @@ def demo(
 ) -> None:
     """Train on spam with a third of the clients hostile, once per rule, and once in peace."""
     run_demo(folder, rounds, seed)
+
+
+@contextmanager
+def _errors_in_a_sentence(console: Console) -> Iterator[None]:
+    """End the command with a sentence where a setting, the data or a run folder is at fault."""
+    try:
+        yield
+    except (ValueError, DataError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(2) from error
 
 
 def _run_with_bar(config: RunConfig, engine: str) -> None:

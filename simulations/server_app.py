@@ -38,6 +38,7 @@ from simulations.history import (
     read_history,
     read_model,
 )
+from simulations.origin import Origin
 
 Observer = Callable[[RoundRecord], None]
 
@@ -71,6 +72,7 @@ def build_server_app(
             federation = _Federation(
                 run_config, names, done, model, history, observer or _log_round
             )
+            Origin.now(federation.data).write(Path(run_config.run_dir))
             if run_config.api == "message":
                 federation.run_messages(grid)
             else:
@@ -108,6 +110,11 @@ class _Federation:
             "journal": Unsynced(Path(config.run_dir, JOURNAL_FILE)),
             "rounds_done": done,
         }
+
+    @property
+    def data(self) -> str:
+        """Where the data came from, in words."""
+        return self._task.source
 
     def _name_of(self, node: int) -> int | str:
         """Return a node's partition; who joined later, or the SuperLink itself, has none."""
