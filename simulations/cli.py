@@ -92,6 +92,7 @@ def run(
     ] = 0,
     resume: Annotated[bool, Option(help="Go on after the last round in the run folder.")] = False,
     run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
+    tensorboard: Annotated[str, Option(help="Folder for TensorBoard scalars.")] = "",
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
     options = {
@@ -103,7 +104,7 @@ def run(
         "fault": fault, "attack-rounds": attack_rounds, "folds": folds, "fold": fold,
         "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
         "data-dir": data_dir, "download": download, "quarantine": quarantine,
-        "resume": resume, "run-dir": run_dir,
+        "resume": resume, "run-dir": run_dir, "tensorboard": tensorboard,
     }  # fmt: skip
     console = Console()
     with _errors_in_a_sentence(console):

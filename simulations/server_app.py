@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,13 @@ from simulations.history import (
     read_model,
 )
 from simulations.origin import Origin
+from simulations.tensorboard import Scalars, writer_for
 
 Observer = Callable[[RoundRecord], None]
 
-MAY_CHANGE = ("num-server-rounds", "evaluate-every", "run-dir", "resume", "data-dir")
+MAY_CHANGE = (
+    "num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir",
+)  # fmt: skip
 """Keys in which a resumed run may differ from its beginning."""
 
 NODES_TIMEOUT = 120.0
@@ -66,11 +70,16 @@ def build_server_app(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         run_config = RunConfig.from_config({**(config or {}), **context.run_config})
+        if run_config.tensorboard:
+            writer_for(run_config.tensorboard)  # raises before an older run is replaced
         names = _name_nodes(grid, run_config.settings.num_clients)
         done, model, past = _start_of(run_config)
-        with HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history:
+        with (
+            _scalars_of(run_config, done) as scalars,
+            HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history,
+        ):
             federation = _Federation(
-                run_config, names, done, model, history, observer or _log_round
+                run_config, names, done, model, history, scalars, observer or _log_round
             )
             Origin.now(federation.data).write(Path(run_config.run_dir))
             if run_config.api == "message":
@@ -91,6 +100,7 @@ class _Federation:
         done: int,
         model: dict[str, Array],
         history: HistoryWriter,
+        scalars: Scalars | None,
         observer: Observer,
     ) -> None:
         self._config = config
@@ -98,6 +108,7 @@ class _Federation:
         self._done = done
         self._model = model
         self._history = history
+        self._scalars = scalars
         self._observer = observer
         self._task = load_task(config.settings)
         self._strategy: TrainAggregation | FitAggregation
@@ -186,6 +197,9 @@ class _Federation:
             loss, accuracy = evaluate(model, self._task.test_x, self._task.test_y)
         record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
         self._history.append(record, dict(zip(self._model, arrays, strict=True)))
+        if self._scalars:
+            report = self._strategy.reports[-1] if server_round > 0 else None
+            self._scalars.add(record, report)
         self._observer(record)
         return record
 
@@ -200,6 +214,12 @@ class _Federation:
             "refused": {str(refused.client): refused.reason for refused in report.refused},
             "stepped": report.stepped,
         }
+
+
+def _scalars_of(config: RunConfig, done: int) -> AbstractContextManager[Scalars | None]:
+    if not config.tensorboard:
+        return nullcontext()
+    return Scalars(config.tensorboard, first=done + 1 if done else 0)
 
 
 def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
