@@ -7,21 +7,46 @@ from the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from flwr.common import NDArrays
+from numpy.typing import NDArray
+from torch import nn
 
+from clients import perceptron, stacked
 from clients.byzantine import ByzantineClient
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import replica
 from clients.models import load_parameters
 from clients.schedules import learning_rate
-from clients.stacked import is_stackable, losses, losses_and_gradients, stack
+from clients.stacked import Stack, stack
 
 EXAMPLES = 128
 """Examples that pass through a stacked model at once: more would leave the cache."""
+
+
+class Kernel(Protocol):
+    """A way to compute many copies of a model as one; see `clients.stacked`."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """Say whether the model can be computed in this way."""
+
+    def losses(
+        self, model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return each copy's mean loss on its own batch."""
+
+    def losses_and_gradients(
+        self, model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], Stack]:
+        """Return each copy's mean loss on its own batch, and its gradient."""
+
+
+KERNELS: tuple[Kernel, ...] = (perceptron, stacked)
+"""The first one that fits a model computes it."""
 
 Proposal = tuple[NDArrays, float]
 """What a client proposes: its model's arrays, and the loss it reports."""
@@ -42,7 +67,8 @@ class Cohort:
             i: client for i, client in enumerate(clients) if isinstance(client, ByzantineClient)
         }
         self._settings = clients[0].settings
-        self._task = clients[0].task
+        task = clients[0].task
+        self._x, self._y = task.train_x.numpy(), task.train_y.numpy()
         sizes = [len(client.shard) for client in clients]
         self._rows = torch.cat([client.shard for client in clients]).numpy()
         self._starts = np.cumsum([0, *sizes[:-1]])
@@ -67,7 +93,8 @@ class Cohort:
             Those of ``client.answer`` up to the rounding of float32.
         """
         model = replica(self._settings)
-        if not is_stackable(model):
+        kernel = next((kernel for kernel in KERNELS if kernel.fits(model)), None)
+        if kernel is None:
             return [self.clients[i].answer(parameters, server_round) for i in asked]
         load_parameters(model, parameters)
         attacked = not self._settings.attack_is_over(server_round)
@@ -77,46 +104,54 @@ class Cohort:
         workers = [i for i in ordered if not (attacked and i in self._byzantine)]
         found: dict[int, Proposal] = {}
         for group in self._groups(workers):
-            found.update(zip(group, self._train(group, parameters, server_round), strict=True))
+            trained = self._train(kernel, model, group, server_round)
+            found.update(zip(group, _proposals(parameters, *trained), strict=True))
         for group in self._groups(forgers):
-            found.update(zip(group, self._forge(group, parameters, server_round), strict=True))
+            each = self._first_losses(kernel, model, group, server_round)
+            for i, loss in zip(group, each, strict=True):
+                found[i] = self._byzantine[i].forge(parameters, server_round), loss
         return [found[i] for i in asked]
 
     def _train(
-        self, group: Sequence[int], parameters: NDArrays, server_round: int
-    ) -> Iterator[Proposal]:
-        """Make the local steps of some honest clients, from the parameters in the replica."""
-        model = replica(self._settings)
-        rate = learning_rate(self._settings, server_round)
-        copies = stack(model, len(group))
+        self, kernel: Kernel, model: nn.Module, group: Sequence[int], server_round: int
+    ) -> tuple[Stack, list[float]]:
+        """Return some clients' parameters after their local steps, and their first losses."""
+        rate = np.float32(learning_rate(self._settings, server_round))
+        copies = stack(model)
         first: list[float] = []
         for drawn in zip(*(self.clients[i].draws(server_round) for i in group), strict=True):
-            each, gradient = losses_and_gradients(model, copies, *self._batches(group, drawn))
-            copies = {name: w.sub(gradient[name], alpha=rate) for name, w in copies.items()}
+            each, gradient = kernel.losses_and_gradients(
+                model, copies, *self._batches(group, drawn)
+            )
+            with np.errstate(over="ignore", invalid="ignore"):  # as PyTorch would, in silence
+                copies = {name: w - rate * gradient[name] for name, w in copies.items()}
             first = first or each.tolist()
-        layers = in_dtypes_of(parameters, [tensor.numpy() for tensor in copies.values()])
-        return zip(map(list, zip(*layers, strict=True)), first, strict=True)
+        return copies, first
 
-    def _forge(
-        self, group: Sequence[int], parameters: NDArrays, server_round: int
-    ) -> Iterator[Proposal]:
-        """Let some Byzantine clients forge their models, and work out the losses they report."""
-        model = replica(self._settings)
+    def _first_losses(
+        self, kernel: Kernel, model: nn.Module, group: Sequence[int], server_round: int
+    ) -> list[float]:
+        """Return the losses of some clients on their first mini-batches."""
         drawn = [next(self.clients[i].draws(server_round)) for i in group]
-        with torch.inference_mode():
-            each = losses(model, stack(model, len(group)), *self._batches(group, drawn))
-        forged = [self._byzantine[i].forge(parameters, server_round) for i in group]
-        return zip(forged, each.tolist(), strict=True)
+        losses: list[float] = kernel.losses(
+            model, stack(model), *self._batches(group, drawn)
+        ).tolist()
+        return losses
 
     def _batches(
-        self, group: Sequence[int], drawn: Sequence[np.ndarray]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, group: Sequence[int], drawn: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the examples (n, N, ...) and labels (n, N) that some clients drew."""
-        places = self._starts[list(group), None] + np.stack(drawn)
-        rows = torch.from_numpy(self._rows[places])
-        return self._task.train_x[rows], self._task.train_y[rows]
+        rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
+        return self._x[rows], self._y[rows]
 
     def _groups(self, clients: Sequence[int]) -> Iterator[Sequence[int]]:
         size = max(1, EXAMPLES // self._settings.batch_size)
         for start in range(0, len(clients), size):
             yield clients[start : start + size]
+
+
+def _proposals(parameters: NDArrays, copies: Stack, losses: Iterable[float]) -> Iterator[Proposal]:
+    """Part a stack into the arrays of each copy, in the dtypes of the parameters."""
+    layers = in_dtypes_of(parameters, list(copies.values()))
+    return zip(map(list, zip(*layers, strict=True)), losses, strict=True)

@@ -94,10 +94,10 @@ def test_the_parameters_are_left_as_they_are(make_task, initial_parameters):
         np.testing.assert_array_equal(array, old)
 
 
-def test_a_model_that_cannot_be_stacked_is_trained_client_by_client(
+def test_a_model_of_unknown_layers_is_trained_client_by_client(
     make_task, initial_parameters, monkeypatch
 ):
-    monkeypatch.setattr(cohort, "is_stackable", lambda model: False)
+    monkeypatch.setattr(cohort, "KERNELS", ())
     settings = Settings(num_clients=4, f=1, attack="gaussian")
     made = make_cohort(settings, make_task(30))
     w = initial_parameters(settings)

@@ -1,76 +1,154 @@
+"""Both ways of computing many copies of a model as one, beside PyTorch's own `vmap`."""
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
+from clients import perceptron, stacked
+from clients.cohort import KERNELS
 from clients.models import build_model
-from clients.stacked import is_stackable, losses, losses_and_gradients, stack
 
 PROBLEMS = {
     ("spambase", "mlp"): ((57,), 2),
     ("mnist", "mlp"): ((1, 28, 28), 10),
     ("mnist", "convnet"): ((1, 28, 28), 10),
 }
+WAYS = [
+    (names, kernel)
+    for names in PROBLEMS
+    for kernel in KERNELS
+    if kernel.fits(build_model(*names, seed=0))
+]
+EACH_WAY = pytest.mark.parametrize(
+    ("names", "kernel"), WAYS, ids=["-".join([*names, k.__name__]) for names, k in WAYS]
+)
 
 
 def batches(names, n, size):
     shape, classes = PROBLEMS[names]
-    rng = torch.Generator().manual_seed(7)
-    x = torch.randn(n, size, *shape, generator=rng)
-    return x, torch.randint(classes, (n, size), generator=rng)
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((n, size, *shape), np.float32)
+    return x, rng.integers(classes, size=(n, size))
 
 
 def different_copies(model, n):
     """n copies whose parameters are not the same."""
-    rng = torch.Generator().manual_seed(3)
+    rng = np.random.default_rng(3)
     return {
-        name: copies + 0.05 * torch.randn(copies.shape, generator=rng)
-        for name, copies in stack(model, n).items()
+        name: array + np.float32(0.05) * rng.standard_normal((n, *array.shape[1:]), np.float32)
+        for name, array in stacked.stack(model).items()
     }
 
 
-@pytest.mark.parametrize("names", PROBLEMS)
-@pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 4), (5, 1), (4, 3)])
-def test_losses_and_gradients_are_those_that_vmap_finds(names, n, size):
-    model = build_model(*names, seed=1)
-    copies, (x, y) = different_copies(model, n), batches(names, n, size)
-
+def by_vmap(model, copies, x, y):
     def loss(parameters, x, y):
         return functional.cross_entropy(functional_call(model, parameters, (x,)), y)
 
-    expected, values = vmap(grad_and_value(loss))(copies, x, y)
-    each, gradient = losses_and_gradients(model, copies, x, y)
-    torch.testing.assert_close(each, values, rtol=0, atol=2e-6)
-    torch.testing.assert_close(losses(model, copies, x, y), values, rtol=0, atol=2e-6)
+    found = vmap(grad_and_value(loss))(
+        {name: torch.from_numpy(array) for name, array in copies.items()},
+        torch.from_numpy(x),
+        torch.from_numpy(y),
+    )
+    return found[1].numpy(), {name: part.numpy() for name, part in found[0].items()}
+
+
+def assert_close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@EACH_WAY
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 4), (5, 1), (4, 3)])
+def test_losses_and_gradients_are_those_that_vmap_finds(names, kernel, n, size):
+    model = build_model(*names, seed=1)
+    copies, (x, y) = different_copies(model, n), batches(names, n, size)
+    expected, parts = by_vmap(model, copies, x, y)
+    each, gradient = kernel.losses_and_gradients(model, copies, x, y)
+    assert_close(each, expected)
+    assert_close(kernel.losses(model, copies, x, y), expected)
     assert list(gradient) == list(copies)
     for name, part in gradient.items():
-        torch.testing.assert_close(part, expected[name], rtol=0, atol=2e-6)
+        assert part.shape == copies[name].shape
+        assert_close(part, parts[name])
 
 
-def test_a_stack_holds_the_model_n_times():
-    model = build_model("mnist", "convnet", 0)
-    copies = stack(model, 3)
-    assert list(copies) == [name for name, _ in model.named_parameters()]
+@EACH_WAY
+def test_equal_copies_are_held_once_and_computed_like_any(names, kernel):
+    model = build_model(*names, seed=2)
+    once, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    assert list(once) == [name for name, _ in model.named_parameters()]
     for name, parameter in model.named_parameters():
-        assert copies[name].shape == (3, *parameter.shape)
-        assert all(torch.equal(copy, parameter) for copy in copies[name])
+        np.testing.assert_array_equal(once[name], parameter.detach().numpy()[None])
+    expected, parts = by_vmap(model, {k: np.repeat(v, 4, axis=0) for k, v in once.items()}, x, y)
+    each, gradient = kernel.losses_and_gradients(model, once, x, y)
+    assert_close(each, expected)
+    assert_close(kernel.losses(model, once, x, y), expected)
+    for name, part in gradient.items():
+        assert_close(part, parts[name])
 
 
-def test_the_models_copies_are_left_as_they_are():
-    model = build_model("spambase", "mlp", 0)
-    before = [parameter.clone() for parameter in model.parameters()]
-    losses_and_gradients(model, stack(model, 4), *batches(("spambase", "mlp"), 4, 3))
-    assert all(map(torch.equal, before, model.parameters()))
+@EACH_WAY
+def test_parameters_and_examples_are_left_as_they_are(names, kernel):
+    model = build_model(*names, seed=0)
+    copies, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    before = [array.copy() for array in (*copies.values(), x, y)]
+    kernel.losses_and_gradients(model, copies, x, y)
+    kernel.losses(model, copies, x, y)
+    for array, old in zip((*copies.values(), x, y), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+@EACH_WAY
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel, value):
+    model = build_model(*names, seed=0)
+    copies = {k: np.full((2, *v.shape[1:]), value, np.float32) for k, v in
+              stacked.stack(model).items()}  # fmt: skip
+    # The second copy is sound, and stays so beside the first.
+    for name, array in stacked.stack(model).items():
+        copies[name][1] = array[0]
+    x, y = batches(names, 2, 3)
+    expected, parts = by_vmap(model, copies, x, y)
+    with np.errstate(all="raise"):
+        each, gradient = kernel.losses_and_gradients(model, copies, x, y)
+    assert not np.isfinite(each[0])
+    assert_close(each[1], expected[1])
+    for name, part in gradient.items():
+        assert_close(part[1], parts[name][1])
 
 
 @pytest.mark.parametrize(
-    "model", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))]
+    "model",
+    [
+        nn.Linear(2, 2),
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.BatchNorm1d(2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)),
+    ],
 )
-def test_a_model_of_other_layers_is_not_stackable(model):
-    assert not is_stackable(model)
+def test_a_model_of_other_layers_fits_neither_way(model):
+    assert not any(kernel.fits(model) for kernel in KERNELS)
 
 
-@pytest.mark.parametrize("names", PROBLEMS)
-def test_every_model_of_this_package_is_stackable(names):
-    assert is_stackable(build_model(*names, seed=0))
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Linear(2, 2)],
+        [nn.Flatten()],
+        [nn.Flatten(), nn.ReLU()],
+        [nn.Flatten(), nn.Linear(2, 2), nn.ReLU()],
+        [nn.Flatten(), nn.Linear(2, 2), nn.Linear(2, 2)],
+        [nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(2, 2)],
+    ],
+)
+def test_what_is_no_perceptron_does_not_fit_as_one(layers):
+    assert not perceptron.fits(nn.Sequential(*layers))
+
+
+def test_every_model_of_this_package_fits():
+    assert [kernel for _, kernel in WAYS] == [
+        perceptron, stacked,  # spambase/mlp
+        perceptron, stacked,  # mnist/mlp
+        stacked,
+    ]  # fmt: skip
