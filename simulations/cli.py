@@ -27,6 +27,7 @@ from simulations.cost import exponents
 from simulations.demo import demo as run_demo
 from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
+from simulations.figures.command import figure
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
 from simulations.progress import add_run, progress_bar, show
@@ -41,6 +42,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.command()(figure)
 
 _DEFAULT = run_config_defaults()
 
