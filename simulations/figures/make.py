@@ -125,6 +125,6 @@ def _distinct(cells: list[Cell]) -> int:
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:
     if experiment.x == "round":
-        return f"{band[0].upper()}{band[1:]}"
+        return f"{band[0].upper()}{band[1:]}; claims are judged on the shaded rounds"
     first, last = experiment.drawn_window(rounds)
     return f"Mean over rounds {first} to {last}; {band}; dots are single seeds"

@@ -1,7 +1,7 @@
 """Pictures of experiments: median and band over seeds, with the verdicts beneath.
 
-A colour is a rule and a dash is an attack, in every figure alike. The palette is that of Okabe and
-Ito, safe for colour-blind readers; text is never coloured alone.
+A colour is a rule, in every figure alike; dashes tell apart what a rule was up against. The palette
+is that of Okabe and Ito, safe for colour-blind readers, and no meaning hangs on colour alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from simulations.figures.experiment import Curve, Experiment
 from simulations.figures.rows import Row
@@ -63,6 +63,7 @@ STYLE: Any = {
 WIDTH = 9.0
 """Of every picture, in inches, like all lengths below."""
 
+LEGEND_LINE, LEGEND_COLUMNS = 0.2, 3
 VERDICT_LINE = 0.21
 
 
@@ -105,16 +106,16 @@ def _figure(
     places = _places(experiment, rows)
     tall, wide = len(places), len(places[0])
     single = tall * wide == 1
-    head = 0.85 if single else 1.23
+    legend = 0 if single else LEGEND_LINE * -(-len(_drawn(experiment)) // LEGEND_COLUMNS)
+    head = 0.85 + legend + (0 if single else 0.16)
     foot = 0.65 + VERDICT_LINE * len(verdicts)
     height = head + foot + tall * (3.6 if single else 3.1 if tall == 1 else 2.35)
     figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots(
-        tall, wide, squeeze=False, sharex=True, sharey="row" if tall > 1 else False
-    )
+    one_task = "task" in experiment.settings
+    axes = figure.subplots(tall, wide, squeeze=False, sharex=True, sharey=one_task)
     figure.subplots_adjust(
-        left=0.085, right=0.78 if single else 0.985, top=1 - head / height, bottom=foot / height,
-        hspace=0.28, wspace=0.08 if tall > 1 else 0.2,
+        left=0.085, right=0.78 if single else 0.975, top=1 - head / height, bottom=foot / height,
+        hspace=0.28, wspace=0.12 if one_task else 0.2,
     )  # fmt: skip
     for ax, place in zip(axes.flat, (place for line in places for place in line), strict=True):
         _draw_panel(ax, experiment, place)
@@ -123,10 +124,10 @@ def _figure(
     if single:
         _name_at_the_ends(axes[0, 0], lines)
     else:
-        left = axes[0, 0].get_position().x0 - 0.012
         figure.legend(
-            handles=[line for _, line in lines], ncols=3, frameon=False, fontsize=9.5,
-            handlelength=2.6, loc="center left", bbox_to_anchor=(left, 1 - 0.8 / height),
+            handles=[line for _, line in lines], ncols=LEGEND_COLUMNS, frameon=False, fontsize=9.5,
+            handlelength=2.6, loc="upper left", bbox_to_anchor=(0.015, 1 - 0.72 / height),
+            borderpad=0, borderaxespad=0,
         )  # fmt: skip
     _write_head(figure, [experiment.title, *subtitle])
     _write_verdicts(figure, verdicts)
@@ -155,9 +156,9 @@ def _places(experiment: Experiment, rows: Sequence[Row]) -> list[list[_Place]]:
 def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
     last = max(row.round for row in place.rows)
     window = experiment.drawn_window(last) if experiment.x == "sweep" else None
-    for curve in experiment.curves:
+    for curve in _drawn(experiment):
         values = by_seed((r for r in place.rows if r.curve == curve.key), experiment.y, window)
-        if curve.style == "hidden" or not values:
+        if not values:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
         band = spread(values)
@@ -168,6 +169,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
     ax.set_title(place.title)
     if window is None:
         ax.set_xlim(0, last)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for first, end in experiment.windows.values():
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
@@ -175,6 +177,10 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
         _swept_axis(ax, experiment.sweep.values)
     if experiment.y == "error":
         _error_axis(ax)
+
+
+def _drawn(experiment: Experiment) -> list[Curve]:
+    return [curve for curve in experiment.curves if curve.style != "hidden"]
 
 
 def _colour(experiment: Experiment, curve: Curve) -> str:
