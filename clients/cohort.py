@@ -7,7 +7,8 @@ from the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -34,15 +35,15 @@ class Kernel(Protocol):
     def fits(self, model: nn.Module) -> bool:
         """Say whether the model can be computed in this way."""
 
-    def losses(
-        self, model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return each copy's mean loss on its own batch."""
-
     def losses_and_gradients(
-        self, model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
+        self,
+        model: nn.Module,
+        copies: Stack,
+        x: NDArray[np.float32],
+        y: NDArray[np.int64],
+        trained: int,
     ) -> tuple[NDArray[np.float32], Stack]:
-        """Return each copy's mean loss on its own batch, and its gradient."""
+        """Return each copy's mean loss on its own batch, and the gradient of the first copies."""
 
 
 KERNELS: tuple[Kernel, ...] = (perceptron, stacked)
@@ -99,44 +100,46 @@ class Cohort:
         load_parameters(model, parameters)
         attacked = not self._settings.attack_is_over(server_round)
         # In one order whoever is asked first: a place in a batched product decides last bits.
-        ordered = sorted(asked)
-        forgers = [i for i in ordered if attacked and i in self._byzantine]
-        workers = [i for i in ordered if not (attacked and i in self._byzantine)]
+        forgers = sorted(i for i in asked if attacked and i in self._byzantine)
+        workers = sorted(set(asked).difference(forgers))
+        ordered = workers + forgers
+        size = max(1, EXAMPLES // self._settings.batch_size)
         found: dict[int, Proposal] = {}
-        for group in self._groups(workers):
-            trained = self._train(kernel, model, group, server_round)
-            found.update(zip(group, _proposals(parameters, *trained), strict=True))
-        for group in self._groups(forgers):
-            each = self._first_losses(kernel, model, group, server_round)
-            for i, loss in zip(group, each, strict=True):
-                found[i] = self._byzantine[i].forge(parameters, server_round), loss
+        for start in range(0, len(ordered), size):
+            group = ordered[start : start + size]
+            at_work = max(0, len(workers) - start)
+            losses, copies = self._train(kernel, model, group, group[:at_work], server_round)
+            layers = in_dtypes_of(parameters, list(copies.values()))
+            trained = map(list, zip(*layers, strict=True))
+            forged = (self._byzantine[i].forge(parameters, server_round) for i in group[at_work:])
+            found.update(zip(group, zip(chain(trained, forged), losses, strict=True), strict=True))
         return [found[i] for i in asked]
 
     def _train(
-        self, kernel: Kernel, model: nn.Module, group: Sequence[int], server_round: int
-    ) -> tuple[Stack, list[float]]:
-        """Return some clients' parameters after their local steps, and their first losses."""
-        rate = np.float32(learning_rate(self._settings, server_round))
-        copies = stack(model)
-        first: list[float] = []
-        for drawn in zip(*(self.clients[i].draws(server_round) for i in group), strict=True):
-            each, gradient = kernel.losses_and_gradients(
-                model, copies, *self._batches(group, drawn)
-            )
-            with np.errstate(over="ignore", invalid="ignore"):  # as PyTorch would, in silence
-                copies = {name: w - rate * gradient[name] for name, w in copies.items()}
-            first = first or each.tolist()
-        return copies, first
+        self,
+        kernel: Kernel,
+        model: nn.Module,
+        group: Sequence[int],
+        workers: Sequence[int],
+        server_round: int,
+    ) -> tuple[list[float], Stack]:
+        """Return the losses of a group on its first mini-batches, and what its workers learn.
 
-    def _first_losses(
-        self, kernel: Kernel, model: nn.Module, group: Sequence[int], server_round: int
-    ) -> list[float]:
-        """Return the losses of some clients on their first mini-batches."""
-        drawn = [next(self.clients[i].draws(server_round)) for i in group]
-        losses: list[float] = kernel.losses(
-            model, stack(model), *self._batches(group, drawn)
-        ).tolist()
-        return losses
+        The workers come first in the group; the stack holds their parameters after their steps.
+        """
+        rate = np.float32(learning_rate(self._settings, server_round))
+        draws = [self.clients[i].draws(server_round) for i in group]
+        copies, first = stack(model), [next(drawn) for drawn in draws]
+        losses, gradient = kernel.losses_and_gradients(
+            model, copies, *self._batches(group, first), len(workers)
+        )
+        copies = _descended(copies, gradient, rate)
+        for drawn in zip(*draws[: len(workers)], strict=True):
+            _, gradient = kernel.losses_and_gradients(
+                model, copies, *self._batches(workers, drawn), len(workers)
+            )
+            copies = _descended(copies, gradient, rate)
+        return losses.tolist(), copies
 
     def _batches(
         self, group: Sequence[int], drawn: Sequence[NDArray[np.int64]]
@@ -145,13 +148,7 @@ class Cohort:
         rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
         return self._x[rows], self._y[rows]
 
-    def _groups(self, clients: Sequence[int]) -> Iterator[Sequence[int]]:
-        size = max(1, EXAMPLES // self._settings.batch_size)
-        for start in range(0, len(clients), size):
-            yield clients[start : start + size]
 
-
-def _proposals(parameters: NDArrays, copies: Stack, losses: Iterable[float]) -> Iterator[Proposal]:
-    """Part a stack into the arrays of each copy, in the dtypes of the parameters."""
-    layers = in_dtypes_of(parameters, list(copies.values()))
-    return zip(map(list, zip(*layers, strict=True)), losses, strict=True)
+def _descended(copies: Stack, gradient: Stack, rate: np.float32) -> Stack:
+    with np.errstate(over="ignore", invalid="ignore"):  # in silence, as PyTorch
+        return {name: copies[name] - rate * part for name, part in gradient.items()}

@@ -55,6 +55,7 @@ class HonestClient(NumPyClient):
         self.partition_id = partition_id
         shards = partition(len(task.train_y), settings.num_clients, settings.seed)
         self.shard = torch.from_numpy(shards[partition_id])
+        self.num_examples = len(self.shard)
 
     def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
         """Return the model after the round's local steps ``w <- w - rate * gradient(batch)``.
@@ -124,7 +125,7 @@ class HonestClient(NumPyClient):
         """
         server_round = round_of(config)
         proposal, first_loss = self.answer(parameters, server_round)
-        return proposal, len(self.shard), {"loss": first_loss}
+        return proposal, self.num_examples, {"loss": first_loss}
 
     def spoil(self, content: RecordDict) -> None:
         """Leave the reply to a training message as it is; a Byzantine client may not."""
@@ -137,13 +138,13 @@ class HonestClient(NumPyClient):
         load_parameters(model, parameters)
         x, y = self.task.train_x[self.shard], self.task.train_y[self.shard]
         mean_loss, accuracy = evaluate(model, x, y)
-        return mean_loss, len(self.shard), {"accuracy": accuracy}
+        return mean_loss, self.num_examples, {"accuracy": accuracy}
 
     def draws(self, server_round: int) -> Iterator[np.ndarray]:
         """Draw each of the round's mini-batches, with replacement, as places in the own shard."""
         rng = stream(self.settings.seed, Purpose.BATCH, self.partition_id, server_round)
         for _ in range(self.settings.local_steps):
-            yield rng.integers(len(self.shard), size=self.settings.batch_size)
+            yield rng.integers(self.num_examples, size=self.settings.batch_size)
 
     def _batches(self, server_round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for drawn in self.draws(server_round):

@@ -27,27 +27,23 @@ def fits(model: nn.Module) -> bool:
     return flatten is nn.Flatten and layers == [*between, nn.Linear]
 
 
-def losses(model: nn.Module, copies: Stack, x: Floats, y: NDArray[np.int64]) -> Floats:
-    """Return each copy's mean loss, as `clients.stacked.losses` does."""
-    with np.errstate(all="ignore"):
-        return _losses(_forward(_layers(copies), x)[-1], y)[0]
-
-
 def losses_and_gradients(
-    model: nn.Module, copies: Stack, x: Floats, y: NDArray[np.int64]
+    model: nn.Module, copies: Stack, x: Floats, y: NDArray[np.int64], trained: int
 ) -> tuple[Floats, Stack]:
-    """Return each copy's mean loss and its gradient, as `clients.stacked` does."""
+    """Return what `clients.stacked.losses_and_gradients` returns."""
     layers = _layers(copies)
     with np.errstate(all="ignore"):  # an attacked model may overflow: its loss is then Inf or NaN
         *inputs, logits = _forward(layers, x)
-        each, slope = _losses(logits, y)
+        losses, slope = _losses(logits, y)
+        slope = slope[:trained]
         parts: list[Floats] = []
         for (weight, _), h in zip(layers[::-1], inputs[::-1], strict=True):
+            h = h[:trained]
             parts += [slope.sum(axis=1), slope.transpose(0, 2, 1) @ h]
             if len(parts) < 2 * len(layers):  # the input has no use for a gradient
                 slope = _product(slope, weight)
                 np.copyto(slope, 0.0, where=h <= 0.0)
-    return each, dict(zip(copies, parts[::-1], strict=True))
+    return losses, dict(zip(copies, parts[::-1], strict=True))
 
 
 def _layers(copies: Stack) -> list[tuple[Floats, Floats]]:
@@ -70,9 +66,9 @@ def _forward(layers: Sequence[tuple[Floats, Floats]], x: Floats) -> list[Floats]
 
 def _product(h: Floats, weight: Floats, bias: Floats | float = 0.0) -> Floats:
     """Return ``h weight + bias`` (n, N, out); copies that share one weight are one product."""
-    product = h.reshape(len(weight), -1, h.shape[2]) @ weight
+    product: Floats = h.reshape(len(weight), -1, h.shape[2]) @ weight
     product += bias
-    return product.reshape(*h.shape[:2], -1)
+    return product.reshape(*h.shape[:2], weight.shape[2])
 
 
 def _losses(logits: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -32,10 +32,10 @@ def fits(model: nn.Module) -> bool:
     return isinstance(model, nn.Sequential) and all(isinstance(m, _LAYERS) for m in model)
 
 
-def losses(
-    model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return each copy's mean cross-entropy on its own batch, (n,).
+def losses_and_gradients(
+    model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64], trained: int
+) -> tuple[NDArray[np.float32], Stack]:
+    """Return each copy's mean cross-entropy on its own batch, and the gradient of some of them.
 
     Parameters
     ----------
@@ -47,20 +47,29 @@ def losses(
         (n, N, ...), float32: N examples for each copy.
     y : np.ndarray
         (n, N), int64 labels.
+    trained : int
+        How many of the copies, from the first, want their gradient: all, unless they are equal.
+
+    Returns
+    -------
+    losses : np.ndarray
+        (n,), float32.
+    gradient : Stack
+        (trained, *shape) for each parameter.
     """
-    with torch.inference_mode():
-        return _losses(model, _leaves(copies, len(y)), x, y).numpy()
-
-
-def losses_and_gradients(
-    model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], Stack]:
-    """Return each copy's mean loss and its gradient (n, *shape), arguments as for `losses`."""
-    leaves = _leaves(copies, len(y))
-    each = _losses(model, leaves, x, y)
-    # No copy's loss depends on another's parameters: the sum's gradient holds every one's own.
-    parts = torch.autograd.grad(each.sum(), tuple(leaves.values()))
-    return each.detach().numpy(), {k: p.numpy() for k, p in zip(leaves, parts, strict=True)}
+    losses, gradient = [], {}
+    if trained:
+        leaves = _leaves(copies, trained)
+        each = _losses(model, leaves, x[:trained], y[:trained])
+        # No copy's loss depends on another's parameters: the sum's gradient holds each one's own.
+        parts = torch.autograd.grad(each.sum(), tuple(leaves.values()))
+        gradient = {name: part.numpy() for name, part in zip(leaves, parts, strict=True)}
+        losses.append(each.detach().numpy())
+    if trained < len(y):
+        with torch.inference_mode():
+            leaves = _leaves(copies, len(y) - trained)
+            losses.append(_losses(model, leaves, x[trained:], y[trained:]).numpy())
+    return np.concatenate(losses), gradient
 
 
 def _leaves(copies: Stack, n: int) -> dict[str, torch.Tensor]:

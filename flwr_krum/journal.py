@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from flwr_krum.report import RoundReport
 
@@ -63,12 +63,12 @@ class Journal:
 
     def append(self, report: RoundReport) -> None:
         """Write one round; it is on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("ab") as file:
             _write(file, [report], self._sync)
 
     def _rewrite(self, reports: Sequence[RoundReport]) -> None:
         beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", encoding="utf-8") as file:
+        with beside.open("wb") as file:
             _write(file, reports, sync=True)
         beside.replace(self._path)
 
@@ -96,9 +96,12 @@ def read_journal(path: str | Path) -> list[RoundReport]:
     return reports
 
 
-def _write(file: TextIO, reports: Sequence[RoundReport], sync: bool) -> None:
+_JSON = json.JSONEncoder(allow_nan=False)
+
+
+def _write(file: BinaryIO, reports: Sequence[RoundReport], sync: bool) -> None:
     for report in reports:
-        file.write(json.dumps(report.to_json(), allow_nan=False) + "\n")
+        file.write(_JSON.encode(report.to_json()).encode() + b"\n")
     file.flush()
     if sync:
         os.fsync(file.fileno())

@@ -11,7 +11,15 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    Message,
+    MessageType,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from flwr.common import NDArrays
 from numpy.typing import NDArray
@@ -44,6 +52,12 @@ class CohortGrid(InProcessGrid):
     def __init__(self, client_app: ClientApp, cohort: Cohort) -> None:
         super().__init__(client_app, len(cohort.clients))
         self._cohort = cohort
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Have the nodes answer; what is not stored needs no number to be found by."""
+        return self._answer_all(list(messages))
 
     def _answer_all(self, messages: list[Message]) -> list[Message]:
         if not _is_round_of_training(messages):
@@ -78,12 +92,12 @@ def _reply(
     client: HonestClient, keys: Iterable[str], proposal: Proposal, message: Message
 ) -> Message:
     arrays, loss = proposal
-    content = _content(keys, arrays, {"num-examples": len(client.shard), "loss": loss})
+    content = _content(keys, arrays, {"num-examples": client.num_examples, "loss": loss})
     try:
         client.spoil(content)
     except Exception as error:
         return failure(error, message)
-    return Message(content, reply_to=message)
+    return _answering(message, content)
 
 
 def _content(keys: Iterable[str], model: NDArrays, metrics: Mapping[str, float]) -> RecordDict:
@@ -91,6 +105,24 @@ def _content(keys: Iterable[str], model: NDArrays, metrics: Mapping[str, float])
     packed = {key: _packed(array) for key, array in zip(keys, model, strict=True)}
     arrays, numbers = _filled(ArrayRecord(), packed), _filled(MetricRecord(), metrics)
     return _filled(RecordDict(), {"arrays": arrays, "metrics": numbers})
+
+
+def _answering(message: Message, content: RecordDict) -> Message:
+    """Return what ``Message(content, reply_to=message)`` returns, for a message that has no end."""
+    asked = vars(message.metadata)
+    metadata = Metadata.__new__(Metadata)
+    vars(metadata).update(
+        asked,
+        _message_id="",
+        _src_node_id=asked["_dst_node_id"],
+        _dst_node_id=asked["_src_node_id"],
+        _src_task_id=asked["_dst_task_id"],
+        _dst_task_id=asked["_src_task_id"],
+        _reply_to_message_id=asked["_message_id"],
+    )
+    reply = Message.__new__(Message)
+    vars(reply).update(_metadata=metadata, _content=content, _error=None)
+    return reply
 
 
 # Flower checks the type of every key and value, and finds out for every array which of three

@@ -65,9 +65,8 @@ def test_losses_and_gradients_are_those_that_vmap_finds(names, kernel, n, size):
     model = build_model(*names, seed=1)
     copies, (x, y) = different_copies(model, n), batches(names, n, size)
     expected, parts = by_vmap(model, copies, x, y)
-    each, gradient = kernel.losses_and_gradients(model, copies, x, y)
+    each, gradient = kernel.losses_and_gradients(model, copies, x, y, len(y))
     assert_close(each, expected)
-    assert_close(kernel.losses(model, copies, x, y), expected)
     assert list(gradient) == list(copies)
     for name, part in gradient.items():
         assert part.shape == copies[name].shape
@@ -82,11 +81,23 @@ def test_equal_copies_are_held_once_and_computed_like_any(names, kernel):
     for name, parameter in model.named_parameters():
         np.testing.assert_array_equal(once[name], parameter.detach().numpy()[None])
     expected, parts = by_vmap(model, {k: np.repeat(v, 4, axis=0) for k, v in once.items()}, x, y)
-    each, gradient = kernel.losses_and_gradients(model, once, x, y)
+    each, gradient = kernel.losses_and_gradients(model, once, x, y, len(y))
     assert_close(each, expected)
-    assert_close(kernel.losses(model, once, x, y), expected)
     for name, part in gradient.items():
         assert_close(part, parts[name])
+
+
+@EACH_WAY
+@pytest.mark.parametrize("trained", [0, 1, 3])
+def test_copies_that_rest_have_a_loss_and_no_gradient(names, kernel, trained):
+    model = build_model(*names, seed=2)
+    once, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    expected, parts = by_vmap(model, {k: np.repeat(v, 4, axis=0) for k, v in once.items()}, x, y)
+    each, gradient = kernel.losses_and_gradients(model, once, x, y, trained)
+    assert_close(each, expected)
+    assert all(len(part) == trained for part in gradient.values())
+    for name, part in gradient.items():
+        assert_close(part, parts[name][:trained])
 
 
 @EACH_WAY
@@ -94,8 +105,7 @@ def test_parameters_and_examples_are_left_as_they_are(names, kernel):
     model = build_model(*names, seed=0)
     copies, (x, y) = stacked.stack(model), batches(names, 4, 3)
     before = [array.copy() for array in (*copies.values(), x, y)]
-    kernel.losses_and_gradients(model, copies, x, y)
-    kernel.losses(model, copies, x, y)
+    kernel.losses_and_gradients(model, copies, x, y, len(y))
     for array, old in zip((*copies.values(), x, y), before, strict=True):
         np.testing.assert_array_equal(array, old)
 
@@ -112,7 +122,7 @@ def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel
     x, y = batches(names, 2, 3)
     expected, parts = by_vmap(model, copies, x, y)
     with np.errstate(all="raise"):
-        each, gradient = kernel.losses_and_gradients(model, copies, x, y)
+        each, gradient = kernel.losses_and_gradients(model, copies, x, y, len(y))
     assert not np.isfinite(each[0])
     assert_close(each[1], expected[1])
     for name, part in gradient.items():

@@ -117,10 +117,38 @@ def test_replies_say_who_answers_what(grids):
     for grid in grids():
         replies = ask(grid, content(), nodes=[3, 0, 2])
         assert [reply.metadata.src_node_id for reply in replies] == [5, 2, 4]
-        ids = [reply.metadata.message_id for reply in replies]
-        answered = [reply.metadata.reply_to_message_id for reply in replies]
-        assert len({*ids, *answered}) == 6
+        assert [reply.metadata.dst_node_id for reply in replies] == [1] * 3
         assert {reply.metadata.message_type for reply in replies} == {"train"}
+
+
+def test_replies_can_be_fetched_later_by_the_ids_of_their_messages(grids):
+    for grid in grids():
+        messages = [Message(content(), i + FIRST_NODE_ID, "train") for i in range(3)]
+        shared = content()
+        for message in messages:
+            message.content = shared
+        ids = list(grid.push_messages(messages))
+        replies = list(grid.pull_messages(reversed(ids)))
+        assert [reply.metadata.src_node_id for reply in replies] == [4, 3, 2]
+        assert [reply.metadata.reply_to_message_id for reply in replies] == ids[::-1]
+        assert len({*ids, *(reply.metadata.message_id for reply in replies)}) == 6
+        assert list(grid.pull_messages(ids)) == []
+
+
+def test_a_reply_is_addressed_as_flower_would_address_it(grids):
+    grids()  # only within a run does Flower let messages be made
+    message = Message(content(), 7, "train", group_id="3")
+    message.metadata.__dict__["_message_id"] = "5"
+    answer = RecordDict()
+    ours, flowers = fast._answering(message, answer), Message(answer, reply_to=message)
+    assert ours.content is answer
+    assert not ours.has_error()
+    timeless = [
+        {k: v for k, v in vars(reply.metadata).items() if k not in ("_created_at", "_ttl")}
+        for reply in (ours, flowers)
+    ]
+    assert timeless[0] == timeless[1]
+    assert vars(ours).keys() == vars(flowers).keys()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
