@@ -57,7 +57,8 @@ def losses_and_gradients(
     gradient : Stack
         (trained, *shape) for each parameter.
     """
-    losses, gradient = [], {}
+    losses = []
+    gradient = {k: np.empty((0, *array.shape[1:]), array.dtype) for k, array in copies.items()}
     if trained:
         leaves = _leaves(copies, trained)
         each = _losses(model, leaves, x[:trained], y[:trained])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flwr.app import Context, RecordDict
+from threadpoolctl import threadpool_limits
 
 from clients.client_app import build_client_app
 from clients.cohort import Cohort
@@ -42,9 +43,11 @@ def run(config: RunConfig, engine: str = "inprocess", observer: Observer | None 
         raise ValueError(f"engine is {engine!r}, expected one of {ENGINES}")
     if engine == "ray":
         _run_on_ray(config, observer)
-    else:
-        grid = _cohort_grid(config) if engine == "fast" else _single_grid(config)
-        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+        return
+    grid = _cohort_grid(config) if engine == "fast" else _single_grid(config)
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    # As PyTorch in the clients: sums in one order, whatever the machine has and runs besides.
+    with threadpool_limits(1, user_api="blas"):
         build_server_app(config.to_config(), observer)(grid, context)
 
 

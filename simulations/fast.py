@@ -60,12 +60,9 @@ class CohortGrid(InProcessGrid):
         return self._answer_all(list(messages))
 
     def _answer_all(self, messages: list[Message]) -> list[Message]:
-        if not _is_round_of_training(messages):
-            return super()._answer_all(messages)
-        try:
+        if _is_round_of_training(messages):
             return self._train(messages)
-        except Exception as error:
-            return [failure(error, message) for message in messages]
+        return super()._answer_all(messages)
 
     def _train(self, messages: Sequence[Message]) -> list[Message]:
         content = messages[0].content

@@ -95,7 +95,9 @@ def test_copies_that_rest_have_a_loss_and_no_gradient(names, kernel, trained):
     expected, parts = by_vmap(model, {k: np.repeat(v, 4, axis=0) for k, v in once.items()}, x, y)
     each, gradient = kernel.losses_and_gradients(model, once, x, y, trained)
     assert_close(each, expected)
-    assert all(len(part) == trained for part in gradient.values())
+    assert {k: part.shape for k, part in gradient.items()} == {
+        k: (trained, *array.shape[1:]) for k, array in once.items()
+    }
     for name, part in gradient.items():
         assert_close(part, parts[name][:trained])
 

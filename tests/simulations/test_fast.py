@@ -176,10 +176,12 @@ def test_a_client_that_breaks_fails_and_the_run_goes_on(grids, monkeypatch):
     assert "KeyError: 'broken'" in replies[-1].error.reason
 
 
-def test_a_message_that_cannot_be_answered_is_an_error_from_every_client(grids):
-    for grid in grids():
-        replies = ask(grid, content(server_round=0))
-        assert all("'server-round' is 0" in reply.error.reason for reply in replies)
+def test_what_no_client_could_answer_ends_the_run(grids):
+    # One by one the clients would fail; together it is the engine that fails, and says so.
+    quick, plain = grids()
+    assert all(reply.has_error() for reply in ask(plain, content(server_round=0)))
+    with pytest.raises(ValueError, match="'server-round' is 0"):
+        ask(quick, content(server_round=0))
 
 
 def test_messages_of_different_content_go_the_plain_way(grids, monkeypatch):
