@@ -4,14 +4,14 @@ Strategies with `aggregate_train` send an ArrayRecord and a ConfigRecord (Messag
 with `aggregate_fit` send what a NumPyClient takes. One app answers both, with the same numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import Client
 from flwr.clientapp import ClientApp
-from flwr.common import Scalar
+from flwr.common import NDArrays, Scalar
 
 from clients.honest import HonestClient
 from clients.roles import build_client, partition_of, role_of
@@ -70,7 +70,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
         if "evaluateins.parameters" in message.content:
             return numpy_client_app(message, context)
         loss, num_examples, metrics = client_of(context).evaluate(
-            list(from_record(_arrays_in(message.content)).values()), _config_in(message.content)
+            list(from_record(arrays_in(message.content)).values()), config_in(message.content)
         )
         answer = _metric_record(num_examples, {"loss": loss, **metrics})
         return Message(RecordDict({"metrics": answer}), reply_to=message)
@@ -85,15 +85,20 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
 
 
 def _fit_reply(client: HonestClient, content: RecordDict) -> RecordDict:
-    received = _arrays_in(content)
-    proposal, num_examples, metrics = client.fit(
-        list(from_record(received).values()), _config_in(content)
-    )
-    arrays = to_record(dict(zip(received, proposal, strict=True)))
+    received = arrays_in(content)
+    answer = client.fit(list(from_record(received).values()), config_in(content))
+    return fit_content(received, *answer)
+
+
+def fit_content(
+    keys: Iterable[str], proposal: NDArrays, num_examples: int, metrics: dict[str, Scalar]
+) -> RecordDict:
+    """Return the content of a reply to a training message: what `fit` returns, under its names."""
+    arrays = to_record(dict(zip(keys, proposal, strict=True)))
     return RecordDict({"arrays": arrays, "metrics": _metric_record(num_examples, metrics)})
 
 
-def _arrays_in(content: RecordDict) -> ArrayRecord:
+def arrays_in(content: RecordDict) -> ArrayRecord:
     """Return the record "arrays", or the only ArrayRecord whatever its name."""
     records = content.array_records
     if "arrays" in records:
@@ -106,7 +111,7 @@ def _arrays_in(content: RecordDict) -> ArrayRecord:
     return next(iter(records.values()))
 
 
-def _config_in(content: RecordDict) -> dict[str, Any]:
+def config_in(content: RecordDict) -> dict[str, Any]:
     """Return the record "config", or the only ConfigRecord whatever its name."""
     records = content.config_records
     if "config" in records:

@@ -25,8 +25,9 @@ class HonestClient(NumPyClient):
     in every process, on every engine, in any order of calls. It keeps no state between rounds, so
     one object may serve several threads at once.
 
-    A Byzantine client overrides `propose`, or `spoil`, and nothing else: in every other respect,
-    also in the metrics that it reports, it cannot be told from an honest one.
+    A Byzantine client forges what it proposes (`clients.byzantine`) or overrides `spoil`, and
+    nothing else: in every other respect, also in the metrics that it reports, it cannot be told
+    from an honest one.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ class HonestClient(NumPyClient):
         self.partition_id = partition_id
         shards = partition(len(task.train_y), settings.num_clients, settings.seed)
         self.shard = torch.from_numpy(shards[partition_id])
+        self.num_examples = len(self.shard)
 
     def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
         """Return the model after the round's local steps ``w <- w - rate * gradient(batch)``.
@@ -86,6 +88,12 @@ class HonestClient(NumPyClient):
                     parameter.sub_(part, alpha=rate)
         return in_dtypes_of(parameters, list(parameters_of(model).values())), losses[0]
 
+    def answer(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
+        """Return this client's proposal; once the attack is over, an honest client's."""
+        if self.settings.attack_is_over(server_round):
+            return HonestClient.propose(self, parameters, server_round)
+        return self.propose(parameters, server_round)
+
     def first_loss(self, parameters: NDArrays, server_round: int) -> float:
         """Return the loss that an honest client reports: on the round's first mini-batch."""
         model = replica(self.settings)
@@ -115,9 +123,9 @@ class HonestClient(NumPyClient):
         ValueError
             If the config has no legal round, or the parameters do not fit the model.
         """
-        server_round = _round_of(config)
-        proposal, first_loss = self.propose(parameters, server_round)
-        return proposal, len(self.shard), {"loss": first_loss}
+        server_round = round_of(config)
+        proposal, first_loss = self.answer(parameters, server_round)
+        return proposal, self.num_examples, {"loss": first_loss}
 
     def spoil(self, content: RecordDict) -> None:
         """Leave the reply to a training message as it is; a Byzantine client may not."""
@@ -130,13 +138,16 @@ class HonestClient(NumPyClient):
         load_parameters(model, parameters)
         x, y = self.task.train_x[self.shard], self.task.train_y[self.shard]
         mean_loss, accuracy = evaluate(model, x, y)
-        return mean_loss, len(self.shard), {"accuracy": accuracy}
+        return mean_loss, self.num_examples, {"accuracy": accuracy}
 
-    def _batches(self, server_round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Draw the round's mini-batches, with replacement, from the own shard."""
+    def draws(self, server_round: int) -> Iterator[np.ndarray]:
+        """Draw each of the round's mini-batches, with replacement, as places in the own shard."""
         rng = stream(self.settings.seed, Purpose.BATCH, self.partition_id, server_round)
         for _ in range(self.settings.local_steps):
-            drawn = rng.integers(len(self.shard), size=self.settings.batch_size)
+            yield rng.integers(self.num_examples, size=self.settings.batch_size)
+
+    def _batches(self, server_round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for drawn in self.draws(server_round):
             rows = self.shard[torch.from_numpy(drawn)]
             yield self.task.train_x[rows], self.task.train_y[rows]
 
@@ -151,7 +162,14 @@ def in_dtypes_of(parameters: NDArrays, arrays: NDArrays) -> NDArrays:
         ]
 
 
-def _round_of(config: dict[str, Scalar]) -> int:
+def round_of(config: dict[str, Scalar]) -> int:
+    """Return the round that a fit config names.
+
+    Raises
+    ------
+    ValueError
+        If it names none.
+    """
     server_round = config.get(ROUND_KEY)
     if not isinstance(server_round, int) or server_round < 1:
         raise ValueError(

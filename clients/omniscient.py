@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from flwr.common import NDArrays
 
-from clients.honest import HonestClient, in_dtypes_of
+from clients.byzantine import ByzantineClient
+from clients.honest import in_dtypes_of
 from clients.learning import full_gradient, replica
 from clients.models import load_parameters
 from clients.schedules import learning_rate
@@ -17,7 +18,7 @@ from clients.streams import Purpose, stream
 from clients.tasks import Task
 
 
-class OmniscientClient(HonestClient):
+class OmniscientClient(ByzantineClient):
     """A Byzantine worker that sees all training data, "as if it breached into the others' share".
 
     With g the gradient of the loss over all training data, or over ``omniscient_examples`` fresh
@@ -25,8 +26,8 @@ class OmniscientClient(HonestClient):
     ``w - rate * V = w + rate * factor * g``: a step up the loss.
     """
 
-    def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
-        """Return ``w + rate * factor * g``, buffers as they are, and an honest client's loss."""
+    def forge(self, parameters: NDArrays, server_round: int) -> NDArrays:
+        """Return ``w + rate * factor * g``, and buffers as they are."""
         estimate = _gradient_at(_Point.of(self.settings, self.task, server_round, parameters))
         ascent = learning_rate(self.settings, server_round) * self.settings.omniscient_factor
         with np.errstate(over="ignore", invalid="ignore"):
@@ -34,7 +35,7 @@ class OmniscientClient(HonestClient):
                 array.copy() if part is None else array + ascent * part
                 for array, part in zip(parameters, estimate, strict=True)
             ]
-        return in_dtypes_of(parameters, proposal), self.first_loss(parameters, server_round)
+        return in_dtypes_of(parameters, proposal)
 
 
 @dataclass(frozen=True)

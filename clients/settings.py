@@ -52,6 +52,9 @@ class Settings:
     attack : str (default: "none")
         What the Byzantine clients send: "none" (an honest update), "gaussian", "omniscient" or
         "malformed" (no model at all, see `fault`).
+    attack_rounds : int (default: 0)
+        Rounds, from the first, in which they send it; afterwards they are honest. 0 is all rounds,
+        the only choice for "malformed".
     gaussian_variance : float (default: 200.0)
         Variance of each coordinate of a Gaussian attack vector, at least 0.
     omniscient_factor : float (default: 1e4)
@@ -73,6 +76,10 @@ class Settings:
         Rounds after which the "inverse" schedule has halved the rate, at least 1.
     seed : int (default: 0)
         Fixes the split, the shards, the mini-batches and the attacks; 0 <= seed < 2^32.
+    folds : int (default: 0)
+        k of a k-fold cross-validation, at least 2; 0 is the task's single split.
+    fold : int (default: 0)
+        Which of the k parts of the data is the test set, 0 <= fold < folds.
     data_dir : str (default: "data")
         Folder in which original data files are looked for before the embedded copies are taken.
     download : bool (default: False)
@@ -89,6 +96,7 @@ class Settings:
     num_clients: int = 20
     f: int = 0
     attack: str = "none"
+    attack_rounds: int = 0
     gaussian_variance: float = 200.0
     omniscient_factor: float = 1e4
     omniscient_examples: int = 0
@@ -99,6 +107,8 @@ class Settings:
     schedule: str = "constant"
     decay_rounds: int = 500
     seed: int = 0
+    folds: int = 0
+    fold: int = 0
     data_dir: str = "data"
     download: bool = False
 
@@ -109,6 +119,9 @@ class Settings:
         self._check_choice("schedule", SCHEDULES)
         self._check_integer("num_clients", 1)
         self._check_integer("f", 0, self.num_clients - 1)
+        self._check_integer("attack_rounds", 0)
+        if self.attack == "malformed" and self.attack_rounds:
+            raise self._error("attack_rounds", "0: attack 'malformed' never ends")
         self._check_number("gaussian_variance")
         self._check_number("omniscient_factor")
         self._check_integer("omniscient_examples", 0)
@@ -119,6 +132,10 @@ class Settings:
         self._check_integer("decay_rounds", 1)
         # Wider seeds would take two words of numpy's entropy and could meet another stream's.
         self._check_integer("seed", 0, 2**32 - 1)
+        self._check_integer("folds", 0)
+        if self.folds == 1:
+            raise self._error("folds", "0 or an integer >= 2: one fold has nothing to train on")
+        self._check_integer("fold", 0, max(0, self.folds - 1))
         if not isinstance(self.data_dir, str) or not self.data_dir:
             raise self._error("data_dir", "the path of a folder")
         if not isinstance(self.download, bool):
@@ -148,6 +165,10 @@ class Settings:
         """
         keys = {field.name: _key(field.name) for field in fields(cls)}
         return cls(**{name: config[key] for name, key in keys.items() if key in config})
+
+    def attack_is_over(self, server_round: int) -> bool:
+        """Say whether the Byzantine clients are honest in a round, counted from 1."""
+        return 0 < self.attack_rounds < server_round
 
     def _check_choice(self, name: str, choices: Sequence[str], where: str = "") -> None:
         if getattr(self, name) not in choices:

@@ -6,11 +6,19 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from flwr_krum.report import RoundReport
 
 _BEGINNING = b'{"server_round": '
+
+
+class Unsynced(str):
+    """The path of a journal that the operating system may bring to the disk when it likes.
+
+    Its lines outlive the process, however it ends, but not the machine: for runs whose model is
+    not on the disk either, and whose rounds are shorter than a disk takes.
+    """
 
 
 class JournalError(ValueError):
@@ -23,7 +31,7 @@ class Journal:
     Parameters
     ----------
     path : str or Path
-        The file; its folder is made.
+        The file; its folder is made. With `Unsynced` a report is flushed to the system only.
     rounds_done : int (default: 0)
         The rounds that the run goes on from. What the file holds of later rounds, and a line
         that a crash tore, is dropped.
@@ -41,6 +49,7 @@ class Journal:
 
     def __init__(self, path: str | Path, rounds_done: int = 0) -> None:
         self._path = Path(path)
+        self._sync = not isinstance(path, Unsynced)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         found = read_journal(self._path) if self._path.exists() else []
         if found and rounds_done == 0:
@@ -54,13 +63,13 @@ class Journal:
 
     def append(self, report: RoundReport) -> None:
         """Write one round; it is on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
-            _write(file, [report])
+        with self._path.open("ab") as file:
+            _write(file, [report], self._sync)
 
     def _rewrite(self, reports: Sequence[RoundReport]) -> None:
         beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", encoding="utf-8") as file:
-            _write(file, reports)
+        with beside.open("wb") as file:
+            _write(file, reports, sync=True)
         beside.replace(self._path)
 
 
@@ -87,8 +96,12 @@ def read_journal(path: str | Path) -> list[RoundReport]:
     return reports
 
 
-def _write(file: TextIO, reports: Sequence[RoundReport]) -> None:
+_JSON = json.JSONEncoder(allow_nan=False)
+
+
+def _write(file: BinaryIO, reports: Sequence[RoundReport], sync: bool) -> None:
     for report in reports:
-        file.write(json.dumps(report.to_json(), allow_nan=False) + "\n")
+        file.write(_JSON.encode(report.to_json()).encode() + b"\n")
     file.flush()
-    os.fsync(file.fileno())
+    if sync:
+        os.fsync(file.fileno())

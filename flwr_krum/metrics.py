@@ -8,7 +8,7 @@ here touches the model.
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ from flwr_krum.updates import Float64
 Metric: TypeAlias = float | list[float]
 Kind: TypeAlias = tuple[str, int]
 """("scalar", 1) or ("list", its length)."""
+
+_SCALAR: Kind = ("scalar", 1)
+_LARGEST = sys.float_info.max
 
 ABSURD = 100.0
 """Example counts beyond this multiple of the median are reported as absurd."""
@@ -103,11 +106,11 @@ def _named(kind: Kind) -> str:
 
 def _common_kinds(reports: Sequence[Mapping[str, object]]) -> dict[str, Kind]:
     """Return the usual kind of every metric that most reports hold as numbers, sorted by key."""
-    kinds: dict[str, Counter[Kind]] = {}
+    kinds: defaultdict[str, Counter[Kind]] = defaultdict(Counter)
     for report in reports:
         for key, value in report.items():
             if (numbers := _numbers(value)) is not None:
-                kinds.setdefault(key, Counter())[numbers[0]] += 1
+                kinds[key][numbers[0]] += 1
     return {
         key: counter.most_common(1)[0][0]
         for key, counter in sorted(kinds.items())
@@ -117,13 +120,15 @@ def _common_kinds(reports: Sequence[Mapping[str, object]]) -> dict[str, Kind]:
 
 def _numbers(value: object) -> tuple[Kind, list[float]] | None:
     """Return a metric's kind and numbers; None if it is anything but finite numbers."""
+    if (type(value) is float or type(value) is int) and abs(value) <= _LARGEST:  # most metrics
+        return _SCALAR, [float(value)]
     values: list[object] = value if isinstance(value, list) else [value]
     numbers = []
     for number in values:
         if isinstance(number, bool) or not isinstance(number, int | float):
             return None
         # A whole number may be too large for a float; that counts as infinite.
-        if not abs(number) <= sys.float_info.max:
+        if not abs(number) <= _LARGEST:
             return None
         numbers.append(float(number))
     if not numbers:

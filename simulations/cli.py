@@ -1,16 +1,19 @@
-"""The command line: ``python -m simulations run`` and ``demo``."""
+"""The command line: ``python -m simulations run``, ``report``, ``demo`` and more."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from typer import Option
+from typer import Argument, Option
 
 from clients.settings import ATTACKS, SCHEDULES, TASKS
 from clients.tasks import DataError
@@ -22,11 +25,13 @@ from flwr_krum.rules import Krum
 from simulations.config import APIS, RULES, RunConfig, run_config_defaults
 from simulations.cost import exponents
 from simulations.demo import demo as run_demo
-from simulations.demo import progress_bar, show
 from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
+from simulations.figures.command import figure
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.progress import add_run, progress_bar, show
+from simulations.report import write_report
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
 from simulations.survival import survey, write_page
@@ -37,6 +42,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.command()(figure)
 
 _DEFAULT = run_config_defaults()
 
@@ -51,6 +57,7 @@ def run(
     model: Annotated[str, Option(help="mlp or convnet; by default the task's own.")] = "",
     rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
     attack: Annotated[str, _one_of(ATTACKS, "What the last f send.")] = _DEFAULT["attack"],
+    attack_rounds: Annotated[int, Option(help="Rounds of the attack; 0 is all.")] = 0,
     n: Annotated[int, Option("-n", help="Clients.")] = _DEFAULT["num-clients"],
     f: Annotated[int, Option("-f", help="Byzantine clients, also told to the rule.")] = 0,
     m: Annotated[int, Option("-m", help="Models that multi-krum averages; 0 is n - f.")] = 0,
@@ -75,6 +82,8 @@ def run(
         str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
     ] = _DEFAULT["fault"],
     seed: Annotated[int, Option(help="Decides every draw.")] = 0,
+    folds: Annotated[int, Option(help="k of a k-fold cross-validation; 0 is one split.")] = 0,
+    fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
     api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
     engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
     evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
@@ -85,6 +94,7 @@ def run(
     ] = 0,
     resume: Annotated[bool, Option(help="Go on after the last round in the run folder.")] = False,
     run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
+    tensorboard: Annotated[str, Option(help="Folder for TensorBoard scalars.")] = "",
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
     options = {
@@ -93,19 +103,28 @@ def run(
         "learning-rate": learning_rate, "schedule": schedule, "decay-rounds": decay_rounds,
         "server-learning-rate": server_learning_rate, "gaussian-variance": gaussian_variance,
         "omniscient-factor": omniscient_factor, "omniscient-examples": omniscient_examples,
-        "fault": fault,
+        "fault": fault, "attack-rounds": attack_rounds, "folds": folds, "fold": fold,
         "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
         "data-dir": data_dir, "download": download, "quarantine": quarantine,
-        "resume": resume, "run-dir": run_dir,
+        "resume": resume, "run-dir": run_dir, "tensorboard": tensorboard,
     }  # fmt: skip
     console = Console()
-    try:
+    with _errors_in_a_sentence(console):
         config = RunConfig.from_config(options)
         _run_with_bar(config, engine)
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
     _conclude(config, console)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders.")],
+    page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
+) -> None:
+    """Write a page about one run or several: curves, selections, refusals and the guarantee."""
+    console = Console()
+    with _errors_in_a_sentence(console):
+        write_report(runs, page)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -173,14 +192,24 @@ def demo(
     run_demo(folder, rounds, seed)
 
 
+@contextmanager
+def _errors_in_a_sentence(console: Console) -> Iterator[None]:
+    """End the command with a sentence where a setting, the data or a run folder is at fault."""
+    try:
+        yield
+    except (ValueError, DataError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
 def _run_with_bar(config: RunConfig, engine: str) -> None:
     with quiet_flower(), progress_bar() as progress:
         attack = config.settings.attack
         label = config.rule if attack == "none" else f"{config.rule} / {attack}"
-        bar = progress.add_task(label, total=config.num_server_rounds, accuracy="")
+        line = add_run(progress, label, config.num_server_rounds)
 
         def observer(record: RoundRecord) -> None:
-            show(progress, bar, record)
+            show(progress, line, record)
 
         run_engine(config, engine, observer)
 

@@ -47,6 +47,8 @@ class RunConfig:
         Folder for the history, the journal and the model; those of an older run are replaced.
     resume : bool (default: False)
         Go on after the last round of the run in ``run_dir``, if there is one.
+    tensorboard : str (default: "")
+        Folder that gets the rounds as TensorBoard scalars; "" is none.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class RunConfig:
     quarantine: int = 0
     run_dir: str = "runs/latest"
     resume: bool = False
+    tensorboard: str = ""
 
     def __post_init__(self) -> None:
         for name, legal in (("rule", RULES), ("api", APIS)):
@@ -78,6 +81,11 @@ class RunConfig:
         for name in ("strict", "resume"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected true or false")
+        for name in ("run_dir", "tensorboard"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(
+                    f"{_key(name)} is {getattr(self, name)!r}, expected the path of a folder"
+                )
         every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
         object.__setattr__(self, "evaluate_every", every)
         self.build_rule().check(self.settings.num_clients)

@@ -6,22 +6,18 @@ clients Byzantine.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulations.config import RULES, RunConfig
-from simulations.engines import quiet_flower, run
 from simulations.history import RoundRecord, final_window, read_history, window_mean
+from simulations.parallel import run_all
 from simulations.plots import accuracy_curves
+from simulations.progress import add_run, progress_bar, show
 
 PEACE = "average, no attack"
 
@@ -63,7 +59,9 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
         )
         for label, slug, own in _runs()
     }
-    run_all(configs)
+    with progress_bar() as progress:
+        lines = {label: add_run(progress, label, rounds) for label in configs}
+        run_all(configs, observer=lambda label, record: show(progress, lines[label], record))
     histories = {label: read_history(Path(config.run_dir)) for label, config in configs.items()}
     outcomes = [_outcome(label, history, rounds) for label, history in histories.items()]
     picture = folder / "accuracy.png"
@@ -71,59 +69,6 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
     accuracy_curves(histories, title, picture)
     Console().print(_table(outcomes, rounds), f"picture: {picture}", sep="\n")
     return outcomes
-
-
-def run_all(configs: dict[str, RunConfig]) -> None:
-    """Run several federations side by side, one process per core, with a progress bar each."""
-    # Fresh processes: torch's and BLAS's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    workers = min(len(configs), os.cpu_count() or 1)
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-        progress_bar() as progress,
-    ):
-        news = manager.Queue()
-        tasks = {
-            label: progress.add_task(label, total=config.num_server_rounds, accuracy="")
-            for label, config in configs.items()
-        }
-        runs = [pool.submit(_run_one, label, config, news) for label, config in configs.items()]
-        while not all(future.done() for future in runs) or not news.empty():
-            try:
-                label, record = news.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            show(progress, tasks[label], record)
-        for future in runs:
-            future.result()
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar with round, accuracy and time left."""
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeRemainingColumn(),
-    )
-
-
-def show(progress: Progress, task: Any, record: RoundRecord) -> None:
-    """Bring a progress bar up to date with a round."""
-    progress.update(task, completed=record.round)
-    if record.accuracy is not None:
-        progress.update(task, accuracy=f"accuracy {record.accuracy:.3f}")
-
-
-def _run_one(label: str, config: RunConfig, news: Any) -> None:
-    def observer(record: RoundRecord) -> None:
-        if record.round % 10 == 0 or record.round == config.num_server_rounds:
-            news.put((label, record))
-
-    with quiet_flower():
-        run(config, observer=observer)
 
 
 def _runs() -> list[tuple[str, str, dict[str, Any]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,10 @@ HISTORY_FILE = "history.jsonl"
 MODEL_FILE = "model.npz"
 CONFIG_FILE = "config.json"
 JOURNAL_FILE = "journal.jsonl"
+SAVE_EVERY = 1.0
+"""Seconds of work that a run which is killed may have to repeat: a model costs more to save than a
+small round to run."""
+
 ROUND = "server-round"
 """Name of the array that holds a model's round, in the file of the model."""
 
@@ -50,6 +55,9 @@ class RoundRecord:
 class HistoryWriter:
     """Writes a run's configuration, rounds and model into a folder, as the run goes.
 
+    Every round is on its way to the disk when it ends, the model every second and with the last
+    round. Whoever goes on from a model repeats the rounds after it, to the same end.
+
     Parameters
     ----------
     folder : Path
@@ -67,17 +75,28 @@ class HistoryWriter:
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         self._folder = folder
         self._file = (folder / HISTORY_FILE).open("w")
+        self._unsaved: tuple[int, Mapping[str, NDArray[Any]]] | None = None
+        self._saved_at = -SAVE_EVERY
         for record in past:
             self._write(record)
 
     def append(self, record: RoundRecord, model: Mapping[str, NDArray[Any]]) -> None:
-        """Write one round and its model; both are on their way to the disk when this returns."""
-        _save_model(self._folder / MODEL_FILE, record.round, model)
+        """Write one round, and its model if none has been saved for a second."""
+        # The round comes first: a model without it would leave a gap for whoever goes on.
         self._write(record)
+        self._unsaved = record.round, model
+        if time.monotonic() - self._saved_at >= SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        if self._unsaved is not None:
+            _save_model(self._folder / MODEL_FILE, *self._unsaved)
+            self._unsaved = None
+            self._saved_at = time.monotonic()
 
     def _write(self, record: RoundRecord) -> None:
         # JSON has no NaN: a loss that is none is null, as if it had not been measured.
-        values = asdict(record)
+        values = dict(vars(record))
         if values["loss"] is not None and not np.isfinite(values["loss"]):
             values["loss"] = None
         self._file.write(json.dumps(values) + "\n")
@@ -87,6 +106,7 @@ class HistoryWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._save()
         self._file.close()
 
 

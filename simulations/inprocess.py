@@ -10,7 +10,7 @@ import pickle
 import threading
 from collections.abc import Iterable
 from copy import copy
-from uuid import uuid4
+from itertools import count
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -42,6 +42,7 @@ class InProcessGrid(Grid):
         self._client_app = client_app
         self._run = Run.create_empty(run_id)
         self._replies: dict[str, Message] = {}
+        self._message_ids = count(1)
         self._lock = threading.Lock()
         self._contexts = {
             partition + FIRST_NODE_ID: Context(
@@ -80,12 +81,15 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Have the nodes answer, and return the ids under which the replies lie."""
-        ids = []
-        for message in messages:
-            reply = self._answer(message)
-            with self._lock:
-                self._replies[message.metadata.message_id] = reply
-            ids.append(message.metadata.message_id)
+        asked = list(messages)
+        for message in asked:
+            self._number(message)
+        replies = self._answer_all(asked)
+        for reply in replies:
+            self._number(reply)
+        ids = [message.metadata.message_id for message in asked]
+        with self._lock:
+            self._replies.update(zip(ids, replies, strict=True))
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -99,22 +103,25 @@ class InProcessGrid(Grid):
         """Push messages and pull their replies."""
         return self.pull_messages(self.push_messages(messages))
 
+    def _answer_all(self, messages: list[Message]) -> list[Message]:
+        """Return the reply to each message, in their order."""
+        return [self._answer(message) for message in messages]
+
     def _answer(self, message: Message) -> Message:
-        _set_message_id(message)
         node_id = message.metadata.dst_node_id
         received = copy(message)
         # Through bytes and back, as over a wire: no client can change what another receives.
         received.content = pickle.loads(pickle.dumps(message.content))
         try:
-            reply = self._client_app(received, self._contexts[node_id])
+            return self._client_app(received, self._contexts[node_id])
         except Exception as error:
-            # A client that breaks is a client that fails: the federation goes on, as on Ray.
-            reason = f"{type(error).__name__}: {error}"
-            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-            reply = Message(failure, reply_to=received)
-        _set_message_id(reply)
-        return reply
+            return failure(error, received)
+
+    def _number(self, message: Message) -> None:
+        message.metadata.__dict__["_message_id"] = str(next(self._message_ids))
 
 
-def _set_message_id(message: Message) -> None:
-    message.metadata.__dict__["_message_id"] = str(uuid4())
+def failure(error: Exception, message: Message) -> Message:
+    """Return the reply of a client that breaks: it fails, and the federation goes on, as on Ray."""
+    reason = f"{type(error).__name__}: {error}"
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)

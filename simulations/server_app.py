@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from logging import INFO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from clients.honest import ROUND_KEY
 from clients.learning import evaluate, replica
 from clients.models import build_model, load_parameters, parameters_of
 from clients.tasks import load_task
+from flwr_krum.journal import Unsynced
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.records import from_record, to_record
@@ -37,10 +39,14 @@ from simulations.history import (
     read_history,
     read_model,
 )
+from simulations.origin import Origin
+from simulations.tensorboard import Scalars, writer_for
 
 Observer = Callable[[RoundRecord], None]
 
-MAY_CHANGE = ("num-server-rounds", "evaluate-every", "run-dir", "resume", "data-dir")
+MAY_CHANGE = (
+    "num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir",
+)  # fmt: skip
 """Keys in which a resumed run may differ from its beginning."""
 
 NODES_TIMEOUT = 120.0
@@ -64,12 +70,18 @@ def build_server_app(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         run_config = RunConfig.from_config({**(config or {}), **context.run_config})
+        if run_config.tensorboard:
+            writer_for(run_config.tensorboard)  # raises before an older run is replaced
         names = _name_nodes(grid, run_config.settings.num_clients)
         done, model, past = _start_of(run_config)
-        with HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history:
+        with (
+            _scalars_of(run_config, done) as scalars,
+            HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history,
+        ):
             federation = _Federation(
-                run_config, names, done, model, history, observer or _log_round
+                run_config, names, done, model, history, scalars, observer or _log_round
             )
+            Origin.now(federation.data).write(Path(run_config.run_dir))
             if run_config.api == "message":
                 federation.run_messages(grid)
             else:
@@ -88,6 +100,7 @@ class _Federation:
         done: int,
         model: dict[str, Array],
         history: HistoryWriter,
+        scalars: Scalars | None,
         observer: Observer,
     ) -> None:
         self._config = config
@@ -95,6 +108,7 @@ class _Federation:
         self._done = done
         self._model = model
         self._history = history
+        self._scalars = scalars
         self._observer = observer
         self._task = load_task(config.settings)
         self._strategy: TrainAggregation | FitAggregation
@@ -102,9 +116,16 @@ class _Federation:
             "server_learning_rate": config.server_learning_rate,
             "on_infeasible": "skip" if config.strict else "degrade",
             "quarantine": config.quarantine or None,
-            "journal": Path(config.run_dir, JOURNAL_FILE),
+            # As durable as the model beside it: a run that is killed goes on, one whose machine
+            # loses power may have to start again.
+            "journal": Unsynced(Path(config.run_dir, JOURNAL_FILE)),
             "rounds_done": done,
         }
+
+    @property
+    def data(self) -> str:
+        """Where the data came from, in words."""
+        return self._task.source
 
     def _name_of(self, node: int) -> int | str:
         """Return a node's partition; who joined later, or the SuperLink itself, has none."""
@@ -176,6 +197,9 @@ class _Federation:
             loss, accuracy = evaluate(model, self._task.test_x, self._task.test_y)
         record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
         self._history.append(record, dict(zip(self._model, arrays, strict=True)))
+        if self._scalars:
+            report = self._strategy.reports[-1] if server_round > 0 else None
+            self._scalars.add(record, report)
         self._observer(record)
         return record
 
@@ -192,6 +216,12 @@ class _Federation:
         }
 
 
+def _scalars_of(config: RunConfig, done: int) -> AbstractContextManager[Scalars | None]:
+    if not config.tensorboard:
+        return nullcontext()
+    return Scalars(config.tensorboard, first=done + 1 if done else 0)
+
+
 def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
     """Return what a run starts from: rounds done, the model, and their records.
 
@@ -202,11 +232,7 @@ def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecor
     """
     folder = Path(config.run_dir)
     if not config.resume or not (folder / MODEL_FILE).exists():
-        for name in (MODEL_FILE, JOURNAL_FILE):
-            (folder / name).unlink(missing_ok=True)
-        settings = config.settings
-        model = parameters_of(build_model(settings.task, settings.model, settings.seed))
-        return 0, model, []
+        return _beginning(config)
     before, now = read_config(folder), config.to_config()
     others = sorted(
         key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
@@ -220,7 +246,17 @@ def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecor
             f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
             "nothing is left to do"
         )
+    if done == 0:
+        return _beginning(config)
     return done, model, [record for record in read_history(folder) if record.round <= done]
+
+
+def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
+    """Clear the folder of an older run's rounds, and return the initial model."""
+    for name in (MODEL_FILE, JOURNAL_FILE):
+        Path(config.run_dir, name).unlink(missing_ok=True)
+    settings = config.settings
+    return 0, parameters_of(build_model(settings.task, settings.model, settings.seed)), []
 
 
 def _name_nodes(grid: Grid, n: int) -> dict[int, int]:

@@ -21,7 +21,7 @@ def load_task(settings: Settings) -> Task:
     Parameters
     ----------
     settings : Settings
-        Only task, seed, data_dir and download matter here.
+        Only task, seed, data_dir, download, folds and fold matter here.
 
     Raises
     ------
@@ -30,9 +30,16 @@ def load_task(settings: Settings) -> Task:
     """
     # Of several threads that ask at once, one loads.
     with _loading:
-        return _load(settings.task, settings.data_dir, settings.download, settings.seed)
+        return _load(
+            settings.task,
+            settings.data_dir,
+            settings.download,
+            settings.seed,
+            settings.folds,
+            settings.fold,
+        )
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, data_dir: str, download: bool, seed: int) -> Task:
-    return _LOADERS[name](data_folder(data_dir, download), download, seed)
+def _load(name: str, data_dir: str, download: bool, seed: int, folds: int, fold: int) -> Task:
+    return _LOADERS[name](data_folder(data_dir, download), download, seed, folds, fold)

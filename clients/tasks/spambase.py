@@ -18,8 +18,8 @@ ORIGINAL_ROWS = 4601
 EMBEDDED_ROWS = 4597
 
 
-def load(folder: Path, download: bool, seed: int) -> Task:
-    """Load Spambase: a random 80/20 split, z-scored with the statistics of the training rows.
+def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0) -> Task:
+    """Load Spambase: a random split, z-scored with the statistics of the training rows.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ def load(folder: Path, download: bool, seed: int) -> Task:
         Without effect: the embedded copy stands in for a missing original.
     seed : int
         Fixes the split.
+    folds, fold : int
+        As for `clients.tasks.shards.split`.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def load(folder: Path, download: bool, seed: int) -> Task:
     """
     table, source = _read(folder)
     features, labels = table[:, :FEATURES], table[:, FEATURES].astype(np.int64)
-    train, test = split(len(table), seed)
+    train, test = split(len(table), seed, folds, fold)
     mean, std = features[train].mean(axis=0), features[train].std(axis=0)
     # A feature that is constant in training says nothing: it becomes 0, not 0/0.
     scaled = ((features - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import flwr.app
+import numpy as np
 
 from flwr_krum.intake import SERIALIZATION
 from flwr_krum.updates import Array
@@ -18,13 +21,11 @@ def to_record(model: Mapping[str, Array]) -> flwr.app.ArrayRecord:
 
 def record_of(encoded: Mapping[str, bytes]) -> flwr.app.ArrayRecord:
     """Return npy bytes by key as an ArrayRecord."""
-    views = {key: decode(data) for key, data in encoded.items()}
-    return flwr.app.ArrayRecord(
-        {
-            key: flwr.app.Array(str(view.dtype), view.shape, SERIALIZATION, encoded[key])
-            for key, view in views.items()
-        }
-    )
+    record = flwr.app.ArrayRecord()
+    for key, data in encoded.items():  # made from a dictionary, a record would copy every array
+        view = decode(data)
+        record[key] = flwr.app.Array(_name_of(view.dtype), view.shape, SERIALIZATION, data)
+    return record
 
 
 def from_record(record: flwr.app.ArrayRecord) -> dict[str, Array]:
@@ -36,3 +37,8 @@ def from_record(record: flwr.app.ArrayRecord) -> dict[str, Array]:
         If an array is not one of float (16 to 64 bits), integer or bool numbers.
     """
     return {key: decode(array.data) for key, array in record.items()}
+
+
+@lru_cache  # numpy makes the name up anew each time, in longer than it takes to copy a small layer
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return str(dtype)

@@ -300,17 +300,23 @@ class OneMinusPKrum(RobustAggregation):
 def _reply(client: ClientId, message: Message) -> Reply:
     """Take npy bytes and metrics out of a message, whatever the client put there."""
     try:
-        content = message.content
-        metrics = {k: v for record in content.metric_records.values() for k, v in record.items()}
-        records = list(content.array_records.values())
+        metrics: dict[str, object] = {}
+        records: list[ArrayRecord] = []
+        # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
+        for record in message.content.values():
+            if isinstance(record, MetricRecord):
+                metrics.update(record.items())
+            elif isinstance(record, ArrayRecord):
+                records.append(record)
         if len(records) != 1:
             return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
+        arrays = {}
         for key, array in records[0].items():
             if array.stype != SERIALIZATION:
                 return Reply(
                     client, None, f"array {key[:60]!r}: serialized as {array.stype[:40]!r}"
                 )
-        arrays = {key: array.data for key, array in records[0].items()}
+            arrays[key] = array.data
         return Reply(client, arrays, metrics=metrics)
     except Exception as error:
         return Reply(

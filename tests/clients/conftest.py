@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,16 +7,6 @@ from clients import Settings, Task, build_model, parameters_of
 
 # As in the ClientApp; more threads also slow the tiny batches of these tests down.
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder with the original data files."""
-    neighbour = Path(__file__).parents[2] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("FLWR_KRUM_DATA", neighbour))
-    if not folder.is_dir():
-        pytest.skip(f"original data absent: {folder}; set FLWR_KRUM_DATA")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -68,3 +68,18 @@ def test_a_federation_of_another_size_than_the_run_is_refused():
         ValueError, match=r"num-partitions is 7 but num-clients is 5.*num-clients=7"
     ):
         partition_of(Settings(num_clients=5), {"partition-id": 0, "num-partitions": 7})
+
+
+@pytest.mark.parametrize("attacker", [GaussianClient, OmniscientClient])
+def test_a_byzantine_client_is_honest_once_its_attack_is_over(
+    make_task, initial_parameters, attacker
+):
+    settings, task = Settings(num_clients=4, f=1, attack_rounds=2), make_task(40)
+    w = initial_parameters(settings)
+    for server_round, over in ((1, False), (2, False), (3, True), (4, True)):
+        sent, expected = (
+            kind(settings, task, 3).fit(w, {"server-round": server_round})[0]
+            for kind in (attacker, HonestClient)
+        )
+        same = all((a == b).all() for a, b in zip(sent, expected, strict=True))
+        assert same == over

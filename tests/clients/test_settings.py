@@ -34,6 +34,12 @@ def test_run_config_keys_are_kebab_case_and_the_servers_own_are_ignored():
     assert (settings.num_clients, settings.omniscient_factor, settings.batch_size) == (7, 100, 3)
 
 
+@pytest.mark.parametrize(("rounds", "over"), [(0, []), (1, [2, 3, 4]), (3, [4])])
+def test_an_attack_lasts_for_its_rounds_or_for_ever(rounds, over):
+    settings = Settings(attack="gaussian", f=1, attack_rounds=rounds)
+    assert [t for t in (1, 2, 3, 4) if settings.attack_is_over(t)] == over
+
+
 def test_equal_settings_are_one_cache_key():
     assert hash(Settings(seed=3)) == hash(Settings.from_config({"seed": 3}))
 
@@ -65,6 +71,14 @@ def test_equal_settings_are_one_cache_key():
         ({"learning-rate": -0.1}, "learning-rate is -0.1, expected a finite number >= 0"),
         ({"decay-rounds": 0}, "decay-rounds is 0, expected an integer >= 1"),
         ({"seed": 2**32}, "seed is 4294967296, expected an integer from 0 to 4294967295"),
+        ({"folds": 1}, "folds is 1, expected 0 or an integer >= 2"),
+        ({"fold": 1}, "fold is 1, expected an integer from 0 to 0"),
+        ({"folds": 5, "fold": 5}, "fold is 5, expected an integer from 0 to 4"),
+        ({"attack-rounds": -1}, "attack-rounds is -1, expected an integer >= 0"),
+        (
+            {"attack": "malformed", "attack-rounds": 2},
+            "attack-rounds is 2, expected 0: attack 'malformed' never ends",
+        ),
         ({"data-dir": ""}, "data-dir is '', expected the path of a folder"),
         ({"download": "yes"}, "download is 'yes', expected true or false"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flwr_krum.intake import Refused, Reply
-from flwr_krum.journal import Journal, JournalError, read_journal
+from flwr_krum.journal import Journal, JournalError, Unsynced, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum
@@ -115,6 +115,14 @@ def test_a_round_is_on_the_disk_when_append_returns(path, monkeypatch):
         assert len(synced) == t
         assert synced[-1] == path.read_bytes()
         assert synced[-1].count(b"\n") == t
+
+
+def test_an_unsynced_round_is_written_when_append_returns_and_never_synced(path, monkeypatch):
+    journal = Journal(Unsynced(path))
+    monkeypatch.setattr(os, "fsync", lambda fd: pytest.fail("synced"))
+    for t in (1, 2):
+        journal.append(report(t))
+        assert read_journal(path)[-1] == report(t)
 
 
 # --- crashes ---

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from simulations.config import RunConfig
-from simulations.demo import run_all
 from simulations.history import read_history, window_mean
+from simulations.parallel import run_all
 
 SEEDS = (0, 1, 2)
 SPAM = {

@@ -34,7 +34,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--decay-rounds": "7", "--server-learning-rate": "0.5", "--gaussian-variance": "3.0",
         "--omniscient-factor": "5.0", "--omniscient-examples": "11", "--seed": "8",
         "--api": "fit", "--evaluate-every": "2", "--data-dir": "elsewhere", "--run-dir": "mine",
-        "--fault": "inf", "--quarantine": "3",
+        "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
+        "--fold": "4", "--tensorboard": "board",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
@@ -48,7 +49,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "server-learning-rate": 0.5, "gaussian-variance": 3.0, "omniscient-factor": 5.0,
         "omniscient-examples": 11, "seed": 8, "api": "fit", "evaluate-every": 2,
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
-        "fault": "inf", "quarantine": 3, "resume": False,
+        "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
+        "fold": 4, "tensorboard": "board",
     }  # fmt: skip
 
 

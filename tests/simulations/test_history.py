@@ -1,4 +1,5 @@
 import math
+import time
 
 import numpy as np
 import pytest
@@ -49,6 +50,29 @@ def test_the_last_model_is_read_back_with_its_round(tmp_path):
     assert list(model) == list(MODEL)
     np.testing.assert_array_equal(model["w"], MODEL["w"])
     assert model["b"].dtype == np.float32
+
+
+def test_between_saves_the_model_waits_and_the_last_one_is_saved(tmp_path, monkeypatch):
+    clock = iter([0.0, 0.0, 0.5, 1.25, 1.25, 1.5, 9.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    saved = []
+    with HistoryWriter(tmp_path, {}) as history:
+        for round_ in range(4):
+            history.append(record(round_), MODEL)
+            saved.append(read_model(tmp_path)[0])
+    assert saved == [0, 0, 2, 2]
+    assert read_model(tmp_path)[0] == 3
+
+
+def test_a_crash_between_round_and_model_leaves_the_round_without_a_gap(tmp_path, monkeypatch):
+    def crash(*_, **__):
+        raise OSError("the lights went out")
+
+    history = HistoryWriter(tmp_path, {})
+    monkeypatch.setattr(np, "savez", crash)
+    with pytest.raises(OSError, match="lights"):
+        history.append(record(0), MODEL)
+    assert read_history(tmp_path) == [record(0)]
 
 
 def test_equal_models_give_equal_bytes(tmp_path):

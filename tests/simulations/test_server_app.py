@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 
 from clients.client_app import build_client_app
 from flwr_krum.journal import read_journal
-from simulations import server_app
+from simulations import history, server_app
 from simulations.engines import run
 from simulations.history import HistoryWriter, read_history, read_model
 from simulations.inprocess import InProcessGrid
@@ -153,6 +153,36 @@ def test_a_run_killed_between_journal_and_model_repeats_that_round(config, tmp_p
     assert model_of(whole).keys() == model_of(config(**broken)).keys()
     for key, array in model_of(whole).items():
         np.testing.assert_array_equal(array, model_of(config(**broken))[key])
+
+
+@pytest.mark.parametrize("save_every", [0.0, 1000.0])
+def test_a_run_that_is_killed_goes_on_to_the_same_end(config, tmp_path, monkeypatch, save_every):
+    # Killed, it saves nothing on the way out: what lies there is the model of round 4, or of the
+    # beginning, beside a journal and a history of four rounds.
+    monkeypatch.setattr(history, "SAVE_EVERY", save_every)
+    options = {"rule": "1-p-krum", "f": 6, "attack": "gaussian", "num_server_rounds": 6}
+    whole = config(run_dir=str(tmp_path / "whole"), **options)
+    run(whole)
+    killed = {"run_dir": str(tmp_path / "killed"), **options}
+
+    class Killed(BaseException):
+        """Not an Exception: nothing may catch it on the way out."""
+
+    def dies(record):
+        if record.round == 4:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HistoryWriter, "__exit__", lambda self, *_: self._file.close())
+        with pytest.raises(Killed):
+            run(config(**killed), observer=dies)
+    assert read_model(tmp_path / "killed")[0] == (4 if save_every == 0.0 else 0)
+    assert len(read_journal(tmp_path / "killed/journal.jsonl")) == 4
+    run(config(resume=True, **killed))
+    for file in ("model.npz", "history.jsonl"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    rounds = [report.server_round for report in read_journal(tmp_path / "killed/journal.jsonl")]
+    assert rounds == [1, 2, 3, 4, 5, 6]
 
 
 def test_going_on_with_another_configuration_is_refused_by_name(config):

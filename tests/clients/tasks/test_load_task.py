@@ -8,6 +8,10 @@ def test_settings_that_ask_for_the_same_data_share_them():
     task = load_task(Settings(seed=40))
     assert load_task(Settings(seed=40, f=3, attack="gaussian", batch_size=9)) is task
     assert load_task(Settings(seed=41)) is not task
+    assert load_task(Settings(seed=40, folds=5)) is not task
+    assert load_task(Settings(seed=40, folds=5, fold=1)) is not load_task(
+        Settings(seed=40, folds=5)
+    )
 
 
 def test_threads_that_ask_at_once_load_once(monkeypatch):

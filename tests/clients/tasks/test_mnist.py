@@ -78,6 +78,20 @@ def test_the_seed_determines_the_split_of_the_embedded_images(tmp_path):
     assert not torch.equal(first.test_y, other.test_y)
 
 
+def test_folds_of_the_embedded_images_are_disjoint_tests(tmp_path):
+    tasks = [mnist.load(tmp_path, False, 0, folds=5, fold=fold) for fold in range(5)]
+    images = {x.numpy().tobytes() for task in tasks for x in task.test_x}
+    assert len(images) == len({x.numpy().tobytes() for x in (*tasks[0].train_x, *tasks[0].test_x)})
+    assert all(len(task.test_y) == 1000 for task in tasks)
+
+
+def test_folds_of_the_original_leave_its_test_images_alone(tmp_path, write):
+    write()
+    tasks = [mnist.load(tmp_path, False, 0, folds=3, fold=fold) for fold in range(3)]
+    for task in tasks:
+        assert (task.train_y.tolist(), task.test_y.tolist()) == ([3] * 4, [3] * 2)
+
+
 @pytest.mark.parametrize("place", ["MNIST/raw", "mnist/raw"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_the_original_is_read_plain_or_packed_from_either_place(tmp_path, write, place, suffix):

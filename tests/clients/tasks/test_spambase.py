@@ -54,6 +54,13 @@ def test_the_seed_determines_the_split(tmp_path):
     assert not torch.equal(first.train_y, other.train_y)
 
 
+def test_folds_divide_the_rows_into_disjoint_tests(tmp_path):
+    tasks = [spambase.load(tmp_path, False, 0, folds=3, fold=fold) for fold in range(3)]
+    assert [len(task.test_y) for task in tasks] == [1533, 1532, 1532]
+    assert sum(int(task.test_y.sum()) for task in tasks) == 1812
+    assert all(len(task.train_y) + len(task.test_y) == 4597 for task in tasks)
+
+
 @pytest.mark.parametrize("place", ["spambase/spambase.data", "spambase.data"])
 def test_the_original_is_found_in_either_place(tmp_path, lines, write, place):
     file = write(lines, place)

@@ -1,0 +1,154 @@
+"""All clients of a federation in one process, answering a round together.
+
+Honest clients of a round start from one model and differ in their mini-batches alone: they are
+computed as one stacked model. Byzantine ones keep their own ways; what they report besides comes
+from the same pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Protocol
+
+import numpy as np
+import torch
+from flwr.common import NDArrays
+from numpy.typing import NDArray
+from torch import nn
+
+from clients import perceptron, stacked
+from clients.byzantine import ByzantineClient
+from clients.honest import HonestClient, in_dtypes_of
+from clients.learning import replica
+from clients.models import load_parameters
+from clients.schedules import learning_rate
+from clients.stacked import Stack, stack
+
+EXAMPLES = 128
+"""Examples that pass through a stacked model at once: more would leave the cache."""
+
+
+class Kernel(Protocol):
+    """A way to compute many copies of a model as one; see `clients.stacked`."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """Say whether the model can be computed in this way."""
+
+    def losses_and_gradients(
+        self,
+        model: nn.Module,
+        copies: Stack,
+        x: NDArray[np.float32],
+        y: NDArray[np.int64],
+        trained: int,
+    ) -> tuple[NDArray[np.float32], Stack]:
+        """Return each copy's mean loss on its own batch, and the gradient of the first copies."""
+
+
+KERNELS: tuple[Kernel, ...] = (perceptron, stacked)
+"""The first one that fits a model computes it."""
+
+Proposal = tuple[NDArrays, float]
+"""What a client proposes: its model's arrays, and the loss it reports."""
+
+
+class Cohort:
+    """The clients of one federation.
+
+    Parameters
+    ----------
+    clients : sequence of HonestClient
+        Of the same settings and task, Byzantine ones among them.
+    """
+
+    def __init__(self, clients: Sequence[HonestClient]) -> None:
+        self.clients = tuple(clients)
+        self._byzantine = {
+            i: client for i, client in enumerate(clients) if isinstance(client, ByzantineClient)
+        }
+        self._settings = clients[0].settings
+        task = clients[0].task
+        self._x, self._y = task.train_x.numpy(), task.train_y.numpy()
+        sizes = [len(client.shard) for client in clients]
+        self._rows = torch.cat([client.shard for client in clients]).numpy()
+        self._starts = np.cumsum([0, *sizes[:-1]])
+
+    def propose(
+        self, asked: Sequence[int], parameters: NDArrays, server_round: int
+    ) -> list[Proposal]:
+        """Return what each client that is asked answers to a round.
+
+        Parameters
+        ----------
+        asked : sequence of int
+            Places in ``clients``.
+        parameters : list[np.ndarray]
+            The global model, in state-dict order; left as it is.
+        server_round : int
+            The round, counted from 1.
+
+        Returns
+        -------
+        list of (arrays, loss), in the order of ``asked``
+            Those of ``client.answer`` up to the rounding of float32.
+        """
+        model = replica(self._settings)
+        kernel = next((kernel for kernel in KERNELS if kernel.fits(model)), None)
+        if kernel is None:
+            return [self.clients[i].answer(parameters, server_round) for i in asked]
+        load_parameters(model, parameters)
+        attacked = not self._settings.attack_is_over(server_round)
+        # In one order whoever is asked first: a place in a batched product decides last bits.
+        forgers = sorted(i for i in asked if attacked and i in self._byzantine)
+        workers = sorted(set(asked).difference(forgers))
+        ordered = workers + forgers
+        size = max(1, EXAMPLES // self._settings.batch_size)
+        found: dict[int, Proposal] = {}
+        for start in range(0, len(ordered), size):
+            group = ordered[start : start + size]
+            at_work = max(0, len(workers) - start)
+            losses, copies = self._train(kernel, model, group, group[:at_work], server_round)
+            layers = in_dtypes_of(parameters, list(copies.values()))
+            trained = map(list, zip(*layers, strict=True))
+            forged = (self._byzantine[i].forge(parameters, server_round) for i in group[at_work:])
+            found.update(zip(group, zip(chain(trained, forged), losses, strict=True), strict=True))
+        return [found[i] for i in asked]
+
+    def _train(
+        self,
+        kernel: Kernel,
+        model: nn.Module,
+        group: Sequence[int],
+        workers: Sequence[int],
+        server_round: int,
+    ) -> tuple[list[float], Stack]:
+        """Return the losses of a group on its first mini-batches, and what its workers learn.
+
+        The workers come first in the group; the stack holds their parameters after their steps.
+        """
+        rate = np.float32(learning_rate(self._settings, server_round))
+        draws = [self.clients[i].draws(server_round) for i in group]
+        copies, first = stack(model), [next(drawn) for drawn in draws]
+        losses, gradient = kernel.losses_and_gradients(
+            model, copies, *self._batches(group, first), len(workers)
+        )
+        copies = _descended(copies, gradient, rate)
+        for drawn in zip(*draws[: len(workers)], strict=True):
+            _, gradient = kernel.losses_and_gradients(
+                model, copies, *self._batches(workers, drawn), len(workers)
+            )
+            copies = _descended(copies, gradient, rate)
+        return losses.tolist(), copies
+
+    def _batches(
+        self, group: Sequence[int], drawn: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the examples (n, N, ...) and labels (n, N) that some clients drew."""
+        rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
+        return self._x[rows], self._y[rows]
+
+
+def _descended(copies: Stack, gradient: Stack, rate: np.float32) -> Stack:
+    with np.errstate(over="ignore", invalid="ignore"):  # in silence, as PyTorch
+        return {name: copies[name] - rate * part for name, part in gradient.items()}

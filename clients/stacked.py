@@ -1,0 +1,123 @@
+"""Many copies of one model computed as one: their parameters stacked, their batches side by side.
+
+A client of a small model spends its time between the arithmetic. Here the clients of a round pay
+that once: an affine layer of n copies is one batched product, a convolution of n copies is one
+convolution with n groups. (`torch.func.vmap` does the same for any model; for those of this
+package, measured, in two to four times the time.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+Stack = dict[str, NDArray[np.float32]]
+"""Parameters by name: (n, *shape), one slice per copy, or (1, *shape) where all are equal."""
+
+_LAYERS = (nn.Flatten, nn.ReLU, nn.Linear, nn.Conv2d)
+
+
+def stack(model: nn.Module) -> Stack:
+    """View a model's parameters as a stack of equal copies."""
+    return {name: p.detach().numpy()[None] for name, p in model.named_parameters()}
+
+
+def fits(model: nn.Module) -> bool:
+    """Say whether the model is a sequence of layers whose copies can be computed as one."""
+    return isinstance(model, nn.Sequential) and all(isinstance(m, _LAYERS) for m in model)
+
+
+def losses_and_gradients(
+    model: nn.Module, copies: Stack, x: NDArray[np.float32], y: NDArray[np.int64], trained: int
+) -> tuple[NDArray[np.float32], Stack]:
+    """Return each copy's mean cross-entropy on its own batch, and the gradient of some of them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        One that `fits`; gives the layers, not the parameters.
+    copies : Stack
+        Of its parameters.
+    x : np.ndarray
+        (n, N, ...), float32: N examples for each copy.
+    y : np.ndarray
+        (n, N), int64 labels.
+    trained : int
+        How many of the copies, from the first, want their gradient: all, unless they are equal.
+
+    Returns
+    -------
+    losses : np.ndarray
+        (n,), float32.
+    gradient : Stack
+        (trained, *shape) for each parameter.
+    """
+    losses = []
+    gradient = {k: np.empty((0, *array.shape[1:]), array.dtype) for k, array in copies.items()}
+    if trained:
+        leaves = _leaves(copies, trained)
+        each = _losses(model, leaves, x[:trained], y[:trained])
+        # No copy's loss depends on another's parameters: the sum's gradient holds each one's own.
+        parts = torch.autograd.grad(each.sum(), tuple(leaves.values()))
+        gradient = {name: part.numpy() for name, part in zip(leaves, parts, strict=True)}
+        losses.append(each.detach().numpy())
+    if trained < len(y):
+        with torch.inference_mode():
+            leaves = _leaves(copies, len(y) - trained)
+            losses.append(_losses(model, leaves, x[trained:], y[trained:]).numpy())
+    return np.concatenate(losses), gradient
+
+
+def _leaves(copies: Stack, n: int) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.from_numpy(array).expand(n, *array.shape[1:]).requires_grad_()
+        for name, array in copies.items()
+    }
+
+
+def _losses(
+    model: nn.Module,
+    leaves: Mapping[str, torch.Tensor],
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+) -> torch.Tensor:
+    logits = _forward(model, leaves, torch.from_numpy(x)).flatten(0, 1)
+    labels = torch.from_numpy(y)
+    each = functional.cross_entropy(logits, labels.flatten(), reduction="none")
+    return each.view_as(labels).mean(dim=1)
+
+
+def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Return the logits (n, N, classes)."""
+    for name, layer in model.named_children():
+        match layer:
+            case nn.Linear():
+                weight, bias = leaves[f"{name}.weight"], leaves[f"{name}.bias"]
+                x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+            case nn.Conv2d():
+                x = _convolve(layer, leaves[f"{name}.weight"], leaves[f"{name}.bias"], x)
+            case nn.Flatten():
+                x = x.flatten(2)
+            case _:
+                x = functional.relu(x)
+    return x
+
+
+def _convolve(
+    layer: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
+    """Convolve (n, N, channels, height, width) with one kernel per copy, as n groups of one."""
+    grouped = functional.conv2d(
+        x.transpose(0, 1).flatten(1, 2),
+        weight.flatten(0, 1),
+        bias.flatten(),
+        layer.stride,
+        layer.padding,
+        groups=len(weight),
+    )
+    return grouped.view(len(grouped), len(weight), -1, *grouped.shape[2:]).transpose(0, 1)

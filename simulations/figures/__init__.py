@@ -1,0 +1,1 @@
+"""The paper's figures, from declarative experiment files to pictures and verdicts."""

@@ -1,0 +1,101 @@
+"""``python -m simulations figure``: run, draw and judge a figure of the paper."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option
+
+from clients.tasks import DataError
+from simulations.figures.experiment import NAMES, load_experiment
+from simulations.figures.facts import facts
+from simulations.figures.make import Made, Options, make, publish
+from simulations.figures.page import facts_block, number, update_page
+from simulations.figures.runs import DATA
+from simulations.figures.verdicts import Outcome, Verdict
+
+FACTS, ALL = "U1", "all"
+
+_COLOURS = {
+    Outcome.HOLDS: "green",
+    Outcome.PARTLY: "yellow",
+    Outcome.FAILS: "red",
+    Outcome.UNKNOWN: "dim",
+}
+_NAME = Argument(
+    click_type=click.Choice([*NAMES, FACTS, ALL]), help="Which one; K1 and K2 are ours."
+)
+_DATA = Option(click_type=click.Choice(DATA), help="Copies inside packages, or the originals.")
+
+
+def figure(
+    name: Annotated[str, _NAME],
+    seeds: Annotated[int, Option(min=0, help="Seeds 0, 1, ...; 0 is the figure's own.")] = 0,
+    rounds: Annotated[int, Option(min=0, help="Rounds; 0 is the figure's own.")] = 0,
+    folds: Annotated[int, Option(min=0, help="k of a k-fold cross-validation.")] = 0,
+    data: Annotated[str, _DATA] = DATA[0],
+    data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
+    out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/figures"),
+    processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
+    page: Annotated[Path | None, Option(help="Markdown page that gets the figure too.")] = None,
+) -> None:
+    """Run an experiment of the paper, draw it, and say which of its claims hold.
+
+    Finished runs are kept: an interrupted figure goes on where it stopped, and figures share runs.
+    """
+    console = Console()
+    options = Options(seeds, rounds, folds, data, data_dir, out, processes or os.cpu_count() or 1)
+    try:
+        for each in NAMES if name == ALL else [name] * (name != FACTS):
+            experiment = load_experiment(each)
+            made = make(experiment, options)
+            _show(console, made)
+            if page is not None:
+                publish(experiment, made, page)
+        if name in (FACTS, ALL):
+            _show_facts(console)
+            if page is not None:
+                update_page(page, FACTS, facts_block(facts()))
+    except (ValueError, DataError) as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _show(console: Console, made: Made) -> None:
+    for verdict in made.verdicts:
+        _show_verdict(console, verdict)
+    provenance = made.provenance
+    console.print(f"{provenance.protocol}; {provenance.spread}", soft_wrap=True, highlight=False)
+    console.print(provenance.time, highlight=False)
+    console.print(f"picture, raw numbers and page: {made.picture.parent}", soft_wrap=True)
+
+
+def _show_verdict(console: Console, verdict: Verdict) -> None:
+    colour = _COLOURS[verdict.outcome]
+    heading = f"[bold]{verdict.claim.id} [{colour}]{verdict.outcome}[/]:[/] {verdict.claim.says}"
+    console.print(heading, highlight=False)
+    for finding in verdict.findings:
+        found = finding.note
+        if (interval := finding.interval) is not None:
+            ends = (interval.mean, interval.low, interval.high)
+            found = "{} ({} to {})".format(*(number(x, finding.check) for x in ends))
+        outcome = f"[{_COLOURS[finding.outcome]}]{finding.outcome:<14}[/]"
+        line = f"  {outcome} {found}, {finding.check.bounds}: {finding.check.label}"
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _show_facts(console: Console) -> None:
+    table = Table(title="U1: what the paper fixes exactly", title_justify="left")
+    for column in ("fact", "expected", "found", ""):
+        table.add_column(column)
+    for fact in facts():
+        outcome = Outcome.HOLDS if fact.holds else Outcome.FAILS
+        table.add_row(fact.says, fact.expected, fact.found, f"[{_COLOURS[outcome]}]{outcome}[/]")
+    console.print(table)

@@ -1,0 +1,130 @@
+"""A figure from its experiment file to its files: runs, rows, verdicts, picture, page."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simulations.figures.experiment import Cell, Experiment
+from simulations.figures.page import Provenance, figure_block, update_page
+from simulations.figures.pictures import draw
+from simulations.figures.protocol import protocol
+from simulations.figures.rows import Row, write_rows
+from simulations.figures.runs import gather, missing, place, run_missing
+from simulations.figures.spread import spread_words
+from simulations.figures.verdicts import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of a figure is run, on which data, and where it goes.
+
+    Attributes
+    ----------
+    seeds, rounds : int
+        0 is the figure's own.
+    folds : int
+        k of a k-fold cross-validation; 0 is none.
+    data, data_dir : str
+        As for `simulations.figures.runs.place`.
+    out : Path
+        Gets ``runs/`` and ``figure-<name>/``.
+    processes : int
+        Runs at a time.
+    """
+
+    seeds: int = 0
+    rounds: int = 0
+    folds: int = 0
+    data: str = "embedded"
+    data_dir: str = "data"
+    out: Path = Path("runs/figures")
+    processes: int = 1
+
+    def command(self, name: str) -> str:
+        """Return the command line that makes a figure with these options."""
+        default = Options()
+        chosen = [
+            f" --{key} {getattr(self, key)}"
+            for key in ("seeds", "rounds", "folds", "data")
+            if getattr(self, key) != getattr(default, key)
+        ]
+        return f"python -m simulations figure {name}{''.join(chosen)}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished figure."""
+
+    verdicts: list[Verdict]
+    provenance: Provenance
+    picture: Path
+    rows: list[Row] = field(repr=False)
+
+
+def make(experiment: Experiment, options: Options) -> Made:
+    """Run what is missing, judge, draw; write PNG, SVG, CSV and a page into the figure's folder.
+
+    Raises
+    ------
+    ValueError
+        If a run's settings are illegal, or there are fewer rounds than one evaluation takes.
+    DataError
+        If the data are missing or damaged.
+    """
+    seeds, rounds = options.seeds or experiment.seeds, options.rounds or experiment.rounds
+    cells = [
+        place(cell, options.out / "runs", options.data, options.data_dir)
+        for cell in experiment.cells(rounds, seeds, options.folds)
+    ]
+    words = protocol(cells, options.data)
+    wanted = missing(cells)
+    begin = time.monotonic()
+    run_missing(wanted, options.processes, f"figure {experiment.name}")
+    seconds = time.monotonic() - begin
+
+    rows = gather(experiment.name, cells)
+    verdicts = judge(experiment.claims, rows)
+    band = spread_words(seeds, options.folds)
+    provenance = Provenance(
+        command=options.command(experiment.name),
+        protocol=words,
+        spread=band,
+        seconds=seconds,
+        processes=options.processes,
+        made=len(wanted),
+        found=_distinct(cells) - len(wanted),
+    )
+    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
+    write_rows(stem.with_suffix(".csv"), rows)
+    pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)
+    made = Made(verdicts, provenance, pictures[0], rows)
+    block = figure_block(experiment, verdicts, provenance, pictures[0].name)
+    stem.with_suffix(".md").write_text(block)
+    return made
+
+
+def publish(experiment: Experiment, made: Made, page: Path) -> None:
+    """Put a figure on a page: its files beside it in ``figures/``, its block in its place."""
+    folder = page.parent / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in (".png", ".svg", ".csv"):
+        shutil.copy(made.picture.with_suffix(suffix), folder)
+    link = f"figures/{made.picture.name}"
+    update_page(
+        page, experiment.name, figure_block(experiment, made.verdicts, made.provenance, link)
+    )
+
+
+def _distinct(cells: list[Cell]) -> int:
+    return len({cell.config.run_dir for cell in cells})
+
+
+def _sentence(band: str, experiment: Experiment, rounds: int) -> str:
+    if experiment.x == "round":
+        return f"{band[0].upper()}{band[1:]}; claims are judged on the shaded rounds"
+    first, last = experiment.drawn_window(rounds)
+    return f"Mean over rounds {first} to {last}; {band}; dots are single seeds"

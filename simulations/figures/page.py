@@ -1,0 +1,169 @@
+"""The page of figures: a generated block per figure, in between text that stays as it is."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulations.figures.claims import Check
+from simulations.figures.experiment import Experiment
+from simulations.figures.facts import Fact
+from simulations.figures.verdicts import Finding, Verdict
+
+SUMMARY = "summary"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a figure came to be.
+
+    Attributes
+    ----------
+    command : str
+        The command that makes it again.
+    protocol : str
+        Data, model and settings in words.
+    spread : str
+        What line and band are.
+    seconds : float
+        Wall-clock time of the command's runs.
+    processes : int
+    made, found : int
+        Runs that the command made, and that were there already.
+    """
+
+    command: str
+    protocol: str
+    spread: str
+    seconds: float
+    processes: int
+    made: int
+    found: int
+
+    @property
+    def time(self) -> str:
+        """The measured time, and what it was spent on."""
+        spent = f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes"
+        if not self.made:
+            return f"{self.found} runs, all made before"
+        return spent + (f"; {self.found} more were there from other figures" if self.found else "")
+
+
+def figure_block(
+    experiment: Experiment, verdicts: Sequence[Verdict], provenance: Provenance, picture: str
+) -> str:
+    """Return a figure, its origin and its verdicts as Markdown.
+
+    Parameters
+    ----------
+    picture : str
+        Path of the PNG, as the page links to it; the SVG lies beside.
+    """
+    stem = picture.removesuffix(".png")
+    lines = [
+        f"## {experiment.title}",
+        "",
+        f"*{experiment.source[0].upper()}{experiment.source[1:]}.* {experiment.caption.strip()}",
+        "",
+        f"![{experiment.title}]({picture})",
+        "",
+        f"`{provenance.command}` ([SVG]({stem}.svg), [raw numbers]({stem}.csv))",
+        "",
+        f"{provenance.protocol}. Line and band: {provenance.spread}. {provenance.time}.",
+    ]
+    for verdict in verdicts:
+        lines += ["", f"**{verdict.claim.id}: {verdict.claim.says}** — {verdict.sentence}.", ""]
+        lines += ["| check | seeds | mean | 95 % interval | bound | |", "| --- " * 6 + "|"]
+        lines += [_finding_row(finding) for finding in verdict.findings]
+    return "\n".join(lines) + "\n"
+
+
+def facts_block(facts: Sequence[Fact]) -> str:
+    """Return the exact facts as Markdown."""
+    outcome = "holds" if all(fact.holds for fact in facts) else "does not hold"
+    lines = [
+        "## What the paper fixes exactly",
+        "",
+        "`python -m simulations figure U1`",
+        "",
+        f"**U1: The rules' exact relations and constants** — {outcome}.",
+        "",
+        "| fact | expected | found | |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {fact.says} | {fact.expected} | {fact.found} | "
+        f"{'holds' if fact.holds else 'does not hold'} |"
+        for fact in facts
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def update_page(path: Path, name: str, block: str) -> None:
+    """Put a figure's block in its place on the page, and the summary of all blocks at its own.
+
+    A place is a pair of comments, ``<!-- figure 4 -->`` and ``<!-- end of figure 4 -->``. A page or
+    a place that is not there yet is made, at the end.
+    """
+    text = path.read_text() if path.exists() else ""
+    text = _replaced(text, f"figure {name}", block)
+    text = _replaced(text, SUMMARY, summary(text))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def summary(text: str) -> str:
+    """Return the verdicts that stand in the blocks of a page as one table."""
+    found = re.findall(r"^\*\*([\w-]+): (.+?)\*\* — (.+)\.$", text, re.MULTILINE)
+    rows = [f"| {id_} | {says} | {outcome} |" for id_, says, outcome in found]
+    return "\n".join(["| | claim | verdict |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def _replaced(text: str, name: str, block: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    content = f"{begin}\n{block}{end}"
+    if begin not in text:
+        return f"{text}\n{content}\n" if text else f"{content}\n"
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return head + content + tail
+
+
+def _finding_row(finding: Finding) -> str:
+    check, interval = finding.check, finding.interval
+    mean = low = high = ""
+    if interval is not None:
+        mean, low, high = (
+            number(value, check) for value in (interval.mean, interval.low, interval.high)
+        )
+    spread = f"{low} to {high}" if interval else ""
+    note = f" ({finding.note})" if finding.note else ""
+    return (
+        f"| {check.label} | {finding.seeds} | {mean} | {spread} | {check.bounds} | "
+        f"{finding.outcome}{note} |"
+    )
+
+
+def number(value: float, check: Check) -> str:
+    """Write a number of a check: an accuracy, a difference, a ratio, or rounds."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if check.ratio:
+        return f"{value:.2f}"
+    sign = "+" if check.against is not None else ""
+    digits = 0 if check.of.window is None else 3
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
+def relative(target: Path, page: Path) -> str:
+    """Return a path as a link on the page."""
+    return Path(os.path.relpath(target, page.parent)).as_posix()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

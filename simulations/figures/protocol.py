@@ -1,0 +1,57 @@
+"""The protocol of a figure in words: data, model and settings that its runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulations.config import RunConfig
+from simulations.figures.experiment import Cell
+from simulations.figures.runs import check_data
+
+_EXAMPLES = {"spambase": "e-mails", "mnist": "images"}
+_NAMES = {
+    ("spambase", "embedded"): "Spambase, embedded copy",
+    ("spambase", "full"): "Spambase, original",
+    ("mnist", "embedded"): "MNIST, the 5,000 embedded images only",
+    ("mnist", "full"): "full MNIST",
+}
+_MODELS = {"mlp": "MLP", "convnet": "ConvNet"}
+
+
+def protocol(cells: Sequence[Cell], data: str) -> str:
+    """Return the protocol in one line.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The runs, in the place of their data.
+    data : "embedded" | "full"
+
+    Raises
+    ------
+    DataError
+        If the data are not there.
+    """
+    configs = [cell.config for cell in cells]
+    first_of_task = {config.settings.task: config for config in reversed(configs)}
+    tasks = [_task_words(config, data) for config in reversed(first_of_task.values())]
+    common = [
+        f"{symbol} = {next(iter(values)):g}"
+        for symbol, values in (
+            ("n", {config.settings.num_clients for config in configs}),
+            ("f", {config.settings.f for config in configs}),
+            ("mini-batch", {config.settings.batch_size for config in configs}),
+        )
+        if len(values) == 1
+    ]
+    return "; ".join([*tasks, ", ".join(common)] if common else tasks)
+
+
+def _task_words(config: RunConfig, data: str) -> str:
+    settings = config.settings
+    task = check_data(config, data)
+    sizes = (
+        f"{len(task.train_y):,} {_EXAMPLES[task.name]} to train on, {len(task.test_y):,} to test"
+    )
+    name = _NAMES[task.name, data]
+    return f"{name} ({sizes}), {_MODELS[settings.model]}, rate {settings.learning_rate:g}"

@@ -1,0 +1,78 @@
+"""The raw numbers of a figure: one tidy row per evaluated round of every run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluated round of one run.
+
+    Attributes
+    ----------
+    figure, panel, curve : str
+        Where it is drawn; ``panel`` is empty in a figure of one panel.
+    swept : float or None
+        Value of what the figure sweeps over, if it does.
+    batch, seed, fold, round : int
+        Mini-batch, and which evaluation of which run; round 0 is the initial model.
+    accuracy : float
+        On the run's test set.
+    loss : float or None
+        None where it was not finite.
+    """
+
+    figure: str
+    panel: str
+    curve: str
+    swept: float | None
+    batch: int
+    seed: int
+    fold: int
+    round: int
+    accuracy: float
+    loss: float | None
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as CSV under a header; None is an empty cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            ["" if (value := getattr(row, name)) is None else value for name in COLUMNS]
+            for row in rows
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` wrote."""
+    with path.open(newline="") as file:
+        return [_row(cells) for cells in csv.DictReader(file)]
+
+
+def _row(cells: dict[str, str]) -> Row:
+    return Row(
+        figure=cells["figure"],
+        panel=cells["panel"],
+        curve=cells["curve"],
+        swept=_number(cells["swept"]),
+        batch=int(cells["batch"]),
+        seed=int(cells["seed"]),
+        fold=int(cells["fold"]),
+        round=int(cells["round"]),
+        accuracy=float(cells["accuracy"]),
+        loss=_number(cells["loss"]),
+    )
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None

@@ -1,0 +1,69 @@
+"""A curve over seeds: its numbers, their median, and their band."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulations.figures.claims import Window
+from simulations.figures.rows import Row
+
+QUARTILES_FROM = 5
+"""Seeds from which on a band shows quartiles; with fewer it spans all of them."""
+
+BySeed = Mapping[int, Mapping[float, float]]
+"""y by seed and x."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and edges of the band at each x, arrays of one length."""
+
+    x: np.ndarray
+    median: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def spread(values: BySeed) -> Spread:
+    """Return median and band of a curve at those x that all seeds have."""
+    x = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
+    table = np.array([[of_seed[at] for at in x] for of_seed in values.values()])
+    edges = (25, 75) if len(table) >= QUARTILES_FROM else (0, 100)
+    low, median, high = np.percentile(table, [edges[0], 50, edges[1]], axis=0)
+    return Spread(np.array(x), median, low, high)
+
+
+def spread_words(seeds: int, folds: int = 0) -> str:
+    """Say what line and band are."""
+    band = "quartiles" if seeds >= QUARTILES_FROM else "least to greatest"
+    words = f"median and {band} of {seeds} seeds" if seeds > 1 else "one seed"
+    return f"{words}, each the mean of {folds} folds" if folds else words
+
+
+def by_seed(rows: Iterable[Row], y: str, window: Window | None = None) -> BySeed:
+    """Gather one curve's numbers; folds of a seed are averaged.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        Those of the curve.
+    y : "accuracy" | "error"
+    window : (int, int), optional
+        With it, x is the swept value and y the mean over these rounds; without, x is the round.
+    """
+    gathered: dict[int, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        x: float | None = row.round
+        if window is not None:
+            x = row.swept if window[0] <= row.round <= window[1] else None
+        if x is not None:
+            value = row.accuracy if y == "accuracy" else 1.0 - row.accuracy
+            gathered[row.seed][x].append(value)
+    return {
+        seed: {x: float(np.mean(numbers)) for x, numbers in sorted(of_seed.items())}
+        for seed, of_seed in gathered.items()
+    }

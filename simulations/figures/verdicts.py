@@ -1,0 +1,219 @@
+"""Verdicts: what the seeds say about a claim.
+
+Every check gives one number per seed; two curves are compared seed by seed, since runs of one seed
+share their split, shards and mini-batches. Over these numbers stands a two-sided 95 % Student t
+interval (of logarithms for a ratio), and only an interval that lies on one side of the bound
+decides:
+
+- holds: the whole interval keeps the bounds;
+- does not hold: the whole interval breaks one;
+- cannot be told: the interval holds both, or a number is missing.
+
+A claim holds if all its checks do. With several checks this needs no correction: the chance that
+all hold although one is false is at most that of the false one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.special import stdtrit
+
+from simulations.figures.claims import Check, Claim, Quantity
+from simulations.figures.rows import Row
+
+CONFIDENCE = 0.95
+
+
+class Outcome(StrEnum):
+    """What became of a check or a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    PARTLY = "holds only for"
+    UNKNOWN = "cannot be told"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the seeds say about a check.
+
+    Attributes
+    ----------
+    check : Check
+    seeds : int
+        How many seeds had the number.
+    interval : Interval or None
+        None where fewer than two seeds had it.
+    outcome : Outcome
+    note : str
+        Why it cannot be told, or what was counted how; empty otherwise.
+    """
+
+    check: Check
+    seeds: int
+    interval: Interval | None
+    outcome: Outcome
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds say about a claim."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Holds if every check does; fails if one fails and none holds."""
+        outcomes = {finding.outcome for finding in self.findings}
+        if outcomes == {Outcome.HOLDS}:
+            return Outcome.HOLDS
+        if Outcome.FAILS not in outcomes:
+            return Outcome.UNKNOWN
+        return Outcome.PARTLY if Outcome.HOLDS in outcomes else Outcome.FAILS
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words; what it is limited to where it is limited."""
+        of = {
+            outcome: [f.check.label for f in self.findings if f.outcome == outcome]
+            for outcome in Outcome
+        }
+        if self.outcome == Outcome.PARTLY:
+            return (
+                f"{Outcome.PARTLY} {_listed(of[Outcome.HOLDS])}; "
+                f"not for {_listed(of[Outcome.FAILS])}"
+            )
+        if self.outcome == Outcome.UNKNOWN and of[Outcome.HOLDS]:
+            return f"{Outcome.UNKNOWN} for {_listed(of[Outcome.UNKNOWN])}; holds for the rest"
+        return str(self.outcome)
+
+
+def judge(claims: Iterable[Claim], rows: Sequence[Row]) -> list[Verdict]:
+    """Judge claims by the rows of one figure."""
+    series = _by_curve(rows)
+    return [
+        Verdict(claim, tuple(judge_check(check, series) for check in claim.checks))
+        for claim in claims
+    ]
+
+
+Series = Mapping[tuple[str, str, float | None], Mapping[tuple[int, int], Mapping[int, float]]]
+"""Accuracies by (panel, curve, swept value), by (seed, fold), by round."""
+
+
+def _by_curve(rows: Iterable[Row]) -> Series:
+    series: dict[tuple[str, str, float | None], dict[tuple[int, int], dict[int, float]]]
+    series = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        series[row.panel, row.curve, row.swept][row.seed, row.fold][row.round] = row.accuracy
+    return series
+
+
+def judge_check(check: Check, series: Series) -> Finding:
+    """Judge one check."""
+    try:
+        values, late = _per_seed(check.of, series)
+        soon: set[int] = set()
+        if check.against is not None:
+            others, soon = _per_seed(check.against, series)
+            values = {
+                seed: value / others[seed] if check.ratio else value - others[seed]
+                for seed, value in values.items()
+                if seed in others
+            }
+    except _NotRunError as error:
+        return Finding(check, 0, None, Outcome.UNKNOWN, str(error))
+    interval = t_interval(list(values.values()), check.ratio)
+    if interval is not None:
+        # Who never arrives took longer than the last round: on that side nothing is known.
+        interval = Interval(
+            interval.mean,
+            -math.inf if soon else interval.low,
+            math.inf if late else interval.high,
+        )
+    outcome = _outcome(interval, check.at_least, check.at_most)
+    note = f"never in {len(late | soon)} seeds, counted as the last round" if late | soon else ""
+    return Finding(check, len(values), interval, outcome, note)
+
+
+class _NotRunError(ValueError):
+    """The rounds that a quantity is taken from were not run."""
+
+
+def _per_seed(quantity: Quantity, series: Series) -> tuple[dict[int, float], set[int]]:
+    """Return a quantity's number per seed (the mean over folds), and the seeds that lack one.
+
+    A seed that never reaches a level has its last round for a number, and is named.
+    """
+    runs = series.get((quantity.panel, quantity.curve, quantity.swept), {})
+    if not runs:
+        raise _NotRunError(f"{quantity.curve!r} was not run")
+    values: dict[int, list[float]] = defaultdict(list)
+    never = set()
+    for (seed, _), accuracies in runs.items():
+        last = max(accuracies)
+        if quantity.window is not None:
+            values[seed].append(_window_mean(accuracies, *quantity.window))
+            continue
+        reached = [t for t, a in sorted(accuracies.items()) if a >= (quantity.level or 0.0)]
+        values[seed].append(reached[0] if reached else last)
+        if not reached:
+            never.add(seed)
+    return {seed: float(np.mean(numbers)) for seed, numbers in values.items()}, never
+
+
+def _window_mean(accuracies: Mapping[int, float], first: int, last: int) -> float:
+    if max(accuracies) < last:
+        raise _NotRunError(f"needs rounds {first} to {last}, {max(accuracies)} were run")
+    return float(np.mean([a for t, a in accuracies.items() if first <= t <= last]))
+
+
+def t_interval(values: Sequence[float], logarithmic: bool = False) -> Interval | None:
+    """Return the mean and its two-sided 95 % Student t interval; None for fewer than two values.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One number per seed.
+    logarithmic : bool
+        Take logarithms first: a geometric mean, and an interval for ratios.
+    """
+    if len(values) < 2:
+        return None
+    x = np.log(values) if logarithmic else np.asarray(values, dtype=np.float64)
+    mean = float(x.mean())
+    error = float(x.std(ddof=1)) / math.sqrt(len(x))
+    reach = float(stdtrit(len(x) - 1, (1 + CONFIDENCE) / 2)) * error
+    ends = (mean, mean - reach, mean + reach)
+    return Interval(*(math.exp(end) for end in ends)) if logarithmic else Interval(*ends)
+
+
+def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outcome:
+    if interval is None:
+        return Outcome.UNKNOWN
+    if at_least <= interval.low and interval.high <= at_most:
+        return Outcome.HOLDS
+    if interval.high < at_least or interval.low > at_most:
+        return Outcome.FAILS
+    return Outcome.UNKNOWN
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return " · ".join(labels)

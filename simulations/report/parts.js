@@ -1,0 +1,136 @@
+// The script of the report: parts.js, curves.js, maps.js and page.js, inlined as one module.
+// Texts reach the page as text nodes only, never as HTML.
+
+const RUNS = JSON.parse(document.getElementById("data").textContent);
+const COLOURS = 7;
+const WINDOW = 15; // evaluations in a running mean
+const STATES = {
+  S: "selected",
+  B: "selected, Byzantine",
+  A: "accepted, not selected",
+  R: "refused",
+  F: "failed",
+  M: "silent",
+  Q: "in quarantine",
+  ".": "not asked",
+};
+const VERDICTS = { h: "holds", n: "does not hold", u: "cannot be known", "-": "not judged" };
+const VERDICT_HEIGHTS = { h: 10, n: 6, u: 2 }; // the verdict can be read without its colour
+
+const shownRuns = new Set(RUNS.keys());
+const redraws = [];
+let printing = false;
+
+/* ---------- small parts ---------- */
+
+function make(name, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+}
+
+function svg(name, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+const runClass = (r) => `c${r % COLOURS} d${Math.floor(r / COLOURS) % 4}`;
+
+function swatch(r) {
+  const line = svg("line", { x1: 0, x2: 20, y1: 5, y2: 5, class: `curve ${runClass(r)}` });
+  return svg("svg", { width: 20, height: 10, "aria-hidden": "true" }, line);
+}
+
+function box(className) {
+  const rect = svg("rect", { width: 10, height: 10, rx: 2, class: className });
+  return svg("svg", { width: 10, height: 10, "aria-hidden": "true" }, rect);
+}
+
+function number(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "string") return value; // "∞"
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(2);
+  return Number.isInteger(value) ? String(value) : value.toPrecision(4);
+}
+
+const fraction = (value) => (value === null ? "–" : value.toFixed(4));
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+
+/** The index of the entry of a sorted list that lies nearest to x. */
+function nearest(sorted, x) {
+  let low = 0;
+  let high = sorted.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < x) low = middle;
+    else high = middle;
+  }
+  return x - sorted[low] <= sorted[high] - x ? low : high;
+}
+
+/* ---------- the tip: one for all pictures, also read out by screen readers ---------- */
+
+const tip = document.getElementById("tip");
+
+function showTip(x, y, lines) {
+  tip.replaceChildren(...lines);
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const left = x + 14 + width > innerWidth - 8 ? x - 14 - width : x + 14;
+  const top = y + 14 + height > innerHeight - 8 ? y - 14 - height : y + 14;
+  tip.style.left = `${clamp(left, 8, Math.max(8, innerWidth - width - 8))}px`;
+  tip.style.top = `${clamp(top, 8, Math.max(8, innerHeight - height - 8))}px`;
+}
+
+const hideTip = () => (tip.hidden = true);
+const line = (text, className = "") =>
+  make("p", { className }, make("bdi", { textContent: text }));
+
+function keyLine(r, value) {
+  const label = make("bdi", { textContent: RUNS[r].label });
+  const shown = make("span", { className: "value", textContent: value });
+  return make("p", { className: "key" }, swatch(r), label, shown);
+}
+
+/* ---------- axes ---------- */
+
+function niceTicks(low, high, count) {
+  const rough = (high - low) / count;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((k) => k * unit).find((s) => s >= rough * (1 - 1e-9));
+  const ticks = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) {
+    ticks.push(Number((k * step).toPrecision(12)));
+  }
+  return ticks;
+}
+
+function linearAxis(values, count) {
+  let low = Math.min(...values);
+  let high = Math.max(...values);
+  if (low === high) [low, high] = [low - 0.05 * (Math.abs(low) || 1), high + 0.05 * (Math.abs(high) || 1)];
+  const margin = 0.04 * (high - low);
+  [low, high] = [low - margin, high + margin];
+  return { place: (v) => (v - low) / (high - low), ticks: niceTicks(low, high, count) };
+}
+
+function logAxis(values, count) {
+  const low = Math.floor(Math.log10(Math.min(...values)) + 1e-9);
+  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values)) - 1e-9));
+  const step = Math.ceil((high - low) / count);
+  const ticks = [];
+  for (let power = low; power <= high; power += step) ticks.push(10 ** power);
+  return { place: (v) => (Math.log10(v) - low) / (high - low), ticks };
+}
+
+function tickText(value) {
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e4 || size < 1e-3)) {
+    const power = Math.round(Math.log10(size));
+    if (Math.abs(size / 10 ** power - 1) < 1e-9) return `1e${power}`;
+  }
+  return String(Number(value.toPrecision(3)));
+}

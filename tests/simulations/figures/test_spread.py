@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from simulations.figures.spread import by_seed, spread, spread_words
+
+
+def test_few_seeds_have_a_band_from_least_to_greatest():
+    band = spread({seed: {0.0: y, 10.0: 2 * y} for seed, y in enumerate([0.3, 0.1, 0.2])})
+    assert band.x.tolist() == [0, 10]
+    assert band.median.tolist() == [0.2, 0.4]
+    assert (band.low.tolist(), band.high.tolist()) == ([0.1, 0.2], [0.3, 0.6])
+    assert spread_words(3) == "median and least to greatest of 3 seeds"
+
+
+def test_five_seeds_have_a_band_of_quartiles():
+    band = spread({seed: {0.0: y} for seed, y in enumerate([0.5, 0.1, 0.4, 0.2, 0.3])})
+    assert (band.low[0], band.median[0], band.high[0]) == pytest.approx((0.2, 0.3, 0.4))
+    assert spread_words(5, folds=4) == "median and quartiles of 5 seeds, each the mean of 4 folds"
+    assert spread_words(1) == "one seed"
+
+
+def test_only_what_all_seeds_have_is_drawn():
+    assert spread({0: {0.0: 1.0, 10.0: 1.0}, 1: {0.0: 1.0}}).x.tolist() == [0]
+
+
+def test_along_rounds_folds_of_a_seed_are_averaged(rows):
+    made = rows("a", lambda s, t: 0.2, 2, 20) + rows("a", lambda s, t: 0.6, 2, 20, fold=1)
+    values = by_seed(made, "accuracy")
+    assert sorted(values) == [0, 1]
+    assert values[0] == pytest.approx({0: 0.4, 10: 0.4, 20: 0.4})
+
+
+def test_along_a_sweep_a_point_is_the_mean_error_over_the_window(rows):
+    made = [
+        row for b in (3.0, 10.0) for row in rows("a", lambda s, t, b=b: t / 100 / b, 1, swept=b)
+    ]
+    values = by_seed(made, "error", (50, 70))
+    assert values[0] == pytest.approx({3.0: 1 - 0.6 / 3, 10.0: 1 - 0.06})
+    assert np.array(list(values)).tolist() == [0]

@@ -1,0 +1,243 @@
+"""The page as people meet it: in headless Chromium, without a word on the console."""
+
+import pytest
+
+from flwr_krum.intake import Refused
+from flwr_krum.report import RoundReport
+from flwr_krum.resilience import Guarantee
+from simulations.report.page import render
+
+PHONE = {"width": 390, "height": 844, "phone": True}
+
+
+def two_rounds(make_run, **config):
+    """Return a run of two rounds and seven clients, the last two hostile."""
+    first = RoundReport(
+        1, "Krum(f=2)", 2, (0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),), stepped=True,
+        scores={0: 3.0, 1: 1.5, 2: 0.25, 3: 8.0, 4: 9.0, 5: 0.125}, selected=(5,),
+        guarantee=Guarantee("does not hold", 6, 1, 5.0, 1.0, 0.1, 50.0, 2500.0),
+    )  # fmt: skip
+    second = RoundReport(
+        2, "Krum(f=2)", 2, tuple(range(7)), selected=(2,), note="nobody moved",
+        scores={i: float(i) for i in range(7)},
+        guarantee=Guarantee("cannot be known", 7, 2, reason="3 are too few"),
+    )  # fmt: skip
+    return make_run(first, second, f=2, attack="malformed", **config)
+
+
+def texts(page, selector):
+    return page.evaluate(f"[...document.querySelectorAll({selector!r})].map(e => e.innerText)")
+
+
+def colour_at(page, x, y):
+    """Return the colour of a map's pixel, read from a copy as the map is not made for reading."""
+    return page.evaluate(
+        "(() => { const copy = document.createElement('canvas').getContext('2d');"
+        f"copy.drawImage(document.querySelector('canvas'), {-x}, {-y});"
+        "return `rgb(${[...copy.getImageData(0, 0, 1, 1).data].slice(0, 3).join(', ')})`; })()"
+    )
+
+
+@pytest.mark.parametrize(
+    "window",
+    [{}, {"dark": True}, PHONE, {**PHONE, "dark": True}],
+    ids=["light", "dark", "phone", "phone-dark"],
+)
+def test_a_page_opens_without_a_complaint_and_fits_its_window(open_page, make_run, window):
+    page = open_page(two_rounds(make_run, label="a"), two_rounds(make_run, label="b"), **window)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.querySelectorAll('path.curve').length") >= 4
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(map(int, background.strip("rgb()").split(","))) > 3 * 128
+    assert light != window.get("dark", False)
+    assert len(page.screenshot()) > 10_000
+
+
+def test_a_run_without_rounds_and_a_run_without_evaluations_are_no_error(open_page, make_run):
+    bare = make_run(RoundReport(1, "Medoid()", 0, (0, 1), stepped=True), label="bare")
+    bare.history.clear()
+    page = open_page(make_run(label="young"), bare)
+    assert "No round is over yet." in texts(page, ".heat")[0]
+    assert page.evaluate("document.querySelector('#sine svg').textContent").endswith("in any round")
+
+
+def test_pointing_at_a_cell_tells_its_score_rank_and_fate(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+    # Two rounds of 18 pixels stand at the left of the map, seven rows of 16 pixels from its top.
+    wide, tall = page.evaluate(
+        "(b => [b.width, b.height])(document.querySelector('.spread').getBoundingClientRect())"
+    )
+
+    def tip(t, i):
+        page.point_at(".spread", (t + 0.5) * 18 / wide, (i + 0.5) * 16 / tall)
+        return page.tip
+
+    assert tip(0, 1) == [
+        "round 1, client 1", "accepted, not selected", "score 1.500, rank 3 of 6", "Krum(f=2)"
+    ]  # fmt: skip
+    assert tip(0, 5)[:3] == ["round 1, Byzantine client 5", "selected", "score 0.1250, rank 1 of 6"]
+    assert tip(0, 6) == ["round 1, Byzantine client 6", "refused: holds NaN", "Krum(f=2)"]
+    assert tip(1, 2)[1:] == [
+        "selected", "score 2, rank 3 of 7", "nobody moved", "Krum(f=2): no step"
+    ]  # fmt: skip
+    page.point_at("h1")
+    assert page.tip == []
+
+
+def test_cells_have_the_colours_of_the_legend(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+    seen = [colour_at(page, t * 18 + 8, i * 16 + 7) for t, i in [(0, 5), (1, 2), (0, 0), (0, 6)]]
+    legend = page.evaluate(
+        "['B', 'S', 'A', 'R'].map(c => getComputedStyle(document.querySelector("
+        "`#cells-legend rect.c${c}`)).fill)"
+    )
+    assert seen == legend
+    assert len(set(seen)) == 4
+
+
+def test_the_keyboard_reaches_every_cell_and_every_point(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+    page.evaluate("document.querySelector('.heat').focus()")
+    page.press("ArrowRight")
+    assert page.tip[0] == "round 1, client 0"
+    page.press("ArrowRight", "ArrowDown", "ArrowDown")
+    assert page.tip[:3] == ["round 2, client 2", "selected", "score 2, rank 3 of 7"]
+    page.press("Home", "ArrowUp")
+    assert page.tip[0] == "round 1, client 1"
+    page.press("Escape")
+    assert page.tip == []
+    page.evaluate("document.querySelector('#accuracy .plot').focus()")
+    page.press("End")
+    assert page.tip == ["round 2", "run\n0.5200"]
+    page.press("ArrowLeft")
+    assert page.tip == ["round 1", "run\n0.5100"]
+    page.evaluate("document.querySelector('#sine .plot').focus()")
+    page.press("Home")
+    assert page.tip == ["round 1", "run\ndoes not hold, sin(α) 50"]
+    page.press("ArrowRight")
+    assert page.tip == ["round 2", "run\ncannot be known, sin(α) –", "3 are too few"]
+
+
+def test_a_run_can_be_hidden_from_the_curves(open_page, make_run):
+    page = open_page(two_rounds(make_run, label="a"), two_rounds(make_run, label="b"))
+    curves = "document.querySelectorAll('#accuracy path.curve').length"
+    assert page.evaluate(curves) == 2
+    page.click("#runs-legend input")
+    assert page.evaluate(curves) == 1
+    page.point_at("#accuracy .plot")
+    assert page.tip == ["round 1", "b\n0.5100"]
+
+
+def test_the_button_turns_the_theme_and_the_maps_with_it(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+
+    def colours():
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return colour_at(page, 8, 7), paper
+
+    before = colours()
+    page.click("#theme")
+    assert all(new != old for new, old in zip(colours(), before, strict=True))
+    page.click("#theme")
+    assert colours() == before
+
+
+def test_a_table_is_copied_as_tab_separated_text(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+    page.call("Browser.grantPermissions", permissions=["clipboardReadWrite"])
+    page.call("Page.bringToFront")
+    page.click("#refusals .copy")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.replace("\r", "").split("\n") == [
+        "client\trole\twhat\treason\ttimes\tfirst round\tlast round",
+        "6\tByzantine\trefused\tholds NaN\t1\t1\t1",
+    ]
+    assert texts(page, "#refusals .copy") == ["Copied"]
+
+
+def test_the_table_of_rounds_is_built_when_it_is_opened(open_page, make_run):
+    page = open_page(two_rounds(make_run))
+    assert page.evaluate("document.querySelectorAll('.rounds table').length") == 0
+    page.click(".rounds summary")
+    heads = texts(page, ".rounds thead th")
+    rows = page.evaluate(
+        "[...document.querySelectorAll('.rounds tbody tr')].map(r => [...r.cells]"
+        ".map(c => c.innerText))"
+    )
+    assert dict(zip(heads, rows[0], strict=True)) == {
+        "round": "1", "accuracy": "0.5100", "loss": "0.9900", "accepted": "6", "refused": "1",
+        "failed": "0", "silent": "0", "f in force": "2", "selected": "1",
+        "Byzantine selected": "1", "guarantee": "does not hold", "sin(α)": "50", "moved": "yes",
+        "rule": "Krum(f=2)", "note": "",
+    }  # fmt: skip
+    assert rows[1][-3:] == ["no", "Krum(f=2)", "nobody moved"]
+
+
+def test_hostile_texts_run_nowhere(open_page, run_with_texts, hostile_texts):
+    page = open_page(run_with_texts(hostile_texts))
+    page.click(".rounds summary")
+    page.evaluate("document.querySelector('.heat').focus()")
+    page.press("ArrowRight", *["ArrowDown"] * 6)
+    assert f"refused: {hostile_texts[0]}" in page.tip
+    page.press(*["ArrowDown"] * 4)
+    assert "<" in page.tip[0]
+    page.evaluate("document.querySelector('#sine .plot').focus()")
+    page.press("Home")
+    assert hostile_texts[0] in page.tip
+    assert page.evaluate("typeof window.owned") == "undefined"
+    assert page.evaluate("document.querySelectorAll('img, b, svg[onload]').length") == 0
+
+
+def test_even_a_script_that_got_through_would_not_run(browser, make_run, tmp_path):
+    html = render([two_rounds(make_run)])
+    path = tmp_path / "broken.html"
+    path.write_text(html.replace("<main>", "<main><script>window.owned=1</script>"))
+    browser.open(path)
+    assert browser.evaluate("typeof window.owned") == "undefined"
+    (complaint,) = browser.complaints
+    assert "Content Security Policy" in complaint
+
+
+def test_an_error_on_the_console_would_not_go_unnoticed(browser, make_run, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(render([two_rounds(make_run)]))
+    browser.open(path)
+    assert browser.complaints == []
+    browser.evaluate("setTimeout(() => { throw Error('thrown') }); console.error('said')")
+    browser.evaluate("new Promise(go => setTimeout(go, 50))")
+    said, thrown = browser.complaints
+    assert "said" in said
+    assert "thrown" in thrown
+
+
+def test_500_rounds_of_100_clients_stay_responsive(open_page, large_run):
+    page = open_page(large_run(), **PHONE)
+    spent = page.evaluate("performance.timing.loadEventEnd - performance.timing.responseEnd")
+    # What people feel as a delay begins at about 100 ms; this machine may be busy.
+    assert spent < 3000
+    moves = page.evaluate(
+        "(scroll => { const b = scroll.getBoundingClientRect(), start = performance.now();"
+        "for (let k = 0; k < 100; k++) scroll.dispatchEvent(new PointerEvent('pointermove',"
+        "{clientX: b.left + k, clientY: b.top + 5 * k, pointerType: 'mouse'}));"
+        "return (performance.now() - start) / 100; })(document.querySelector('.heat .scroll'))"
+    )
+    assert moves < 50
+    page.evaluate("document.querySelector('.heat .scroll').scrollLeft = 1e6")
+    page.settle()
+    page.evaluate("document.querySelector('.heat').focus()")
+    page.press("Escape", "End")
+    assert page.tip[0] == "round 500, client 0"
+
+
+def test_on_paper_the_page_is_light_and_its_maps_are_whole(open_page, large_run):
+    page = open_page(large_run(500, 10, 3), width=600, dark=True)
+    whole = (
+        "(e => e.querySelector('.spread').offsetWidth <= e.clientWidth)"
+        "(document.querySelector('.heat .scroll'))"
+    )
+    assert not page.evaluate(whole)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    page.settle()
+    assert page.evaluate(whole)
+    background = page.evaluate("getComputedStyle(document.querySelector('.sheet')).backgroundColor")
+    assert background == "rgb(255, 255, 255)"
