@@ -25,8 +25,11 @@ from flwr_krum.updates import BLOCK, PIECE, ClientUpdates, Float64, Indices
 ACCURATE = 2.0**-20
 """Relative error above which a squared distance is computed again from differences."""
 
-_MOST_IN_BLOCK = 2**20
+_MOST_IN_BLOCK = 3 * 2**18
 """Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
+
+_MOST_IN_ALL = 28 * 2**17
+"""Numbers in the blocks and sums of all threads: 28 MiB."""
 
 _SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
 """Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
@@ -114,7 +117,8 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
 
     g = np.zeros((n, n))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        for part in spread(work, range(0, updates.d, PIECE)):
+        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n))
+        for part in spread(work, range(0, updates.d, PIECE), most):
             g += part
     return np.tril(g) + np.tril(g, -1).T
 

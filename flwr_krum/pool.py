@@ -29,13 +29,15 @@ def threads() -> int:
     return min(MOST_THREADS, os.cpu_count() or 1)
 
 
-def spread(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    """Yield ``work(task)`` for each task, in their order, worked out on several threads.
+def spread(
+    work: Callable[[Task], Result], tasks: Sequence[Task], most: int = MOST_THREADS
+) -> Iterator[Result]:
+    """Yield ``work(task)`` for each task, in their order, worked out on at most so many threads.
 
     Worth it for tasks of a millisecond and more that let go of the interpreter. A pool is made
     for each call: it outlives no fork, and no thread waits between rounds.
     """
-    count = min(threads(), len(tasks))
+    count = min(threads(), len(tasks), most)
     if count <= 1:
         yield from map(work, tasks)
         return
