@@ -24,7 +24,7 @@ Comparators: TypeAlias = NDArray[np.intp]
 TILE = 4
 """Clients per side of a tile: sixteen sums stay in registers while eight rows are read."""
 
-FLUSH = 256
+FLUSH = 1024
 """Columns that are summed in the kernel's own type before they are added to float64 totals."""
 
 # The compiler may reorder these sums (it spreads them over vector lanes) and fuse their products.

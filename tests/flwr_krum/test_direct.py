@@ -93,7 +93,7 @@ def test_the_measured_number_of_roundings_bounds_the_error_of_any_sum(count, at,
 
 
 def test_a_term_of_one_swallows_as_many_terms_as_a_chain_is_long():
-    # A plain loop over 256 terms would swallow 255; vector lanes swallow far fewer.
+    # A plain loop would swallow all but one; vector lanes swallow far fewer.
     assert direct._swallowed(1) == 0
     assert all(0 <= direct._swallowed(count) < count for count in range(1, compiled.FLUSH + 1))
     assert direct._additions(single=True) < compiled.FLUSH
