@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from simulations.config import RunConfig
 from simulations.figures.experiment import Cell, Experiment
-from simulations.figures.page import Provenance, figure_block, update_page
+from simulations.figures.page import Effort, Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
 from simulations.figures.protocol import protocol
 from simulations.figures.rows import Row, write_rows
@@ -81,10 +83,8 @@ def make(experiment: Experiment, options: Options) -> Made:
     ]
     words = protocol(cells, options.data)
     wanted = missing(cells)
-    begin = time.monotonic()
-    run_missing(wanted, options.processes, f"figure {experiment.name}")
-    seconds = time.monotonic() - begin
-
+    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
+    effort = _run(wanted, cells, options, stem.with_suffix(".json"), f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
     verdicts = judge(experiment.claims, rows)
     band = spread_words(seeds, options.folds)
@@ -92,12 +92,8 @@ def make(experiment: Experiment, options: Options) -> Made:
         command=options.command(experiment.name),
         protocol=words,
         spread=band,
-        seconds=seconds,
-        processes=options.processes,
-        made=len(wanted),
-        found=_distinct(cells) - len(wanted),
+        effort=effort,
     )
-    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)
@@ -119,8 +115,22 @@ def publish(experiment: Experiment, made: Made, page: Path) -> None:
     )
 
 
-def _distinct(cells: list[Cell]) -> int:
-    return len({cell.config.run_dir for cell in cells})
+def _run(
+    wanted: list[RunConfig], cells: list[Cell], options: Options, file: Path, label: str
+) -> Effort:
+    """Make the missing runs and return what the figure took, kept in a file for a drawing anew."""
+    runs = sorted({f"{cell.config.run_dir} {cell.config.num_server_rounds}" for cell in cells})
+    if not wanted and file.exists():
+        kept = json.loads(file.read_text())
+        if kept.pop("runs") == runs:
+            return Effort(**kept)
+    begin = time.monotonic()
+    run_missing(wanted, options.processes, label)
+    seconds = time.monotonic() - begin
+    effort = Effort(seconds, options.processes, len(wanted), len(runs) - len(wanted))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**asdict(effort), "runs": runs}) + "\n")
+    return effort
 
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:

@@ -156,12 +156,14 @@ def _places(experiment: Experiment, rows: Sequence[Row]) -> list[list[_Place]]:
 def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
     last = max(row.round for row in place.rows)
     window = experiment.drawn_window(last) if experiment.x == "sweep" else None
+    learnt: list[np.ndarray] = []
     for curve in _drawn(experiment):
         values = by_seed((r for r in place.rows if r.curve == curve.key), experiment.y, window)
         if not values:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
         band = spread(values)
+        learnt += [band.low[band.x > 0], band.high[band.x > 0]]
         ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
         ax.plot(band.x, band.median, color=colour, linestyle=dash, lw=1.8, label=curve.label)
         for of_seed in values.values() if window else ():
@@ -173,6 +175,10 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
         for first, end in experiment.windows.values():
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
+        if experiment.y == "accuracy":
+            # The initial model's accuracy is chance, and would take half of the axis.
+            low, high = np.min(np.concatenate(learnt)), np.max(np.concatenate(learnt))
+            ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     elif experiment.sweep:
         _swept_axis(ax, experiment.sweep.values)
     if experiment.y == "error":
@@ -222,10 +228,10 @@ def _name_at_the_ends(ax: Axes, lines: Sequence[tuple[Curve, Line2D]]) -> None:
     heights = [float(to_axes.transform((ax.get_xlim()[1], end))[1]) for end in ends]
     for (curve, line), height in zip(lines, apart(heights, 0.065), strict=True):
         ax.plot(
-            [1.012, 1.04], [height, height], transform=ax.transAxes, clip_on=False,
+            [1.012, 1.052], [height, height], transform=ax.transAxes, clip_on=False,
             color=line.get_color(), linestyle=DASHES[curve.style], lw=2.2,
         )  # fmt: skip
-        ax.text(1.05, height, curve.label, transform=ax.transAxes, va="center")
+        ax.text(1.06, height, curve.label, transform=ax.transAxes, va="center")
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
