@@ -111,5 +111,5 @@ def test_a_model_of_unknown_layers_is_trained_client_by_client(
 def test_parameters_of_another_model_are_an_error(make_task, initial_parameters):
     settings = Settings(num_clients=4)
     made = make_cohort(settings, make_task(30))
-    with pytest.raises(ValueError, match="got 5 arrays, expected 6"):
+    with pytest.raises(ValueError, match="got arrays of shapes"):
         made.propose(range(4), initial_parameters(settings)[1:], 1)
