@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from simulations.config import RunConfig
@@ -13,7 +13,7 @@ from simulations.figures.experiment import Cell, Experiment
 from simulations.figures.page import Effort, Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
 from simulations.figures.protocol import protocol
-from simulations.figures.rows import Row, write_rows
+from simulations.figures.rows import write_rows
 from simulations.figures.runs import gather, missing, place, run_missing
 from simulations.figures.spread import spread_words
 from simulations.figures.verdicts import Verdict, judge
@@ -63,7 +63,6 @@ class Made:
     verdicts: list[Verdict]
     provenance: Provenance
     picture: Path
-    rows: list[Row] = field(repr=False)
 
 
 def make(experiment: Experiment, options: Options) -> Made:
@@ -88,19 +87,13 @@ def make(experiment: Experiment, options: Options) -> Made:
     rows = gather(experiment.name, cells)
     verdicts = judge(experiment.claims, rows)
     band = spread_words(seeds, options.folds)
-    provenance = Provenance(
-        command=options.command(experiment.name),
-        protocol=words,
-        spread=band,
-        effort=effort,
-    )
+    provenance = Provenance(options.command(experiment.name), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)
-    made = Made(verdicts, provenance, pictures[0], rows)
     block = figure_block(experiment, verdicts, provenance, pictures[0].name)
     stem.with_suffix(".md").write_text(block)
-    return made
+    return Made(verdicts, provenance, pictures[0])
 
 
 def publish(experiment: Experiment, made: Made, page: Path) -> None:
