@@ -35,6 +35,7 @@ from simulations.progress import add_run, progress_bar, show
 from simulations.report import write_report
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
+from simulations.speed import speed
 from simulations.survival import survey, write_page
 
 # A laboratory reports to nobody unless its user says so.
@@ -44,6 +45,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
+app.command()(speed)
 
 _DEFAULT = run_config_defaults()
 
