@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from simulations.figures.experiment import Curve, Experiment
+from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
 from simulations.figures.spread import by_seed, spread
 from simulations.figures.verdicts import Outcome, Verdict
@@ -41,6 +41,11 @@ MARKS = {
 GREY = "#555555"
 ERRORS = [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0]
 """Ticks of the logarithmic axis."""
+
+LINEAR_UP_TO = 1000
+"""Rounds; a longer run has an axis that leaves its beginning, where most happens, some room."""
+
+ROUNDS = [0, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10_000]
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -170,8 +175,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
             ax.plot(list(of_seed), list(of_seed.values()), "o", color=colour, markersize=3.2)
     ax.set_title(place.title)
     if window is None:
-        ax.set_xlim(0, last)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _round_axis(ax, last)
         for first, end in experiment.windows.values():
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
@@ -180,7 +184,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
             low, high = np.min(np.concatenate(learnt)), np.max(np.concatenate(learnt))
             ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     elif experiment.sweep:
-        _swept_axis(ax, experiment.sweep.values)
+        _swept_axis(ax, experiment.sweep)
     if experiment.y == "error":
         _error_axis(ax)
 
@@ -193,9 +197,20 @@ def _colour(experiment: Experiment, curve: Curve) -> str:
     return COLOURS[{**experiment.settings, **curve.settings}["rule"]]
 
 
-def _swept_axis(ax: Axes, values: Sequence[float]) -> None:
+def _round_axis(ax: Axes, last: int) -> None:
+    ax.set_xlim(0, last)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlabel("round")
+    if last > LINEAR_UP_TO:
+        ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        ax.xaxis.set_major_locator(FixedLocator([t for t in ROUNDS if t <= last]))
+        ax.set_xlabel("round (square-root scale)")
+
+
+def _swept_axis(ax: Axes, sweep: Sweep) -> None:
+    ax.set_xlabel(sweep.label)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(list(values)))
+    ax.xaxis.set_major_locator(FixedLocator(list(sweep.values)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -208,11 +223,10 @@ def _error_axis(ax: Axes) -> None:
 
 
 def _label_axes(axes: np.ndarray, experiment: Experiment, folded: bool) -> None:
-    along_sweep = experiment.sweep and experiment.x == "sweep"
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{'cross-validation' if folded else 'test'} {experiment.y}")
-    for ax in axes[-1]:
-        ax.set_xlabel(experiment.sweep.label if along_sweep and experiment.sweep else "round")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
 
 
 def _lines(figure: Figure, experiment: Experiment) -> list[tuple[Curve, Line2D]]:
