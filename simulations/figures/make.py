@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -117,13 +118,20 @@ def _run(
         kept = json.loads(file.read_text())
         if kept.pop("runs") == runs:
             return Effort(**kept)
-    begin = time.monotonic()
+    begin = _clocks()
     run_missing(wanted, options.processes, label)
-    seconds = time.monotonic() - begin
-    effort = Effort(seconds, options.processes, len(wanted), len(runs) - len(wanted))
+    seconds, of_processor = (after - before for after, before in zip(_clocks(), begin, strict=True))
+    made = len(wanted)
+    effort = Effort(seconds, of_processor, options.processes, made, len(runs) - made)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({**asdict(effort), "runs": runs}) + "\n")
     return effort
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the clock on the wall, and the processor time of processes that have ended."""
+    times = os.times()
+    return time.monotonic(), times.children_user + times.children_system
 
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:

@@ -19,9 +19,10 @@ SUMMARY = "summary"
 
 @dataclass(frozen=True)
 class Effort:
-    """What a figure took: wall-clock time, processes, and runs made and found."""
+    """What a figure took: wall-clock and processor time, processes, runs made and found."""
 
     seconds: float
+    processor_seconds: float
     processes: int
     made: int
     found: int
@@ -30,8 +31,10 @@ class Effort:
         if not self.made:
             return f"{self.found} runs, all made before"
         found = f"; {self.found} were there already" if self.found else ""
-        seconds = f"{_duration(self.seconds)} on {self.processes} processes"
-        return f"{self.made} runs in {seconds}{found}"
+        return (
+            f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes "
+            f"({_duration(self.processor_seconds)} of processor time){found}"
+        )
 
 
 @dataclass(frozen=True)
