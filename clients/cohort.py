@@ -8,6 +8,7 @@ from the same pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -20,8 +21,7 @@ from torch import nn
 from clients import perceptron, stacked
 from clients.byzantine import ByzantineClient
 from clients.honest import HonestClient, in_dtypes_of
-from clients.learning import replica
-from clients.models import load_parameters
+from clients.models import build_model
 from clients.schedules import learning_rate
 from clients.stacked import Stack, stack
 
@@ -67,8 +67,13 @@ class Cohort:
         self._byzantine = {
             i: client for i, client in enumerate(clients) if isinstance(client, ByzantineClient)
         }
-        self._settings = clients[0].settings
-        task = clients[0].task
+        settings, task = clients[0].settings, clients[0].task
+        self._settings = settings
+        self._model = build_model(settings.task, settings.model, settings.seed)
+        self._learn = next(
+            (partial(k.losses_and_gradients, self._model) for k in KERNELS if k.fits(self._model)),
+            None,
+        )
         self._x, self._y = task.train_x.numpy(), task.train_y.numpy()
         sizes = [len(client.shard) for client in clients]
         self._rows = torch.cat([client.shard for client in clients]).numpy()
@@ -93,11 +98,9 @@ class Cohort:
         list of (arrays, loss), in the order of ``asked``
             Those of ``client.answer`` up to the rounding of float32.
         """
-        model = replica(self._settings)
-        kernel = next((kernel for kernel in KERNELS if kernel.fits(model)), None)
-        if kernel is None:
+        if self._learn is None:
             return [self.clients[i].answer(parameters, server_round) for i in asked]
-        load_parameters(model, parameters)
+        received = stack(self._model, parameters)
         attacked = not self._settings.attack_is_over(server_round)
         # In one order whoever is asked first: a place in a batched product decides last bits.
         forgers = sorted(i for i in asked if attacked and i in self._byzantine)
@@ -108,36 +111,28 @@ class Cohort:
         for start in range(0, len(ordered), size):
             group = ordered[start : start + size]
             at_work = max(0, len(workers) - start)
-            losses, copies = self._train(kernel, model, group, group[:at_work], server_round)
-            layers = in_dtypes_of(parameters, list(copies.values()))
+            losses, learnt = self._train(received, group, group[:at_work], server_round)
+            layers = in_dtypes_of(parameters, list(learnt.values()))
             trained = map(list, zip(*layers, strict=True))
             forged = (self._byzantine[i].forge(parameters, server_round) for i in group[at_work:])
             found.update(zip(group, zip(chain(trained, forged), losses, strict=True), strict=True))
         return [found[i] for i in asked]
 
     def _train(
-        self,
-        kernel: Kernel,
-        model: nn.Module,
-        group: Sequence[int],
-        workers: Sequence[int],
-        server_round: int,
+        self, copies: Stack, group: Sequence[int], workers: Sequence[int], server_round: int
     ) -> tuple[list[float], Stack]:
         """Return the losses of a group on its first mini-batches, and what its workers learn.
 
         The workers come first in the group; the stack holds their parameters after their steps.
         """
+        assert self._learn is not None
         rate = np.float32(learning_rate(self._settings, server_round))
         draws = [self.clients[i].draws(server_round) for i in group]
-        copies, first = stack(model), [next(drawn) for drawn in draws]
-        losses, gradient = kernel.losses_and_gradients(
-            model, copies, *self._batches(group, first), len(workers)
-        )
+        first = [next(drawn) for drawn in draws]
+        losses, gradient = self._learn(copies, *self._batches(group, first), len(workers))
         copies = _descended(copies, gradient, rate)
         for drawn in zip(*draws[: len(workers)], strict=True):
-            _, gradient = kernel.losses_and_gradients(
-                model, copies, *self._batches(workers, drawn), len(workers)
-            )
+            _, gradient = self._learn(copies, *self._batches(workers, drawn), len(workers))
             copies = _descended(copies, gradient, rate)
         return losses.tolist(), copies
 

@@ -8,7 +8,9 @@ package, measured, in two to four times the time.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +24,28 @@ Stack = dict[str, NDArray[np.float32]]
 _LAYERS = (nn.Flatten, nn.ReLU, nn.Linear, nn.Conv2d)
 
 
-def stack(model: nn.Module) -> Stack:
-    """View a model's parameters as a stack of equal copies."""
-    return {name: p.detach().numpy()[None] for name, p in model.named_parameters()}
+def stack(model: nn.Module, arrays: Sequence[NDArray[Any]]) -> Stack:
+    """Return arrays as a stack of equal copies of a model's parameters.
+
+    Raises
+    ------
+    ValueError
+        If the number of arrays or a shape differs from the model's.
+    """
+    shapes = _shapes(model)
+    if [array.shape for array in arrays] != list(shapes.values()):
+        found = [array.shape for array in arrays]
+        raise ValueError(f"got arrays of shapes {found}, expected {list(shapes.values())}")
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is Inf, in silence
+        return {
+            name: np.array(array, np.float32)[None]
+            for name, array in zip(shapes, arrays, strict=True)
+        }
+
+
+@lru_cache(maxsize=16)  # PyTorch walks through all modules for it
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def fits(model: nn.Module) -> bool:

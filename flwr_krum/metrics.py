@@ -20,6 +20,9 @@ Metric: TypeAlias = float | list[float]
 Kind: TypeAlias = tuple[str, int]
 """("scalar", 1) or ("list", its length)."""
 
+Parsed: TypeAlias = dict[str, tuple[Kind, list[float]]]
+"""Kind and numbers of each metric that is finite numbers."""
+
 _SCALAR: Kind = ("scalar", 1)
 _LARGEST = sys.float_info.max
 
@@ -37,12 +40,12 @@ def trimmed_mean_metrics(reports: Sequence[Mapping[str, object]], f: int) -> dic
     f : int
         Values to drop from each end; where 2f or fewer are there, the median is taken.
     """
+    parsed = [_parsed(report) for report in reports]
     result: dict[str, Metric] = {}
-    for key, (kind, length) in _common_kinds(reports).items():
-        values = [_numbers(report[key]) for report in reports if key in report]
-        rows = [numbers for found, numbers in filter(None, values) if found == (kind, length)]
+    for key, kind in _common_kinds(parsed).items():
+        rows = [found[key][1] for found in parsed if key in found and found[key][0] == kind]
         means = _trimmed_mean(np.array(rows), f).tolist()
-        result[key] = means[0] if kind == "scalar" else means
+        result[key] = means[0] if kind == _SCALAR else means
     return result
 
 
@@ -55,37 +58,36 @@ def doubts(reports: Sequence[Mapping[str, object]], count_key: str) -> dict[int,
     count_key : str
         The metric that claims a number of examples.
     """
-    common = _common_kinds(reports)
-    counts = [report.get(count_key) for report in reports]
-    sound = [number[1][0] for count in counts if (number := _numbers(count)) is not None]
-    usual = sorted(sound)[(len(sound) - 1) // 2] if sound else 0.0
-    found = {
-        i: _doubt(report, common) or _count_doubt(count_key, report.get(count_key), usual)
-        for i, report in enumerate(reports)
-    }
-    return {i: doubt for i, doubt in found.items() if doubt}
+    parsed = [_parsed(report) for report in reports]
+    common = _common_kinds(parsed)
+    sound = sorted(found[count_key][1][0] for found in parsed if count_key in found)
+    usual = sound[(len(sound) - 1) // 2] if sound else 0.0
+    doubts: dict[int, str] = {}
+    for i, (report, found) in enumerate(zip(reports, parsed, strict=True)):
+        doubt = _doubt(report, found, common)
+        if not doubt and count_key in found:
+            doubt = _count_doubt(count_key, report[count_key], found[count_key][1][0], usual)
+        if doubt:
+            doubts[i] = doubt
+    return doubts
 
 
-def _doubt(report: Mapping[str, object], common: Mapping[str, Kind]) -> str:
+def _doubt(report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]) -> str:
     for key, value in report.items():
-        numbers = _numbers(value)
-        if numbers is None and not isinstance(value, str | bytes | bool):
-            return f"metric {key[:40]!r} is {_shown(value)}, expected finite numbers"
-        if numbers is not None and key in common and numbers[0] != common[key]:
-            return (
-                f"metric {key[:40]!r} is a {_named(numbers[0])}, most send a {_named(common[key])}"
-            )
-        if numbers is not None and key not in common and common:
+        if key not in parsed:
+            if not isinstance(value, str | bytes | bool):
+                return f"metric {key[:40]!r} is {_shown(value)}, expected finite numbers"
+        elif key in common:
+            kind, usual = parsed[key][0], common[key]
+            if kind != usual:
+                return f"metric {key[:40]!r} is a {_named(kind)}, most send a {_named(usual)}"
+        elif common:
             return f"metric {key[:40]!r} is unknown to most"
     missing = [key for key in common if key not in report]
     return f"metric {missing[0][:40]!r} is missing" if missing else ""
 
 
-def _count_doubt(key: str, count: object, usual: float) -> str:
-    numbers = _numbers(count)
-    if numbers is None:
-        return ""
-    value = numbers[1][0]
+def _count_doubt(key: str, count: object, value: float, usual: float) -> str:
     if value <= 0:
         return f"{key!r} is {count}, expected more than 0"
     if value > ABSURD * usual:
@@ -104,17 +106,21 @@ def _named(kind: Kind) -> str:
     return "number" if kind[0] == "scalar" else f"list of {kind[1]}"
 
 
-def _common_kinds(reports: Sequence[Mapping[str, object]]) -> dict[str, Kind]:
+def _parsed(report: Mapping[str, object]) -> Parsed:
+    """Return the metrics of a report that are numbers."""
+    return {key: found for key, value in report.items() if (found := _numbers(value)) is not None}
+
+
+def _common_kinds(parsed: Sequence[Parsed]) -> dict[str, Kind]:
     """Return the usual kind of every metric that most reports hold as numbers, sorted by key."""
-    kinds: defaultdict[str, Counter[Kind]] = defaultdict(Counter)
-    for report in reports:
-        for key, value in report.items():
-            if (numbers := _numbers(value)) is not None:
-                kinds[key][numbers[0]] += 1
+    kinds: defaultdict[str, list[Kind]] = defaultdict(list)
+    for found in parsed:
+        for key, (kind, _) in found.items():
+            kinds[key].append(kind)
     return {
-        key: counter.most_common(1)[0][0]
-        for key, counter in sorted(kinds.items())
-        if 2 * counter.total() > len(reports)
+        key: Counter(found).most_common(1)[0][0]
+        for key, found in sorted(kinds.items())
+        if 2 * len(found) > len(parsed)
     }
 
 
@@ -133,7 +139,7 @@ def _numbers(value: object) -> tuple[Kind, list[float]] | None:
         numbers.append(float(number))
     if not numbers:
         return None
-    return ("list" if isinstance(value, list) else "scalar", len(numbers)), numbers
+    return ("list", len(numbers)) if isinstance(value, list) else _SCALAR, numbers
 
 
 def _trimmed_mean(rows: Float64, f: int) -> Float64:
@@ -142,5 +148,6 @@ def _trimmed_mean(rows: Float64, f: int) -> Float64:
     kept = ordered[cut : len(ordered) - cut]
     # Divide first: the sum of values near the largest float would overflow, and may by an ulp.
     with np.errstate(over="ignore"):
-        mean: Float64 = np.clip((kept / len(kept)).sum(axis=0), kept[0], kept[-1])
-    return mean
+        mean: Float64 = (kept / len(kept)).sum(axis=0)
+        clipped: Float64 = np.minimum(np.maximum(mean, kept[0]), kept[-1])
+    return clipped

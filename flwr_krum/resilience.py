@@ -259,14 +259,15 @@ def estimate(distances: Distances, trusted: Sequence[int], n: int, f: int) -> Gu
         return Guarantee("cannot be known", n, f, bound, reason=reason)
     block = np.ix_(trusted, trusted)
     gram, squared = distances.gram[block], distances.squared[block]
-    if not (np.isfinite(gram).all() and np.isfinite(squared).all()):
-        return Guarantee("cannot be known", n, f, bound, reason="the geometry is not finite")
     # In a unit of its own the square of a square neither overflows nor vanishes.
     unit = float(np.abs(gram).max()) or 1.0
-    gram, squared = gram / unit, squared / unit
-    variance, square = _variance_and_square(gram, squared)
+    if not (math.isfinite(unit) and math.isfinite(squared.max())):
+        return Guarantee("cannot be known", n, f, bound, reason="the geometry is not finite")
+    products, gaps = _off_diagonal(gram / unit), _off_diagonal(squared / unit)
+    square = float(products.sum()) / (m * (m - 1))
+    variance = float(gaps.sum()) / (2 * m * (m - 1))
     margin = square - bound**2 * variance
-    margins = _without_each(gram, m) - bound**2 * _without_each(squared, m) / 2
+    margins = _without_each(products) - bound**2 * _without_each(gaps) / 2
     error = math.sqrt((m - 1) / m * float(((margins - margins.mean()) ** 2).sum()))
     verdict: Verdict = "cannot be known"
     reason = "within two standard errors of the bound"
@@ -279,17 +280,22 @@ def estimate(distances: Distances, trusted: Sequence[int], n: int, f: int) -> Gu
     return Guarantee(verdict, n, f, bound, noise * length, signal * length, sine, needed, reason)
 
 
-def _variance_and_square(gram: Float64, squared: Float64) -> tuple[float, float]:
-    """Return the estimates of ``d sigma^2`` and ``||g||^2`` from m vectors' geometry (m, m)."""
-    m = len(gram)
-    square = (gram.sum() - np.trace(gram)) / (m * (m - 1))
-    return float(squared.sum() / (2 * m * (m - 1))), float(square)
+def _off_diagonal(matrix: Float64) -> Float64:
+    """Return the sum of each row of an (m, m) matrix without the diagonal."""
+    sums: Float64 = matrix.sum(axis=1) - matrix.diagonal()
+    return sums
 
 
-def _without_each(matrix: Float64, m: int) -> Float64:
-    """Return the mean off-diagonal entry of a symmetric matrix without each row and column."""
-    off = matrix.sum(axis=1) - np.diagonal(matrix)
-    means: Float64 = (off.sum() - 2.0 * off) / ((m - 1) * (m - 2))
+def _without_each(sums: Float64) -> Float64:
+    """Return the mean off-diagonal entry without each row and column, of a symmetric matrix.
+
+    Parameters
+    ----------
+    sums : (m,)
+        Its rows' sums, as `_off_diagonal` returns them.
+    """
+    m = len(sums)
+    means: Float64 = (sums.sum() - 2.0 * sums) / ((m - 1) * (m - 2))
     return means
 
 

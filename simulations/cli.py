@@ -29,11 +29,13 @@ from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
 from simulations.figures.command import figure
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
+from simulations.on_ray import Backend, read_backend
 from simulations.plots import accuracy_curves
 from simulations.progress import add_run, progress_bar, show
 from simulations.report import write_report
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
+from simulations.speed import speed
 from simulations.survival import survey, write_page
 
 # A laboratory reports to nobody unless its user says so.
@@ -43,6 +45,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
+app.command()(speed)
 
 _DEFAULT = run_config_defaults()
 
@@ -86,6 +89,9 @@ def run(
     fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
     api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
     engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
+    backend: Annotated[
+        str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
+    ] = "",
     evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
     data_dir: Annotated[str, Option(help="Folder of data files.")] = _DEFAULT["data-dir"],
     download: Annotated[bool, Option(help="Fetch full MNIST into it.")] = False,
@@ -111,7 +117,7 @@ def run(
     console = Console()
     with _errors_in_a_sentence(console):
         config = RunConfig.from_config(options)
-        _run_with_bar(config, engine)
+        _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
 
 
@@ -202,7 +208,7 @@ def _errors_in_a_sentence(console: Console) -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _run_with_bar(config: RunConfig, engine: str) -> None:
+def _run_with_bar(config: RunConfig, engine: str, backend: Backend) -> None:
     with quiet_flower(), progress_bar() as progress:
         attack = config.settings.attack
         label = config.rule if attack == "none" else f"{config.rule} / {attack}"
@@ -211,7 +217,7 @@ def _run_with_bar(config: RunConfig, engine: str) -> None:
         def observer(record: RoundRecord) -> None:
             show(progress, line, record)
 
-        run_engine(config, engine, observer)
+        run_engine(config, engine, observer, backend)
 
 
 def _conclude(config: RunConfig, console: Console) -> None:

@@ -15,12 +15,18 @@ from clients.roles import build_client, role_of
 from simulations.config import RunConfig
 from simulations.fast import CohortGrid
 from simulations.inprocess import InProcessGrid
+from simulations.on_ray import Backend, run_on_ray
 from simulations.server_app import Observer, build_server_app
 
 ENGINES = ("fast", "inprocess", "ray")
 
 
-def run(config: RunConfig, engine: str = "inprocess", observer: Observer | None = None) -> None:
+def run(
+    config: RunConfig,
+    engine: str = "inprocess",
+    observer: Observer | None = None,
+    backend: Backend | None = None,
+) -> None:
     """Run a federation; its history and model are in ``config.run_dir`` afterwards.
 
     Parameters
@@ -33,21 +39,25 @@ def run(config: RunConfig, engine: str = "inprocess", observer: Observer | None 
         to the last bits of float32.
     observer : callable, RoundRecord -> None, optional
         Called after every round.
+    backend : mapping, optional
+        Flower's backend configuration, for engine "ray".
 
     Raises
     ------
     ValueError
-        If there is no such engine.
+        If there is no such engine, or its backend cannot be had.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine is {engine!r}, expected one of {ENGINES}")
-    if engine == "ray":
-        _run_on_ray(config, observer)
-        return
-    grid = _cohort_grid(config) if engine == "fast" else _single_grid(config)
-    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    if backend and engine != "ray":
+        raise ValueError(f"a backend is for engine 'ray', not {engine!r}")
     # As PyTorch in the clients: sums in one order, whatever the machine has and runs besides.
     with threadpool_limits(1, user_api="blas"):
+        if engine == "ray":
+            run_on_ray(config, observer, backend or {})
+            return
+        grid = _cohort_grid(config) if engine == "fast" else _single_grid(config)
+        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
         build_server_app(config.to_config(), observer)(grid, context)
 
 
@@ -61,19 +71,6 @@ def _cohort_grid(config: RunConfig) -> CohortGrid:
         build_client(settings, i, role_of(settings, i, {})) for i in range(settings.num_clients)
     ]
     return CohortGrid(build_client_app(config.to_config()), Cohort(clients))
-
-
-def _run_on_ray(config: RunConfig, observer: Observer | None) -> None:
-    # Imported here: it takes seconds and needs the extra, and the other engine needs neither.
-    from flwr.simulation import run_simulation
-
-    run_config = config.to_config()
-    run_simulation(
-        server_app=build_server_app(run_config, observer),
-        client_app=build_client_app(run_config),
-        num_supernodes=config.settings.num_clients,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0}},
-    )
 
 
 @contextmanager

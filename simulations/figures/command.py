@@ -73,7 +73,7 @@ def _show(console: Console, made: Made) -> None:
         _show_verdict(console, verdict)
     provenance = made.provenance
     console.print(f"{provenance.protocol}; {provenance.spread}", soft_wrap=True, highlight=False)
-    console.print(provenance.time, highlight=False)
+    console.print(str(provenance.effort), highlight=False)
     console.print(f"picture, raw numbers and page: {made.picture.parent}", soft_wrap=True)
 
 

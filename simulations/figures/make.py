@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from simulations.config import RunConfig
 from simulations.figures.experiment import Cell, Experiment
-from simulations.figures.page import Provenance, figure_block, update_page
+from simulations.figures.page import Effort, Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
 from simulations.figures.protocol import protocol
-from simulations.figures.rows import Row, write_rows
+from simulations.figures.rows import write_rows
 from simulations.figures.runs import gather, missing, place, run_missing
 from simulations.figures.spread import spread_words
 from simulations.figures.verdicts import Verdict, judge
@@ -61,7 +64,6 @@ class Made:
     verdicts: list[Verdict]
     provenance: Provenance
     picture: Path
-    rows: list[Row] = field(repr=False)
 
 
 def make(experiment: Experiment, options: Options) -> Made:
@@ -81,30 +83,18 @@ def make(experiment: Experiment, options: Options) -> Made:
     ]
     words = protocol(cells, options.data)
     wanted = missing(cells)
-    begin = time.monotonic()
-    run_missing(wanted, options.processes, f"figure {experiment.name}")
-    seconds = time.monotonic() - begin
-
+    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
+    effort = _run(wanted, cells, options, stem.with_suffix(".json"), f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
     verdicts = judge(experiment.claims, rows)
     band = spread_words(seeds, options.folds)
-    provenance = Provenance(
-        command=options.command(experiment.name),
-        protocol=words,
-        spread=band,
-        seconds=seconds,
-        processes=options.processes,
-        made=len(wanted),
-        found=_distinct(cells) - len(wanted),
-    )
-    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
+    provenance = Provenance(options.command(experiment.name), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)
-    made = Made(verdicts, provenance, pictures[0], rows)
     block = figure_block(experiment, verdicts, provenance, pictures[0].name)
     stem.with_suffix(".md").write_text(block)
-    return made
+    return Made(verdicts, provenance, pictures[0])
 
 
 def publish(experiment: Experiment, made: Made, page: Path) -> None:
@@ -119,8 +109,29 @@ def publish(experiment: Experiment, made: Made, page: Path) -> None:
     )
 
 
-def _distinct(cells: list[Cell]) -> int:
-    return len({cell.config.run_dir for cell in cells})
+def _run(
+    wanted: list[RunConfig], cells: list[Cell], options: Options, file: Path, label: str
+) -> Effort:
+    """Make the missing runs and return what the figure took, kept in a file for a drawing anew."""
+    runs = sorted({f"{cell.config.run_dir} {cell.config.num_server_rounds}" for cell in cells})
+    if not wanted and file.exists():
+        kept = json.loads(file.read_text())
+        if kept.pop("runs") == runs:
+            return Effort(**kept)
+    begin = _clocks()
+    run_missing(wanted, options.processes, label)
+    seconds, of_processor = (after - before for after, before in zip(_clocks(), begin, strict=True))
+    made = len(wanted)
+    effort = Effort(seconds, of_processor, options.processes, made, len(runs) - made)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**asdict(effort), "runs": runs}) + "\n")
+    return effort
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the clock on the wall, and the processor time of processes that have ended."""
+    times = os.times()
+    return time.monotonic(), times.children_user + times.children_system
 
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:

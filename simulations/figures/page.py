@@ -18,6 +18,26 @@ SUMMARY = "summary"
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a figure took: wall-clock and processor time, processes, runs made and found."""
+
+    seconds: float
+    processor_seconds: float
+    processes: int
+    made: int
+    found: int
+
+    def __str__(self) -> str:
+        if not self.made:
+            return f"{self.found} runs, all made before"
+        found = f"; {self.found} were there already" if self.found else ""
+        return (
+            f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes "
+            f"({_duration(self.processor_seconds)} of processor time){found}"
+        )
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a figure came to be.
 
@@ -29,28 +49,13 @@ class Provenance:
         Data, model and settings in words.
     spread : str
         What line and band are.
-    seconds : float
-        Wall-clock time of the command's runs.
-    processes : int
-    made, found : int
-        Runs that the command made, and that were there already.
+    effort : Effort
     """
 
     command: str
     protocol: str
     spread: str
-    seconds: float
-    processes: int
-    made: int
-    found: int
-
-    @property
-    def time(self) -> str:
-        """The measured time, and what it was spent on."""
-        spent = f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes"
-        if not self.made:
-            return f"{self.found} runs, all made before"
-        return spent + (f"; {self.found} more were there from other figures" if self.found else "")
+    effort: Effort
 
 
 def figure_block(
@@ -65,7 +70,7 @@ def figure_block(
     """
     stem = picture.removesuffix(".png")
     lines = [
-        f"## {experiment.title}",
+        f"### {experiment.title}",
         "",
         f"*{experiment.source[0].upper()}{experiment.source[1:]}.* {experiment.caption.strip()}",
         "",
@@ -73,7 +78,7 @@ def figure_block(
         "",
         f"`{provenance.command}` ([SVG]({stem}.svg), [raw numbers]({stem}.csv))",
         "",
-        f"{provenance.protocol}. Line and band: {provenance.spread}. {provenance.time}.",
+        f"{provenance.protocol}. Line and band: {provenance.spread}. {provenance.effort}.",
     ]
     for verdict in verdicts:
         lines += ["", f"**{verdict.claim.id}: {verdict.claim.says}** — {verdict.sentence}.", ""]
@@ -86,7 +91,7 @@ def facts_block(facts: Sequence[Fact]) -> str:
     """Return the exact facts as Markdown."""
     outcome = "holds" if all(fact.holds for fact in facts) else "does not hold"
     lines = [
-        "## What the paper fixes exactly",
+        "### What the paper fixes exactly",
         "",
         "`python -m simulations figure U1`",
         "",

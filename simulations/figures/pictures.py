@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from simulations.figures.experiment import Curve, Experiment
+from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
 from simulations.figures.spread import by_seed, spread
 from simulations.figures.verdicts import Outcome, Verdict
@@ -41,6 +41,11 @@ MARKS = {
 GREY = "#555555"
 ERRORS = [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0]
 """Ticks of the logarithmic axis."""
+
+LINEAR_UP_TO = 1000
+"""Rounds; a longer run has an axis that leaves its beginning, where most happens, some room."""
+
+ROUNDS = [0, 50, 100, 200, 300, 500, 1000, 1500, 2000, 3000, 5000, 10_000]
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -156,25 +161,30 @@ def _places(experiment: Experiment, rows: Sequence[Row]) -> list[list[_Place]]:
 def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
     last = max(row.round for row in place.rows)
     window = experiment.drawn_window(last) if experiment.x == "sweep" else None
+    learnt: list[np.ndarray] = []
     for curve in _drawn(experiment):
         values = by_seed((r for r in place.rows if r.curve == curve.key), experiment.y, window)
         if not values:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
         band = spread(values)
+        learnt += [band.low[band.x > 0], band.high[band.x > 0]]
         ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
         ax.plot(band.x, band.median, color=colour, linestyle=dash, lw=1.8, label=curve.label)
         for of_seed in values.values() if window else ():
             ax.plot(list(of_seed), list(of_seed.values()), "o", color=colour, markersize=3.2)
     ax.set_title(place.title)
     if window is None:
-        ax.set_xlim(0, last)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _round_axis(ax, last)
         for first, end in experiment.windows.values():
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
+        if experiment.y == "accuracy":
+            # The initial model's accuracy is chance, and would take half of the axis.
+            low, high = np.min(np.concatenate(learnt)), np.max(np.concatenate(learnt))
+            ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     elif experiment.sweep:
-        _swept_axis(ax, experiment.sweep.values)
+        _swept_axis(ax, experiment.sweep)
     if experiment.y == "error":
         _error_axis(ax)
 
@@ -187,9 +197,20 @@ def _colour(experiment: Experiment, curve: Curve) -> str:
     return COLOURS[{**experiment.settings, **curve.settings}["rule"]]
 
 
-def _swept_axis(ax: Axes, values: Sequence[float]) -> None:
+def _round_axis(ax: Axes, last: int) -> None:
+    ax.set_xlim(0, last)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlabel("round")
+    if last > LINEAR_UP_TO:
+        ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        ax.xaxis.set_major_locator(FixedLocator([t for t in ROUNDS if t <= last]))
+        ax.set_xlabel("round (square-root scale)")
+
+
+def _swept_axis(ax: Axes, sweep: Sweep) -> None:
+    ax.set_xlabel(sweep.label)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(list(values)))
+    ax.xaxis.set_major_locator(FixedLocator(list(sweep.values)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -202,11 +223,10 @@ def _error_axis(ax: Axes) -> None:
 
 
 def _label_axes(axes: np.ndarray, experiment: Experiment, folded: bool) -> None:
-    along_sweep = experiment.sweep and experiment.x == "sweep"
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{'cross-validation' if folded else 'test'} {experiment.y}")
-    for ax in axes[-1]:
-        ax.set_xlabel(experiment.sweep.label if along_sweep and experiment.sweep else "round")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
 
 
 def _lines(figure: Figure, experiment: Experiment) -> list[tuple[Curve, Line2D]]:
@@ -222,10 +242,10 @@ def _name_at_the_ends(ax: Axes, lines: Sequence[tuple[Curve, Line2D]]) -> None:
     heights = [float(to_axes.transform((ax.get_xlim()[1], end))[1]) for end in ends]
     for (curve, line), height in zip(lines, apart(heights, 0.065), strict=True):
         ax.plot(
-            [1.012, 1.04], [height, height], transform=ax.transAxes, clip_on=False,
+            [1.012, 1.052], [height, height], transform=ax.transAxes, clip_on=False,
             color=line.get_color(), linestyle=DASHES[curve.style], lw=2.2,
         )  # fmt: skip
-        ax.text(1.05, height, curve.label, transform=ax.transAxes, va="center")
+        ax.text(1.06, height, curve.label, transform=ax.transAxes, va="center")
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:

@@ -69,12 +69,17 @@ def _summary_row(run: Run) -> tuple[str, ...]:
         str(sum(len(report.refused) for report in reports)),
         str(sum(not report.stepped for report in reports)),
         *(str(verdicts[verdict]) for verdict in ("holds", "does not hold", "cannot be known")),
-        f"{len(reports)} of {run.config.num_server_rounds}",
+        _rounds(run),
         str(settings.num_clients),
         str(settings.f),
         run.config.rule,
         settings.attack,
     )
+
+
+def _rounds(run: Run) -> str:
+    done, wanted = len(run.reports), run.config.num_server_rounds
+    return str(done) if done == wanted else f"{done} of {wanted}"
 
 
 def _final_accuracy(run: Run) -> str:

@@ -65,8 +65,9 @@ def test_who_is_asked_answers_in_that_order(make_task, initial_parameters):
 
 
 def test_the_order_of_asking_changes_no_byte(make_task, initial_parameters):
-    settings = Settings(num_clients=20, f=6, attack="gaussian")
-    made = make_cohort(settings, make_task(100))
+    # Products this large are computed in tiles: who stands in which decides the last bits.
+    settings = Settings(task="mnist", model="mlp", num_clients=20, f=6, attack="gaussian")
+    made = make_cohort(settings, make_task(100, "mnist"))
     w = initial_parameters(settings)
     orders = [range(20), np.random.default_rng(0).permutation(20).tolist()]
     found = [dict(zip(asked, made.propose(asked, w, 1), strict=True)) for asked in orders]
@@ -111,5 +112,5 @@ def test_a_model_of_unknown_layers_is_trained_client_by_client(
 def test_parameters_of_another_model_are_an_error(make_task, initial_parameters):
     settings = Settings(num_clients=4)
     made = make_cohort(settings, make_task(30))
-    with pytest.raises(ValueError, match="got 5 arrays, expected 6"):
+    with pytest.raises(ValueError, match="got arrays of shapes"):
         made.propose(range(4), initial_parameters(settings)[1:], 1)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from clients import perceptron, stacked
 from clients.cohort import KERNELS
-from clients.models import build_model
+from clients.models import build_model, parameters_of
 
 PROBLEMS = {
     ("spambase", "mlp"): ((57,), 2),
@@ -39,8 +39,12 @@ def different_copies(model, n):
     rng = np.random.default_rng(3)
     return {
         name: array + np.float32(0.05) * rng.standard_normal((n, *array.shape[1:]), np.float32)
-        for name, array in stacked.stack(model).items()
+        for name, array in stack_of(model).items()
     }
+
+
+def stack_of(model):
+    return stacked.stack(model, list(parameters_of(model).values()))
 
 
 def by_vmap(model, copies, x, y):
@@ -76,7 +80,7 @@ def test_losses_and_gradients_are_those_that_vmap_finds(names, kernel, n, size):
 @EACH_WAY
 def test_equal_copies_are_held_once_and_computed_like_any(names, kernel):
     model = build_model(*names, seed=2)
-    once, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    once, (x, y) = stack_of(model), batches(names, 4, 3)
     assert list(once) == [name for name, _ in model.named_parameters()]
     for name, parameter in model.named_parameters():
         np.testing.assert_array_equal(once[name], parameter.detach().numpy()[None])
@@ -91,7 +95,7 @@ def test_equal_copies_are_held_once_and_computed_like_any(names, kernel):
 @pytest.mark.parametrize("trained", [0, 1, 3])
 def test_copies_that_rest_have_a_loss_and_no_gradient(names, kernel, trained):
     model = build_model(*names, seed=2)
-    once, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    once, (x, y) = stack_of(model), batches(names, 4, 3)
     expected, parts = by_vmap(model, {k: np.repeat(v, 4, axis=0) for k, v in once.items()}, x, y)
     each, gradient = kernel.losses_and_gradients(model, once, x, y, trained)
     assert_close(each, expected)
@@ -105,7 +109,7 @@ def test_copies_that_rest_have_a_loss_and_no_gradient(names, kernel, trained):
 @EACH_WAY
 def test_parameters_and_examples_are_left_as_they_are(names, kernel):
     model = build_model(*names, seed=0)
-    copies, (x, y) = stacked.stack(model), batches(names, 4, 3)
+    copies, (x, y) = stack_of(model), batches(names, 4, 3)
     before = [array.copy() for array in (*copies.values(), x, y)]
     kernel.losses_and_gradients(model, copies, x, y, len(y))
     for array, old in zip((*copies.values(), x, y), before, strict=True):
@@ -117,9 +121,9 @@ def test_parameters_and_examples_are_left_as_they_are(names, kernel):
 def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel, value):
     model = build_model(*names, seed=0)
     copies = {k: np.full((2, *v.shape[1:]), value, np.float32) for k, v in
-              stacked.stack(model).items()}  # fmt: skip
+              stack_of(model).items()}  # fmt: skip
     # The second copy is sound, and stays so beside the first.
-    for name, array in stacked.stack(model).items():
+    for name, array in stack_of(model).items():
         copies[name][1] = array[0]
     x, y = batches(names, 2, 3)
     expected, parts = by_vmap(model, copies, x, y)
@@ -129,6 +133,28 @@ def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel
     assert_close(each[1], expected[1])
     for name, part in gradient.items():
         assert_close(part[1], parts[name][1])
+
+
+def test_arrays_of_another_model_are_no_stack():
+    model = build_model("spambase", "mlp", 0)
+    arrays = list(parameters_of(model).values())
+    for wrong in (arrays[1:], [arrays[0].T, *arrays[1:]]):
+        with pytest.raises(ValueError, match=r"got arrays of shapes \[.*expected \[\(10, 57\)"):
+            stacked.stack(model, wrong)
+
+
+def test_a_stack_is_float32_and_a_copy():
+    model = build_model("spambase", "mlp", 0)
+    arrays = [array.astype(np.float64) for array in parameters_of(model).values()]
+    arrays[0][0, 0] = 1e300
+    for array in arrays:
+        array.flags.writeable = False
+    copies = stacked.stack(model, arrays)
+    for copy, array in zip(copies.values(), arrays, strict=True):
+        assert copy.dtype == np.float32
+        assert copy.flags.writeable
+        assert not np.shares_memory(copy, array)
+    assert copies["hidden1.weight"][0, 0, 0] == np.inf
 
 
 @pytest.mark.parametrize(

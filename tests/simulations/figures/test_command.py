@@ -41,8 +41,11 @@ def test_a_figure_leaves_pictures_numbers_and_verdicts(cli, tmp_path, in_this_pr
         assert (tmp_path / f"docs/figures/figure-K2.{suffix}").exists()
         assert f"(figures/figure-K2.{suffix})" in page
 
+    # Drawn anew, it still says what it took.
     again = cli("K2", "--rounds", "20", "--seeds", "2")
-    assert "8 runs, all made before" in again.output
+    assert "8 runs in" in again.output
+    fewer = cli("K2", "--rounds", "20", "--seeds", "1")
+    assert "4 runs, all made before" in fewer.output
     assert len(in_this_process) == 8
 
 

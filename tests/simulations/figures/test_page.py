@@ -2,10 +2,17 @@ import pytest
 
 from simulations.figures.claims import Check, Claim, Quantity
 from simulations.figures.facts import Fact
-from simulations.figures.page import Provenance, facts_block, figure_block, number, update_page
+from simulations.figures.page import (
+    Effort,
+    Provenance,
+    facts_block,
+    figure_block,
+    number,
+    update_page,
+)
 from simulations.figures.verdicts import judge
 
-PROVENANCE = Provenance("the command", "the protocol", "median", 75.4, 2, 3, 1)
+PROVENANCE = Provenance("the command", "the protocol", "median", Effort(75.4, 61.0, 2, 3, 1))
 
 
 def test_a_block_has_picture_claims_numbers_and_origin(tiny, rows):
@@ -17,7 +24,8 @@ def test_a_block_has_picture_claims_numbers_and_origin(tiny, rows):
     assert "(figures/tiny.svg)" in block
     assert "(figures/tiny.csv)" in block
     assert "`the command`" in block
-    assert "3 runs in 1 min 15 s on 2 processes; 1 more were there" in block
+    assert "3 runs in 1 min 15 s on 2 processes (1 min 1 s of processor time)" in block
+    assert "; 1 were there already" in block
     assert "**T1: Krum beats averaging** — holds." in block
     assert "| 3 | +0.400 | +0.400 to +0.400 | at least 0 | holds |" in block
 

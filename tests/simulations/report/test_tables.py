@@ -55,6 +55,10 @@ def test_a_run_before_its_first_round_is_no_error(make_run):
     assert refusals(make_run()).rows == ()
 
 
+def test_a_run_that_is_over_says_its_rounds_only(make_run):
+    assert as_dicts(summary([make_run(krum_round(1, (0,)))]))[0]["rounds"] == "1"
+
+
 def test_an_accuracy_that_was_not_measured_is_a_dash(make_run):
     run = make_run(krum_round(1, (0,)), krum_round(2, (0,)))
     del run.history[2]
