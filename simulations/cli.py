@@ -27,6 +27,7 @@ from simulations.engines import ENGINES, quiet_flower
 from simulations.engines import run as run_engine
 from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
 from simulations.plots import accuracy_curves
+from simulations.real.command import add_real
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
 from simulations.survival import survey, write_page
@@ -200,3 +201,6 @@ def _conclude(config: RunConfig, console: Console) -> None:
     for line in conclusion(read_journal(folder / JOURNAL_FILE), config.settings.batch_size):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"history, model and picture: {folder}", soft_wrap=True)
+
+
+add_real(app, _conclude)

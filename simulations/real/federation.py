@@ -13,17 +13,19 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from simulations.config import RunConfig
+from simulations.real import warm
 from simulations.real.credentials import NodeKey, make_node_key, make_server_credentials
-from simulations.real.flower import FlowerError, run_command
-from simulations.real.processes import MARK, free_ports, guarded, start
+from simulations.real.flower import FlowerError, run_command, run_for_text
+from simulations.real.processes import MARK, ROOT, free_ports, guarded, start
 
 HOST = "127.0.0.1"
 CONNECTION = "real"
@@ -37,7 +39,6 @@ NODES_PATIENCE = 60.0
 PATIENCE_PER_NODE = 10.0
 """Seconds to start in; a SuperNode costs some seconds of a core, and cores may be few and busy."""
 
-_ROOT = Path(__file__).parents[2]
 _PORT_TRIES = 3
 
 NodeConfig = Mapping[str, str | int]
@@ -86,6 +87,7 @@ class Federation:
         self.folder = folder.resolve()
         self.home = self.folder / "home"
         self.logs = self.folder / "logs"
+        self._doors = self.folder / "doors"
         self.nodes: list[Node] = []
         self.port = 0
         self.superlink: subprocess.Popen[bytes] | None = None
@@ -106,6 +108,7 @@ class Federation:
     @property
     def env(self) -> dict[str, str]:
         """The environment of every process of the federation."""
+        places = [self._doors, Path(sys.executable).parent, os.environ.get("PATH", "")]
         return {
             **os.environ,
             MARK: str(self.home),
@@ -116,7 +119,7 @@ class Federation:
             "NO_PROXY": HOST,
             "no_proxy": HOST,
             # Flower looks for its own programs in the path.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PATH": os.pathsep.join(map(str, places)),
         }
 
     def submit(self, config: RunConfig) -> str:
@@ -133,14 +136,16 @@ class Federation:
         ------
         FederationError
             If the SuperLink is gone.
+        FlowerError
+            If it does not answer for long.
         """
-        self.check()
-        try:
-            answer = run_command(self.env, "ls", CONNECTION, "--run-id", run_id)
-        except FlowerError:
-            self.check()
-            raise
-        return str(answer["runs"][0]["status"])
+        return str(self._look("ls", CONNECTION, "--run-id", run_id)["runs"][0]["status"])
+
+    def save_log(self, run_id: str) -> Path:
+        """Fetch what the ServerApp of a run has logged, and return the file that it is in."""
+        log = self.logs / "server-app.log"
+        log.write_text(run_for_text(self.env, "log", run_id, CONNECTION, "--show"))
+        return log
 
     def check(self) -> None:
         """Raise FederationError if the SuperLink is gone."""
@@ -149,7 +154,7 @@ class Federation:
 
     def connected(self) -> set[str]:
         """Return the names of the nodes that are online, in the eyes of the SuperLink."""
-        listed = run_command(self.env, "supernode", "ls", CONNECTION)["nodes"]
+        listed = self._look("supernode", "ls", CONNECTION)["nodes"]
         online = {node["node-id"] for node in listed if node["status"] == "online"}
         return {node.name for node in self.nodes if node.node_id in online}
 
@@ -197,6 +202,18 @@ class Federation:
             node.log,
         )
 
+    def _look(self, *command: str) -> dict[str, Any]:
+        """Ask the SuperLink something, and again if it is too busy to answer."""
+        deadline = time.monotonic() + SUPERLINK_PATIENCE
+        while True:
+            self.check()
+            try:
+                return run_command(self.env, *command)
+            except FlowerError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
+
     def log_of(self) -> str:
         """Return the end of the SuperLink's log."""
         return _tail(self.logs / "superlink.log")
@@ -207,6 +224,13 @@ class Federation:
         self.logs.mkdir()
         self._exit.callback(self._remove_secrets)
         self._exit.enter_context(guarded(self.home))
+        if warm.SUPPORTED:
+            # Not in the folder: the path of a socket must be short.
+            short = tempfile.TemporaryDirectory(prefix="flwr-krum-")
+            inside = Path(self._exit.enter_context(short), "warm.socket")
+            warm.write_doors(self._doors, inside)
+            command: list[str | Path] = ["python", "-m", warm.__name__, inside]
+            start(command, self.env, self.logs / "warm.log", cwd=ROOT)
         self._credentials = make_server_credentials(self.folder / "certificates", [HOST])
         self._start_superlink()
         for place, config in enumerate(self._node_configs):
@@ -260,7 +284,7 @@ class Federation:
         app = self.folder / "app"
         if not app.exists():
             for name in APP:
-                source = _ROOT / name
+                source = ROOT / name
                 if source.is_dir():
                     ignored = shutil.ignore_patterns("__pycache__")
                     shutil.copytree(source, app / name, ignore=ignored)

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flwr.cli.app import app as flwr
-
 _STREAMS = ("stdout", "__stdout__", "stderr", "__stderr__")
 
 
@@ -35,18 +33,26 @@ def run_command(env: Mapping[str, str], *arguments: str) -> dict[str, Any]:
     FlowerError
         If the command fails or says that it did; the text is Flower's.
     """
-    with _environment(env), _captured() as printed:
-        try:
-            flwr([*arguments, "--format", "json"], standalone_mode=False)
-        except (SystemExit, Exception) as error:
-            raise FlowerError(_complaint(arguments, f"{error} {printed.getvalue()}")) from error
+    printed = run_for_text(env, *arguments, "--format", "json")
     try:
-        answer: dict[str, Any] = json.loads(printed.getvalue())
+        answer: dict[str, Any] = json.loads(printed)
     except ValueError as error:
-        raise FlowerError(_complaint(arguments, printed.getvalue())) from error
+        raise FlowerError(_complaint(arguments, printed)) from error
     if not answer.get("success"):
         raise FlowerError(_complaint(arguments, str(answer.get("error-message", answer))))
     return answer
+
+
+def run_for_text(env: Mapping[str, str], *arguments: str) -> str:
+    """Run ``flwr ARGUMENTS`` and return what it prints; as for `run_command` in all else."""
+    from flwr.cli.app import app as flwr  # a second, which no other command should pay
+
+    with _environment(env), _captured() as printed:
+        try:
+            flwr(list(arguments), standalone_mode=False)
+        except (SystemExit, Exception) as error:
+            raise FlowerError(_complaint(arguments, f"{error} {printed.getvalue()}")) from error
+    return printed.getvalue()
 
 
 def _complaint(arguments: tuple[str, ...], text: str) -> str:
@@ -77,6 +83,8 @@ def _captured() -> Iterator[io.StringIO]:
     printed = io.StringIO()
     for name in _STREAMS:
         setattr(sys, name, printed)
+    for handler in handlers:
+        handler.setStream(printed)
     try:
         yield printed
     finally:

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[2]
+"""The folder from which ``python -m simulations`` works."""
+
 MARK = "FLWR_HOME"
 """The environment variable whose value tells one federation's processes from all others."""
 
@@ -29,9 +32,9 @@ HIGHEST_PORT = 32_000
 
 
 def start(
-    command: Sequence[str | Path], env: Mapping[str, str], log: Path
+    command: Sequence[str | Path], env: Mapping[str, str], log: Path, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start one of Flower's programs, which lie beside this interpreter.
+    """Start a program that lies beside this interpreter, as Flower's do.
 
     It gets a session of its own: a Ctrl-C is for the command that started it, which then ends
     everything in order.
@@ -45,6 +48,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            cwd=cwd,
         )
 
 
@@ -77,7 +81,7 @@ def guarded(home: Path) -> Iterator[None]:
         [sys.executable, "-m", "simulations.real.guard", str(home)],
         stdin=subprocess.PIPE,
         start_new_session=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     try:
         yield
