@@ -148,7 +148,7 @@ def name_nodes(grid: Grid) -> tuple[dict[int, ClientId], list[str]]:
 
     That is the name under which its key was registered with the SuperLink, where it has one (a
     number is taken as such), else the partition that it says it holds. A name that two nodes
-    claim is nobody's: none of them can pass for the other.
+    claim is nobody's, and a registered one is never another's: no node can pass for another.
 
     Returns
     -------
@@ -158,10 +158,11 @@ def name_nodes(grid: Grid) -> tuple[dict[int, ClientId], list[str]]:
         Why they have none.
     """
     nodes = {node.node_id: node.name for node in grid.get_nodes()}
-    claims = {node: _as_client_id(name) for node, name in nodes.items() if name}
-    unnamed = [node for node in nodes if node not in claims]
+    registered = {node: _as_client_id(name) for node, name in nodes.items() if name}
+    unnamed = [node for node in nodes if node not in registered]
     questions = [Message(RecordDict(), node, "query") for node in unnamed]
     answers = {reply.metadata.src_node_id: reply for reply in grid.send_and_receive(questions)}
+    claims: dict[int, ClientId] = {}
     problems = []
     for node in unnamed:
         try:
@@ -169,11 +170,16 @@ def name_nodes(grid: Grid) -> tuple[dict[int, ClientId], list[str]]:
         except ValueError as error:
             reason = str(error)[:LONGEST_TEXT]
             problems.append(f"node {node} cannot say its partition: {reason}")
-    counts = Counter(claims.values())
-    for name in (name for name, count in counts.items() if count > 1):
-        rivals = [node for node, claimed in claims.items() if claimed == name]
-        problems.append(f"nodes {', '.join(map(str, sorted(rivals)))} claim the name {name}")
-    return {node: name for node, name in claims.items() if counts[name] == 1}, problems
+    names: dict[int, ClientId] = {}
+    # What the operator registered is settled before what nodes say of themselves is heard.
+    for claimants in (registered, claims):
+        taken, counts = set(names.values()), Counter(claimants.values())
+        for node, name in claimants.items():
+            if name in taken or counts[name] > 1:
+                problems.append(f"node {node} claims the name {name}, which is another's as well")
+            else:
+                names[node] = name
+    return names, problems
 
 
 def _as_client_id(name: str) -> ClientId:

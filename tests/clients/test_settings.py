@@ -66,6 +66,7 @@ def test_equal_settings_are_one_cache_key():
         ({"decay-rounds": 0}, "decay-rounds is 0, expected an integer >= 1"),
         ({"seed": 2**32}, "seed is 4294967296, expected an integer from 0 to 4294967295"),
         ({"data-dir": ""}, "data-dir is '', expected the path of a folder"),
+        ({"roles": "server"}, "roles is 'server', expected 'partition' or 'node'"),
         ({"download": "yes"}, "download is 'yes', expected true or false"),
     ],
 )

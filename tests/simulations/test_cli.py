@@ -48,7 +48,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "server-learning-rate": 0.5, "gaussian-variance": 3.0, "omniscient-factor": 5.0,
         "omniscient-examples": 11, "seed": 8, "api": "fit", "evaluate-every": 2,
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
-        "fault": "inf", "quarantine": 3, "resume": False,
+        "fault": "inf", "quarantine": 3, "resume": False, "round-timeout": 300.0,
+        "roles": "partition",
     }  # fmt: skip
 
 
