@@ -66,7 +66,7 @@ def outcome(report: RoundReport, name: ClientId) -> str:
         return "in quarantine"
     if name not in report.received:
         return "not asked"
-    verdict = "selected" if name in report.selected else "accepted"
+    verdict = "selected" if name in report.selected else "not selected"
     return f"{verdict}, doubted: {report.doubted[name]}" if name in report.doubted else verdict
 
 
@@ -106,7 +106,7 @@ def render(run: Federated) -> RenderableType:
     title = f"{run.status}, round {done} of {run.rounds}"
     if measured:
         title += f", accuracy {measured[-1].accuracy:.4f} after round {measured[-1].round}"
-    return Group(Text(title, style="bold"), _nodes_table(run), _rounds_table(run))
+    return Group(Text(title, style="bold"), _nodes_table(run), Text(), _rounds_table(run))
 
 
 def _nodes_table(run: Federated) -> Table:

@@ -23,11 +23,11 @@ SECOND = RoundReport(
     ("name", "said"),
     [
         (2, "selected"),
-        (0, "accepted"),
+        (0, "not selected"),
         (6, "refused: array 'w': holds NaN"),
         (4, "silent"),
         (7, "in quarantine"),
-        (5, "accepted, doubted: claims nan examples"),
+        (5, "not selected, doubted: claims nan examples"),
         (9, "not asked"),
     ],
 )
