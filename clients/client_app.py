@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.common import NDArrays, Scalar
 
 from clients.honest import HonestClient
-from clients.roles import build_client, partition_of, role_of
+from clients.roles import build_client, partition_of, role_of, settings_of
 from clients.settings import Settings
 from flwr_krum.serverapp.records import from_record, to_record
 
@@ -40,11 +40,12 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
     """
     defaults = dict(config or {})
 
-    def settings_of(context: Context) -> Settings:
-        return Settings.from_config({**defaults, **context.run_config})
+    def settings_in(context: Context) -> Settings:
+        settings = Settings.from_config({**defaults, **context.run_config})
+        return settings_of(settings, context.node_config)
 
     def client_of(context: Context) -> HonestClient:
-        settings = settings_of(context)
+        settings = settings_in(context)
         partition_id = partition_of(settings, context.node_config)
         role = role_of(settings, partition_id, context.node_config)
         return build_client(settings, partition_id, role)
@@ -77,7 +78,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        partition_id = partition_of(settings_of(context), context.node_config)
+        partition_id = partition_of(settings_in(context), context.node_config)
         answer = MetricRecord({"partition-id": partition_id})
         return Message(RecordDict({"node": answer}), reply_to=message)
 

@@ -1,6 +1,7 @@
 """Who plays whom: the role of a node, and the client that plays it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -57,12 +58,13 @@ def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any
     """Return the role of a node: one of `ROLES`.
 
     A "role" in the node config wins: that is how a red-team node joins a real federation. Without
-    one, the last f of the ``num_clients`` partitions attack as the run config says.
+    one a node is honest, unless ``roles`` is "partition": then the last f of the ``num_clients``
+    partitions attack as the run config says.
 
     Parameters
     ----------
     settings : Settings
-        Gives n, f and the attack.
+        Gives n, f, the attack, and where roles come from.
     partition_id : int
         As `partition_of` returns it.
     node_config : Mapping[str, Any]
@@ -80,8 +82,32 @@ def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any
                 f"the node config's role is {role!r}, expected {' or '.join(map(repr, ROLES))}"
             )
         return role
-    byzantine = partition_id >= settings.num_clients - settings.f
-    return settings.attack if byzantine and settings.attack != "none" else "honest"
+    last = partition_id >= settings.num_clients - settings.f
+    byzantine = last and settings.roles == "partition" and settings.attack != "none"
+    return settings.attack if byzantine else "honest"
+
+
+def settings_of(settings: Settings, node_config: Mapping[str, Any]) -> Settings:
+    """Return the settings of one node: those of the run, with the fault of its own if it has one.
+
+    Parameters
+    ----------
+    settings : Settings
+        The run's.
+    node_config : Mapping[str, Any]
+        May hold "fault": each red-team node of a federation may break its replies differently.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fault.
+    """
+    if "fault" not in node_config:
+        return settings
+    try:
+        return replace(settings, fault=node_config["fault"])
+    except ValueError as error:
+        raise ValueError(f"the node config's {error}") from None
 
 
 # A shard is a slice of a permutation of all rows, too long to work out again for every message.

@@ -28,6 +28,7 @@ _TASKS = {
 TASKS = tuple(_TASKS)
 ATTACKS = ("none", "gaussian", "omniscient", "malformed")
 SCHEDULES = ("constant", "inverse", "power")
+ROLES_FROM = ("partition", "node")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Settings:
         round; 0 takes the whole training data.
     fault : str (default: "nan")
         What is wrong with a malformed reply: a name in `flwr_krum.attacks.FAULTS`.
+    roles : str (default: "partition")
+        Where the role of a node comes from whose own configuration gives none. "partition": the
+        last f partitions attack (virtual nodes); "node": from nowhere, it is honest (real nodes).
     batch_size : int (default: 3 for spambase, 10 for mnist)
         Examples in a mini-batch.
     local_steps : int (default: 1)
@@ -101,6 +105,7 @@ class Settings:
     omniscient_factor: float = 1e4
     omniscient_examples: int = 0
     fault: str = "nan"
+    roles: str = "partition"
     batch_size: int = 0
     local_steps: int = 1
     learning_rate: float = 0.0
@@ -126,6 +131,7 @@ class Settings:
         self._check_number("omniscient_factor")
         self._check_integer("omniscient_examples", 0)
         self._check_choice("fault", tuple(FAULTS))
+        self._check_choice("roles", ROLES_FROM)
         self._check_integer("batch_size", 0)
         self._check_integer("local_steps", 1)
         self._check_number("learning_rate")

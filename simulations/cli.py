@@ -32,6 +32,7 @@ from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_hi
 from simulations.on_ray import Backend, read_backend
 from simulations.plots import accuracy_curves
 from simulations.progress import add_run, progress_bar, show
+from simulations.real.command import add_real
 from simulations.report import write_report
 from simulations.resilience import Cloud, Z, angle_picture, lemma_1
 from simulations.resilience import survey as measure_all
@@ -235,3 +236,6 @@ def _conclude(config: RunConfig, console: Console) -> None:
     for line in conclusion(read_journal(folder / JOURNAL_FILE), config.settings.batch_size):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"history, model and picture: {folder}", soft_wrap=True)
+
+
+add_real(app, _conclude)

@@ -6,6 +6,7 @@ in-process engine, Ray, `flwr run .` and real nodes read the same keys.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -43,6 +44,9 @@ class RunConfig:
         Rounds between two evaluations on the test set.
     quarantine : int (default: 0)
         Refusals after which a client is left out of sampling; 0 is never.
+    round_timeout : float (default: 300)
+        Seconds that a round waits for its clients' replies, and, when too few are connected for
+        the rule, for more of them; then it goes on with what came.
     run_dir : str (default: "runs/latest")
         Folder for the history, the journal and the model; those of an older run are replaced.
     resume : bool (default: False)
@@ -65,6 +69,7 @@ class RunConfig:
     server_learning_rate: float = 1.0
     evaluate_every: int = 0
     quarantine: int = 0
+    round_timeout: float = 300.0
     run_dir: str = "runs/latest"
     resume: bool = False
     tensorboard: str = ""
@@ -86,6 +91,11 @@ class RunConfig:
                 raise ValueError(
                     f"{_key(name)} is {getattr(self, name)!r}, expected the path of a folder"
                 )
+        timeout = self.round_timeout
+        if isinstance(timeout, bool) or not (
+            isinstance(timeout, int | float) and 0 < timeout < math.inf
+        ):
+            raise ValueError(f"round-timeout is {timeout!r}, expected a finite number > 0")
         every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
         object.__setattr__(self, "evaluate_every", every)
         self.build_rule().check(self.settings.num_clients)

@@ -6,23 +6,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.common import NDArrays, Scalar, ndarrays_to_parameters
 from flwr.common.logger import log
-from flwr.server import ServerAppComponents, ServerConfig
+from flwr.server import Server, ServerAppComponents, ServerConfig, SimpleClientManager
 from flwr.serverapp import Grid, ServerApp
 
 from clients.honest import ROUND_KEY
 from clients.learning import evaluate, replica
 from clients.models import build_model, load_parameters, parameters_of
 from clients.tasks import load_task
+from flwr_krum.intake import ClientId
 from flwr_krum.journal import Unsynced
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
@@ -39,14 +39,16 @@ from simulations.history import (
     read_history,
     read_model,
 )
+from simulations.nodes import BoundedGrid, name_nodes, wait_for_nodes
 from simulations.origin import Origin
 from simulations.tensorboard import Scalars, writer_for
 
 Observer = Callable[[RoundRecord], None]
 
 MAY_CHANGE = (
-    "num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir",
-)  # fmt: skip
+    *("num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir"),
+    *("round-timeout", "roles"),
+)
 """Keys in which a resumed run may differ from its beginning."""
 
 NODES_TIMEOUT = 120.0
@@ -72,20 +74,29 @@ def build_server_app(
         run_config = RunConfig.from_config({**(config or {}), **context.run_config})
         if run_config.tensorboard:
             writer_for(run_config.tensorboard)  # raises before an older run is replaced
-        names = _name_nodes(grid, run_config.settings.num_clients)
+        least = run_config.build_rule().least_clients
+        bounded = BoundedGrid(grid, run_config.round_timeout, least)
+        names = _gather(bounded, run_config.settings.num_clients, least)
         done, model, past = _start_of(run_config)
         with (
             _scalars_of(run_config, done) as scalars,
             HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history,
         ):
             federation = _Federation(
-                run_config, names, done, model, history, scalars, observer or _log_round
+                run_config,
+                bounded,
+                names,
+                done,
+                model,
+                history,
+                scalars,
+                observer or _log_round,
             )
             Origin.now(federation.data).write(Path(run_config.run_dir))
             if run_config.api == "message":
-                federation.run_messages(grid)
+                federation.run_messages()
             else:
-                federation.run_fit(grid, context)
+                federation.run_fit(context)
 
     return app
 
@@ -96,7 +107,8 @@ class _Federation:
     def __init__(
         self,
         config: RunConfig,
-        names: Mapping[int, int],
+        grid: BoundedGrid,
+        names: Mapping[int, ClientId],
         done: int,
         model: dict[str, Array],
         history: HistoryWriter,
@@ -104,6 +116,7 @@ class _Federation:
         observer: Observer,
     ) -> None:
         self._config = config
+        self._grid = grid
         self._names = names
         self._done = done
         self._model = model
@@ -127,48 +140,51 @@ class _Federation:
         """Where the data came from, in words."""
         return self._task.source
 
-    def _name_of(self, node: int) -> int | str:
-        """Return a node's partition; who joined later, or the SuperLink itself, has none."""
+    def _name_of(self, node: int) -> ClientId:
+        """Return a node's name; who has none of its own, or joined later, goes by the node id."""
         return self._names.get(node, f"node {node}")
 
-    def run_messages(self, grid: Grid) -> None:
-        """Run the rounds through `aggregate_train`."""
-        n = self._config.settings.num_clients
+    def run_messages(self) -> None:
+        """Run the rounds through `aggregate_train`.
+
+        The strategy asks for no least number of nodes, for it would wait for them without end:
+        the grid waits for as many as the rule needs, and a round on fewer is skipped.
+        """
         self._strategy = TrainAggregation(
             self._config.build_rule(),
             fraction_evaluate=0.0,
-            min_train_nodes=n,
-            min_available_nodes=n,
+            min_train_nodes=0,
+            min_available_nodes=0,
             client_id=self._name_of,
             **self._shared,
         )
         self._strategy.start(
-            grid=grid,
+            grid=self._grid,
             initial_arrays=to_record(self._model),
             num_rounds=self._config.num_server_rounds - self._done,
             evaluate_fn=self._after_message_round,
         )
 
-    def run_fit(self, grid: Grid, context: Context) -> None:
-        """Run the rounds through `aggregate_fit`."""
-        n = self._config.settings.num_clients
+    def run_fit(self, context: Context) -> None:
+        """Run the rounds through `aggregate_fit`; as for `run_messages`."""
         self._strategy = FitAggregation(
             self._config.build_rule(),
             fraction_evaluate=0.0,
-            min_fit_clients=n,
+            min_fit_clients=0,
             min_evaluate_clients=0,
-            min_available_clients=n,
+            min_available_clients=0,
             initial_parameters=ndarrays_to_parameters(list(self._model.values())),
             on_fit_config_fn=lambda server_round: {ROUND_KEY: server_round},
             evaluate_fn=self._after_fit_round,
             client_id=lambda client: self._name_of(int(client.cid)),
             **self._shared,
         )
-        components = ServerAppComponents(
-            strategy=self._strategy,
-            config=ServerConfig(num_rounds=self._config.num_server_rounds - self._done),
-        )
-        ServerApp(server_fn=lambda _: components)(grid, context)
+        server = Server(client_manager=SimpleClientManager(), strategy=self._strategy)
+        # One thread each: with fewer, Flower asks the clients in waves, each a round trip long.
+        server.set_max_workers(self._config.settings.num_clients)
+        rounds = ServerConfig(num_rounds=self._config.num_server_rounds - self._done)
+        components = ServerAppComponents(server=server, config=rounds)
+        ServerApp(server_fn=lambda _: components)(self._grid, context)
 
     def _after_message_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         # This API counts the rounds of this start; the other one's strategy says which it is.
@@ -186,9 +202,16 @@ class _Federation:
         return record.loss, {"accuracy": record.accuracy}
 
     def _after_round(self, server_round: int, arrays: NDArrays) -> RoundRecord | None:
+        """Write the round down, and have the next one begin."""
+        record = None
+        if server_round > self._done or server_round == 0:  # else it is on record
+            record = self._write_down(server_round, arrays)
+        if server_round < self._config.num_server_rounds:
+            self._grid.begin_round()
+        return record
+
+    def _write_down(self, server_round: int, arrays: NDArrays) -> RoundRecord:
         """Evaluate the model where it is due, and write the round down."""
-        if server_round == self._done > 0:
-            return None  # the model that this start goes on from is on record
         last = server_round == self._config.num_server_rounds
         loss = accuracy = None
         if last or server_round % self._config.evaluate_every == 0:
@@ -206,7 +229,9 @@ class _Federation:
     def _what_happened(self, server_round: int) -> dict[str, Any]:
         if server_round == 0:
             return {}
-        report = self._strategy.reports[-1]
+        report = self._strategy.reports[-1] if self._strategy.reports else None
+        if report is None or report.server_round != server_round:
+            return {}  # nobody was connected, nobody was asked
         byzantine = self._config.byzantine_clients()
         return {
             "selected": report.selected,
@@ -259,34 +284,30 @@ def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundReco
     return 0, parameters_of(build_model(settings.task, settings.model, settings.seed)), []
 
 
-def _name_nodes(grid: Grid, n: int) -> dict[int, int]:
-    """Ask every node for its partition and return partition ids by node id.
+def _gather(grid: BoundedGrid, n: int, least: int) -> dict[int, ClientId]:
+    """Wait for the nodes and return their names, by node id.
 
-    Node ids are drawn anew in every run on Ray; partitions are not, so that naming clients by
-    them makes runs repeatable on every engine.
+    Node ids are drawn anew in every run on Ray; names are not, so that naming clients by them
+    makes runs repeatable on every engine.
 
     Raises
     ------
     RuntimeError
-        If other than n nodes are there, or two claim the same partition.
+        If the rule cannot run on those that come and can say who they are.
     """
-    deadline = time.monotonic() + NODES_TIMEOUT
-    while len(nodes := list(grid.get_node_ids())) < n and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if len(nodes) != n:
+    nodes = wait_for_nodes(grid, n, NODES_TIMEOUT)
+    names, problems = name_nodes(grid)
+    if len(names) < least:
+        why = f": {problems[0]}" if problems else ""
         raise RuntimeError(
-            f"{len(nodes)} nodes are connected, but num-clients is {n}: set one to the other "
+            f"{len(nodes)} nodes are connected and {len(names)} of them have a name, but "
+            f"num-clients is {n} and the rule needs {least}{why}: set one to the other "
             f"(flwr run . --federation-config 'num-supernodes={n}')"
         )
-    questions = [Message(RecordDict(), node, "query") for node in nodes]
-    names: dict[int, int] = {}
-    for reply in grid.send_and_receive(questions):
-        if reply.has_error():
-            raise RuntimeError(f"a node cannot say its partition: {reply.error.reason}")
-        partition = reply.content.metric_records["node"]["partition-id"]
-        names[reply.metadata.src_node_id] = int(partition)  # type: ignore[arg-type]
-    if sorted(names.values()) != list(range(n)):
-        raise RuntimeError(f"partitions {sorted(names.values())}, expected each of 0 to {n - 1}")
+    if len(nodes) != n:
+        log(WARNING, "%s nodes are connected, but num-clients is %s", len(nodes), n)
+    for problem in problems:
+        log(WARNING, "%s", problem)
     return names
 
 

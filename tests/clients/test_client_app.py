@@ -144,6 +144,15 @@ def test_the_node_config_turns_a_node_hostile(weights):
     assert bytes_of(hostile) == bytes_of(expected) != bytes_of(honest)
 
 
+def test_the_node_config_chooses_the_fault_of_a_malformed_node(weights):
+    sent = train_message(weights)
+    honest = app(sent, context(0)).content["arrays"].to_numpy_ndarrays()
+    for fault, test in (("nan", np.isnan), ("inf", np.isinf)):
+        arrays = app(sent, context(0, role="malformed", fault=fault)).content["arrays"]
+        assert all(test(array).all() for array in arrays.to_numpy_ndarrays())
+    assert not any(np.isnan(array).any() for array in honest)
+
+
 def test_an_engine_without_a_run_config_uses_the_apps_own(weights):
     own = build_client_app(RUN)
     sent = train_message(weights)

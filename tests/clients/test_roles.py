@@ -11,6 +11,7 @@ from clients import (
     partition_of,
     role_of,
 )
+from clients.roles import settings_of
 
 
 @pytest.mark.parametrize("attack", ["gaussian", "omniscient"])
@@ -28,6 +29,25 @@ def test_the_node_configs_role_wins():
     settings = Settings(num_clients=10, f=3, attack="gaussian")
     assert role_of(settings, 0, {"role": "omniscient"}) == "omniscient"
     assert role_of(settings, 9, {"role": "honest"}) == "honest"
+
+
+def test_a_real_node_without_a_role_is_honest_whatever_the_run_config_says():
+    settings = Settings(num_clients=10, f=3, attack="gaussian", roles="node")
+    assert {role_of(settings, i, {}) for i in range(10)} == {"honest"}
+    assert role_of(settings, 0, {"role": "gaussian"}) == "gaussian"
+
+
+def test_a_red_team_node_may_have_a_fault_of_its_own():
+    settings = Settings(attack="malformed", fault="inf")
+    assert settings_of(settings, {"fault": "swapped-arrays"}).fault == "swapped-arrays"
+    assert settings_of(settings, {"role": "malformed"}) == settings
+
+
+@pytest.mark.parametrize("fault", ["nun", 3])
+def test_an_illegal_fault_of_a_node_is_named_with_the_legal_ones(fault):
+    message = f"the node config's fault is {fault!r}, expected 'nan' or "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings_of(Settings(), {"fault": fault})
 
 
 @pytest.mark.parametrize("role", ["malicious", 3])

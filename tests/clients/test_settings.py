@@ -80,6 +80,7 @@ def test_equal_settings_are_one_cache_key():
             "attack-rounds is 2, expected 0: attack 'malformed' never ends",
         ),
         ({"data-dir": ""}, "data-dir is '', expected the path of a folder"),
+        ({"roles": "server"}, "roles is 'server', expected 'partition' or 'node'"),
         ({"download": "yes"}, "download is 'yes', expected true or false"),
     ],
 )

@@ -50,7 +50,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "omniscient-examples": 11, "seed": 8, "api": "fit", "evaluate-every": 2,
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
-        "fold": 4, "tensorboard": "board",
+        "fold": 4, "tensorboard": "board", "round-timeout": 300.0, "roles": "partition",
     }  # fmt: skip
 
 

@@ -65,6 +65,10 @@ def test_a_config_survives_the_way_through_flowers_run_config(config):
         ("evaluate-every", True, "evaluate-every is True, expected an integer >= 0"),
         ("strict", "yes", "strict is 'yes', expected true or false"),
         ("m", 21, "m=21, n=20"),
+        ("round-timeout", 0, "round-timeout is 0, expected a finite number > 0"),
+        ("round-timeout", float("inf"), "round-timeout is inf, expected a finite number > 0"),
+        ("round-timeout", True, "round-timeout is True, expected a finite number > 0"),
+        ("round-timeout", "60", "round-timeout is '60', expected a finite number > 0"),
         ("learning-rat", 0.1, r"unknown run config keys \['learning-rat'\]"),
     ],
 )

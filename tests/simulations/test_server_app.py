@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from flwr_krum.journal import read_journal
 from simulations import history, server_app
 from simulations.engines import run
 from simulations.history import HistoryWriter, read_history, read_model
-from simulations.inprocess import InProcessGrid
+from simulations.inprocess import FIRST_NODE_ID, InProcessGrid
 
 
 def model_of(config):
@@ -83,27 +84,91 @@ def test_a_server_learning_rate_scales_the_step(config, tmp_path):
         )
 
 
-def test_a_wrong_number_of_nodes_is_a_clear_error(config, monkeypatch):
+def test_a_federation_of_another_size_than_the_run_is_a_clear_error(config, monkeypatch):
     monkeypatch.setattr(server_app, "NODES_TIMEOUT", 0.0)
     run_config = config().to_config()
     grid = InProcessGrid(build_client_app(run_config), 7)
-    with pytest.raises(RuntimeError, match=r"7 nodes are connected, but num-clients is 20"):
+    message = r"7 nodes are connected and 0 of them have a name, but num-clients is 20 .*num-part"
+    with pytest.raises(RuntimeError, match=message):
         server_app.build_server_app(run_config)(grid, context())
 
 
-def test_two_nodes_with_the_same_partition_are_a_clear_error(config):
-    run_config = config(num_clients=5).to_config()
-    liar = ClientApp()
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_node_that_claims_anothers_partition_ends_nothing_and_is_called_by_its_id(config, api):
+    made = config(num_clients=5, api=api)
+    honest = build_client_app(made.to_config())
+    app = ClientApp()
 
-    @liar.query()
+    @app.train()
+    def train(message, context):
+        return honest(message, context)
+
+    @app.query()
     def query(message, context):
         claim = MetricRecord({"partition-id": min(3, context.node_config["partition-id"])})
         return Message(RecordDict({"node": claim}), reply_to=message)
 
-    with pytest.raises(
-        RuntimeError, match=r"partitions \[0, 1, 2, 3, 3\], expected each of 0 to 4"
-    ):
-        server_app.build_server_app(run_config)(InProcessGrid(liar, 5), context())
+    server_app.build_server_app(made.to_config())(InProcessGrid(app, 5), context())
+    for report in read_journal(Path(made.run_dir, "journal.jsonl")):
+        assert report.received == (0, 1, 2, "node 5", "node 6")
+        assert report.stepped
+
+
+class _Federation(InProcessGrid):
+    """Partition 6 hangs in round 2; nobody but 0 and 1 is connected from round 3 on."""
+
+    round = 0
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        if messages[0].metadata.message_type == "train":
+            content = messages[0].content.config_records
+            self.round = next(
+                int(record["server-round" if "server-round" in record else "server_round"])
+                for record in content.values()
+                if {"server-round", "server_round"} & set(record)
+            )
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids):
+        replies = list(super().pull_messages(message_ids))
+        hangs = FIRST_NODE_ID + 6 if self.round == 2 else None
+        return [reply for reply in replies if reply.metadata.src_node_id != hangs]
+
+    def get_node_ids(self):
+        nodes = list(super().get_node_ids())
+        return nodes if self.round < 2 else nodes[:2]
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_no_round_waits_for_ever(config, api):
+    made = config(num_clients=7, f=1, api=api, num_server_rounds=4, round_timeout=0.5)
+    run_config = made.to_config()
+    start = time.monotonic()
+    grid = _Federation(build_client_app(run_config), 7)
+    server_app.build_server_app(run_config)(grid, context())
+    assert time.monotonic() - start < 20.0
+    first, second, third, fourth = read_journal(Path(made.run_dir, "journal.jsonl"))
+    assert first.received == tuple(range(7))
+    assert second.received == tuple(range(6))
+    assert second.silent == (6,)
+    assert second.stepped
+    for report in (third, fourth):
+        assert report.received == (0, 1)
+        assert not report.stepped
+        assert "needs 2f + 2 < n, got n=2, f=1" in report.note
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_rounds_for_which_nobody_is_connected_are_skipped(config, api, monkeypatch):
+    made = config(num_clients=5, api=api, round_timeout=0.2)
+    monkeypatch.setattr(server_app, "name_nodes", lambda _: ({i: i for i in range(5)}, []))
+    monkeypatch.setattr(server_app, "NODES_TIMEOUT", 0.0)
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", lambda _: [])
+    run(made)
+    history = read_history(Path(made.run_dir))
+    assert [record.round for record in history] == [0, 1, 2, 3]
+    assert not any(record.stepped for record in history)
 
 
 @pytest.mark.parametrize("api", ["message", "fit"])
@@ -239,6 +304,9 @@ def test_an_error_that_names_no_node_of_ours_does_not_end_the_run(config, monkey
     # Six of seven with f = 2: 2f + 2 = 6, so the rounds are skipped, and the run ends in peace.
     run(made)
     journal = read_journal(Path(made.run_dir, "journal.jsonl"))
-    assert [report.silent for report in journal] == [(6,)] * 3
     assert [len(report.failed) for report in journal] == [1, 1, 1]
+    if api == "message":
+        assert [report.failed for report in journal] == [{6: "Node Unavailable"}] * 3
+    else:  # Flower hands this API's strategies an exception that names nobody
+        assert [report.silent for report in journal] == [(6,)] * 3
     assert not any(report.stepped for report in journal)

@@ -1,0 +1,1 @@
+"""Real runs: a SuperLink and SuperNodes of Flower as separate processes, on this machine."""

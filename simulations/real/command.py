@@ -1,0 +1,248 @@
+"""``python -m simulations real``: the federation of a virtual run as processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import click
+import typer
+from flwr.common.config import parse_config_args
+from rich.console import Console
+from rich.live import Live
+from typer import Option
+
+from clients.settings import ATTACKS, TASKS
+from clients.tasks import DataError
+from flwr_krum.journal import read_journal
+from flwr_krum.report import RoundReport
+from simulations.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
+from simulations.real.federation import Federation, FederationError, Node, NodeConfig
+from simulations.real.flower import FlowerError
+from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
+
+COMPLETED = "finished:completed"
+POLL = 1.0
+
+_DEFAULT = run_config_defaults()
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the command to end."""
+
+
+def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -> None:
+    """Add the command to a command line.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The command line.
+    conclude : callable, (config, console) -> None
+        Says what came out of a run, and draws its picture: the same as for a virtual run.
+    """
+
+    @app.command()
+    def real(
+        nodes: Annotated[int, Option(help="SuperNodes.")] = 10,
+        byzantine: Annotated[int, Option(help="How many of them attack; also the rule's f.")] = 0,
+        attack: Annotated[str, _one_of(ATTACKS, "What the last ones send.")] = _DEFAULT["attack"],
+        rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
+        rounds: Annotated[int, Option(help="Rounds.")] = 5,
+        task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
+        api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
+        seed: Annotated[int, Option(help="Decides every draw.")] = 0,
+        round_timeout: Annotated[float, Option(help="Seconds that a round waits.")] = _DEFAULT[
+            "round-timeout"
+        ],
+        run_config: Annotated[
+            str, Option(help="Any other settings, as for `flwr run`: \"batch-size=32 fault='inf'\"")
+        ] = "",
+        resume: Annotated[
+            bool, Option(help="Go on after the last round in the run folder.")
+        ] = False,
+        run_dir: Annotated[str, Option(help="Folder of the results.")] = "runs/real",
+    ) -> None:
+        """Run a federation of real processes: TLS, registered keys, a SuperNode per client."""
+        options = {
+            "num-clients": nodes, "f": byzantine, "attack": attack, "rule": rule,
+            "num-server-rounds": rounds, "task": task, "api": api, "seed": seed,
+            "round-timeout": round_timeout, "resume": resume, "run-dir": run_dir,
+            "roles": "node",
+        }  # fmt: skip
+        console = Console()
+        try:
+            config = RunConfig.from_config({**options, **parse_config_args([run_config])})
+            with _interruptible(), _alone(Path(config.run_dir)):
+                _run(config, console)
+        except (ValueError, DataError) as error:
+            _say(console, error)
+            raise typer.Exit(2) from error
+        except (FederationError, FlowerError) as error:
+            _say(console, error)
+            raise typer.Exit(1) from error
+        conclude(config, console)
+        for line in losses(read_journal(Path(config.run_dir, JOURNAL_FILE))):
+            console.print(line, soft_wrap=True, highlight=False)
+
+
+def node_configs(config: RunConfig) -> list[NodeConfig]:
+    """Return what each node of a run is started with: the last f attack, the others are honest."""
+    n, byzantine = config.settings.num_clients, config.byzantine_clients()
+    return [
+        {
+            "partition-id": place,
+            "num-partitions": n,
+            "role": config.settings.attack if place in byzantine else "honest",
+        }
+        for place in range(n)
+    ]
+
+
+def _run(config: RunConfig, console: Console) -> None:
+    """Run a federation from its start to its end; its results are in the run folder.
+
+    Raises
+    ------
+    FederationError
+        If it cannot start, its SuperLink dies, or the run ends in another way than completed.
+    """
+    folder = Path(config.run_dir)
+    federation = Federation(folder / "federation", node_configs(config))
+    watch = _Watch(config, federation, console)
+    with federation, watch:
+        federation.wait_until_connected(lambda connected: watch.update("connecting", connected))
+        run_id = federation.submit(config)
+        status = "submitted"
+        try:
+            while not status.startswith("finished"):
+                time.sleep(POLL)
+                status = federation.status(run_id)
+                watch.update(status)
+        except FederationError as error:
+            done = watch.rounds_done()
+            raise FederationError(
+                f"{error}\n{done} rounds are done; the same command with --resume goes on"
+            ) from error
+        log = federation.save_log(run_id)
+    if status != COMPLETED:
+        said = [line for line in log.read_text().splitlines() if line.strip()][-12:]
+        raise FederationError("\n".join([f"the run is {status}; the end of {log}:", *said]))
+
+
+class _Watch:
+    """The live view: drawn anew at each update on a terminal, else a line for each round."""
+
+    def __init__(self, config: RunConfig, federation: Federation, console: Console) -> None:
+        self._config = config
+        self._federation = federation
+        self._console = console
+        self._folder = Path(config.run_dir)
+        self._printed = 0
+        # Rounds of an older run are replaced when the ServerApp starts, not now.
+        self._since = 0.0 if config.resume else time.time()
+        # No thread of its own: the loop that follows the run draws.
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> None:
+        if self._console.is_terminal:
+            self._live.start()
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            self._live.stop()
+
+    def update(self, status: str, connected: set[str] | None = None) -> None:
+        """Show the run as it is now."""
+        reports, history = self._rounds()
+        if self._console.is_terminal:
+            nodes = [_state_of(node, connected) for node in self._federation.nodes]
+            rounds = self._config.num_server_rounds
+            run = Federated(status, rounds, nodes, reports, history)
+            self._live.update(render(run), refresh=True)
+            return
+        records = {record.round: record for record in history}
+        for report in reports:
+            if self._printed < report.server_round and report.server_round in records:
+                self._printed = report.server_round
+                self._console.print(
+                    line_of(report, records[report.server_round]), soft_wrap=True, highlight=False
+                )
+
+    def rounds_done(self) -> int:
+        """Return how many rounds are on record."""
+        _, history = self._rounds()
+        return history[-1].round if history else 0
+
+    def _rounds(self) -> tuple[list[RoundReport], list[RoundRecord]]:
+        journal, history = self._folder / JOURNAL_FILE, self._folder / HISTORY_FILE
+        if not history.exists() or history.stat().st_mtime < self._since:
+            return [], []
+        return read_journal(journal) if journal.exists() else [], read_history(self._folder)
+
+
+def _state_of(node: Node, connected: set[str] | None) -> NodeState:
+    if not node.running:
+        code = None if node.process is None else node.process.returncode
+        return NodeState(int(node.name), str(node.config["role"]), f"ended ({code})", "gone")
+    now = activity(node.log.read_text(errors="replace"))
+    if connected is not None:
+        now = "connected" if node.name in connected else "starting"
+    assert node.process is not None
+    process = f"pid {node.process.pid}"
+    return NodeState(int(node.name), str(node.config["role"]), process, now)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the signals that end a program into an exception, so that it ends in order."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a run folder to one real run at a time; the kernel ends the claim with the process.
+
+    Raises
+    ------
+    FederationError
+        If another one has it.
+    """
+    import fcntl  # not there on every system that virtual runs work on
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "real.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FederationError(
+                f"another real run writes into {folder}: wait for it, or choose another --run-dir"
+            ) from None
+        yield
+
+
+def _one_of(values: tuple[str, ...], help_: str) -> Any:
+    return Option(click_type=click.Choice(values), help=help_)
+
+
+def _say(console: Console, error: Exception) -> None:
+    console.print(f"[red]{type(error).__name__}[/red]:", end=" ")
+    console.print(str(error), soft_wrap=True, markup=False, highlight=False)

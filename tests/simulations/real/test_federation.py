@@ -1,0 +1,149 @@
+"""One federation of real processes: seven SuperNodes, TLS, registered keys, two attackers."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from flwr_krum.journal import read_journal
+from simulations.engines import quiet_flower, run
+from simulations.history import read_model
+from simulations.real.command import node_configs
+from simulations.real.credentials import make_node_key
+from simulations.real.federation import Federation, Node
+from simulations.real.processes import wait_until_gone
+from simulations.real.view import ANSWERED, losses
+from tests.simulations.real.conftest import follow, listening, running_with, until
+
+pytestmark = pytest.mark.flower
+
+N, F = 7, 2
+ATTACK = {"f": F, "attack": "gaussian", "rule": "multi-krum"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def federation(folder, config):
+    with Federation(folder / "federation", node_configs(config(folder, **ATTACK))) as running:
+        running.wait_until_connected()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stranger(federation, folder):
+    """A SuperNode whose key nobody has registered."""
+    key = make_node_key(folder / "strangers", "stranger")
+    config = {"partition-id": 0, "num-partitions": N, "role": "gaussian"}
+    node = Node("stranger", config, key, "", federation.logs / "stranger.log")
+    federation.start_node(node)
+    return node
+
+
+@pytest.fixture(scope="module")
+def attacked(federation, stranger, folder, config):
+    """The final status of a run under attack through each API; they share the nodes."""
+    runs = {
+        api: federation.submit(config(folder / api, api=api, **ATTACK))
+        for api in ("message", "fit")
+    }
+    return {api: follow(federation, run_id) for api, run_id in runs.items()}
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_real_run_has_the_model_bytes_of_the_virtual_one(attacked, folder, config, api):
+    assert attacked[api] == "finished:completed"
+    with quiet_flower():
+        run(config(folder / f"virtual-{api}", api=api, roles="partition", **ATTACK))
+    real, virtual = folder / api, folder / f"virtual-{api}"
+    assert (real / "model.npz").read_bytes() == (virtual / "model.npz").read_bytes()
+    assert (real / "history.jsonl").read_bytes() == (virtual / "history.jsonl").read_bytes()
+    (report,) = read_journal(real / "journal.jsonl")
+    assert report.received == tuple(range(N))
+    assert set(report.selected) == set(range(N - F))
+
+
+def test_an_unregistered_key_is_turned_away(attacked, stranger, federation):
+    assert wait_until_gone(stranger.process, 60.0) == 1
+    assert "Failed to initialize the connection to the SuperLink" in stranger.log.read_text()
+    assert len(federation.connected()) == N
+
+
+FAULTS = {3: "nan", 4: "wrong-size", 5: "swapped-arrays", 6: "examples-nan"}
+REASONS = {3: "holds NaN", 4: "shape (", 5: "shape ("}
+KILLED = (0, 3)
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def under_fire(attacked, federation, folder, config):
+    """The rounds of a run with four hostile nodes, of which one is killed, beside an honest one.
+
+    The hostile ones have started again with their keys. In round 2 the two hang, and are killed
+    when others have answered.
+    """
+    hostile = [federation.nodes[place] for place in FAULTS]
+    for node in hostile:
+        node.process.terminate()
+    for node, fault in zip(hostile, FAULTS.values(), strict=True):
+        assert wait_until_gone(node.process, 30.0) is not None
+        node.config = {**node.config, "role": "malformed", "fault": fault}
+        federation.start_node(node)
+    federation.wait_until_connected()
+
+    made = config(folder / "fire", f=F, num_server_rounds=ROUNDS, round_timeout=12)
+    run_id = federation.submit(made)
+    until(lambda: (folder / "fire/model.npz").exists() and read_model(folder / "fire")[0] == 1)
+    victims = [federation.nodes[place].process for place in KILLED]
+    for process in victims:
+        os.kill(process.pid, signal.SIGSTOP)
+    witness = federation.nodes[1].log
+    answers = witness.read_text().count(ANSWERED)
+    until(lambda: witness.read_text().count(ANSWERED) > answers)
+    for process in victims:
+        process.kill()
+    assert follow(federation, run_id) == "finished:completed"
+    reports = read_journal(folder / "fire/journal.jsonl")
+    assert [report.server_round for report in reports] == list(range(1, ROUNDS + 1))
+    return reports
+
+
+def test_a_node_that_restarts_with_its_key_is_the_same_node(under_fire):
+    first = under_fire[0]
+    assert {*first.received, *(refused.client for refused in first.refused)} == set(range(N))
+
+
+def test_malformed_replies_end_no_run_and_their_nodes_are_named(under_fire, folder):
+    first = under_fire[0]
+    refused = {refused.client: refused.reason for refused in first.refused}
+    assert refused.keys() == REASONS.keys()
+    for client, reason in REASONS.items():
+        assert reason in refused[client]
+    assert list(first.doubted) == [6]
+    assert first.received == (0, 1, 2, 6)
+    assert first.stepped
+    assert all(np.isfinite(array).all() for array in read_model(folder / "fire")[1].values())
+
+
+def test_training_goes_on_when_nodes_are_killed_and_the_report_shows_the_loss(under_fire):
+    for report in under_fire[1:]:
+        assert sorted([*report.silent, *report.failed]) == list(KILLED)
+        assert report.received == (1, 2, 6)
+        assert report.stepped
+    assert [line.split(":")[0] for line in losses(under_fire)] == ["node 0", "node 3"]
+
+
+def test_nothing_runs_or_listens_when_it_is_over(under_fire, federation):
+    pids = running_with(federation.home)
+    ports = listening(pids)
+    alive = N - len(KILLED)
+    assert len(pids) >= 2 * (alive + 1)  # a SuperExec beside each SuperNode, and the SuperLink's
+    assert len(ports) == alive + 1
+    federation.__exit__()
+    assert running_with(federation.home) == []
+    assert not ports & listening()
+    assert [entry.name for entry in federation.folder.iterdir()] == ["logs"]
