@@ -12,8 +12,8 @@ from importlib.util import find_spec
 DEVICES = ("cpu", "cpu:numpy", "cpu:numba", "cuda", "cuda:0 and so on")
 """Legal devices: "cpu" is the fastest way that is installed, the others name one."""
 
-MOST_COMPILED = 150
-"""Clients up to which compiled differences beat the Gram matrix of BLAS, which costs less each."""
+MOST_COMPILED = 500
+"""Clients up to which compiled differences were measured to beat the Gram matrix of BLAS."""
 
 LEAST_COMPILED = 2**16
 """Numbers in all updates from which the compiled kernels are worth their calls."""

@@ -27,8 +27,8 @@ def test_an_unknown_device_is_named_with_the_legal_ones(name):
 
 def test_compiled_kernels_are_for_few_clients_and_models_that_are_worth_the_calls(monkeypatch):
     monkeypatch.setattr(device_, "numba_is_installed", lambda: True)
-    assert is_compiled("cpu", 150, 10_000)
-    assert not is_compiled("cpu", 151, 10_000)
+    assert is_compiled("cpu", 500, 10_000)
+    assert not is_compiled("cpu", 501, 10_000)
     assert not is_compiled("cpu", 10, 100)
     assert is_compiled("cpu:numba", 500, 1)
     assert not is_compiled("cpu:numpy", 10, 10**6)
