@@ -81,9 +81,9 @@ class BoundedGrid(Grid):
         pause = _FIRST_POLL
         while True:
             for message_id in list(pending):
-                found = self._pull(message_id, pending[message_id])
-                if found:
-                    replies.append(found)
+                reply = self._pull(message_id, pending[message_id])
+                if reply is not None:
+                    replies.append(reply)
                     del pending[message_id]
             if not pending or time.monotonic() > deadline:
                 return replies
@@ -93,14 +93,13 @@ class BoundedGrid(Grid):
     def _pull(self, message_id: str, asked: Message) -> Message | None:
         """Return the reply to one message, if it is there: nobody's reply can hide another's."""
         try:
-            for reply in self._grid.pull_messages([message_id]):
-                return _signed(reply, asked)
-        except (httpx.HTTPError, RunNotRunningException):
+            reply = next(iter(self._grid.pull_messages([message_id])), None)
+        except (httpx.TransportError, RunNotRunningException):
             raise  # no reply is to blame: the SuperLink is gone, or the run was stopped
         except Exception as error:
             reason = f"unreadable reply: {type(error).__name__}: {error}"
             return Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, reason), reply_to=asked)
-        return None
+        return None if reply is None else _signed(reply, asked)
 
     def set_run(self, run: Run) -> None:
         """Set the run."""

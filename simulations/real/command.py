@@ -87,6 +87,10 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
         except (FederationError, FlowerError) as error:
             _say(console, error)
             raise typer.Exit(1) from error
+        except Interrupted as name:
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                console.print(f"{name}: all is ended; the same command with --resume goes on")
+            raise typer.Exit(130) from None
         conclude(config, console)
         for line in losses(read_journal(Path(config.run_dir, JOURNAL_FILE))):
             console.print(line, soft_wrap=True, highlight=False)

@@ -31,6 +31,9 @@ PROGRAMS = ("flower-superexec", "flwr-serverapp", "flwr-clientapp")
 SUPPORTED = sys.platform == "linux"
 """Elsewhere a fork of a process that has loaded so much is not safe."""
 
+PATIENCE = 10.0
+"""Seconds for which a door waits for somebody to open."""
+
 _LONGEST_REQUEST = 1 << 20
 
 _DOOR = """\
@@ -38,7 +41,7 @@ _DOOR = """\
 import json, os, signal, socket, sys, time
 
 def knock():
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + {patience}
     while True:
         try:
             inside = socket.socket(socket.AF_UNIX)
@@ -75,7 +78,10 @@ def write_doors(folder: Path, path: Path) -> None:
     for program in PROGRAMS:
         door = folder / program
         behind = Path(sys.executable).with_name(program)
-        door.write_text(_DOOR.format(python=sys.executable, socket=str(path), program=str(behind)))
+        text = _DOOR.format(
+            python=sys.executable, socket=str(path), program=str(behind), patience=PATIENCE
+        )
+        door.write_text(text)
         door.chmod(0o700)
 
 

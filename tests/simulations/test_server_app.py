@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
 
 from clients.client_app import build_client_app
 from flwr_krum.journal import read_journal
@@ -157,6 +158,31 @@ def test_no_round_waits_for_ever(config, api):
         assert report.received == (0, 1)
         assert not report.stepped
         assert "needs 2f + 2 < n, got n=2, f=1" in report.note
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_round_waits_for_nodes_that_come_back(config, api):
+    made = config(num_clients=5, api=api, round_timeout=30)
+
+    class Leaving(InProcessGrid):
+        """All nodes leave when they have answered, and are back half a second later."""
+
+        back = 0.0
+
+        def pull_messages(self, message_ids):
+            self.back = time.monotonic() + 0.5
+            return super().pull_messages(message_ids)
+
+        def get_node_ids(self):
+            return list(super().get_node_ids()) if time.monotonic() > self.back else []
+
+        def get_nodes(self):
+            return [NodeInfo(node_id=node) for node in super().get_node_ids()]
+
+    run_config = made.to_config()
+    server_app.build_server_app(run_config)(Leaving(build_client_app(run_config), 5), context())
+    reports = read_journal(Path(made.run_dir, "journal.jsonl"))
+    assert [report.received for report in reports] == [tuple(range(5))] * 3
 
 
 @pytest.mark.parametrize("api", ["message", "fit"])
