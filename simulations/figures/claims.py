@@ -67,7 +67,7 @@ class Check:
             return f"within ±{self.at_most:g}"
         least = [f"at least {self.at_least:g}"] if math.isfinite(self.at_least) else []
         most = [f"at most {self.at_most:g}"] if math.isfinite(self.at_most) else []
-        return ", ".join(least + most)
+        return ", ".join(least + most).replace("-", "−")
 
 
 @dataclass(frozen=True)

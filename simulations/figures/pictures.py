@@ -127,7 +127,7 @@ def _figure(
     _label_axes(axes, experiment, folded=any(row.fold for row in rows))
     lines = _lines(figure, experiment)
     if single:
-        _name_at_the_ends(axes[0, 0], lines)
+        _name_at_the_ends(axes[0, 0], lines, tail=5 if experiment.x == "round" else 1)
     else:
         figure.legend(
             handles=[line for _, line in lines], ncols=LEGEND_COLUMNS, frameon=False, fontsize=9.5,
@@ -168,8 +168,11 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
         band = spread(values)
-        learnt += [band.low[band.x > 0], band.high[band.x > 0]]
-        ax.fill_between(band.x, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
+        late = band.x > 0
+        learnt += [band.low[late], band.high[late]]
+        ax.fill_between(
+            band.x[late], band.low[late], band.high[late], color=colour, alpha=0.16, linewidth=0
+        )
         ax.plot(band.x, band.median, color=colour, linestyle=dash, lw=1.8, label=curve.label)
         for of_seed in values.values() if window else ():
             ax.plot(list(of_seed), list(of_seed.values()), "o", color=colour, markersize=3.2)
@@ -180,7 +183,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
         if experiment.y == "accuracy":
-            # The initial model's accuracy is chance, and would take half of the axis.
+            # The initial model's accuracy is chance: its spread would take half of the axis.
             low, high = np.min(np.concatenate(learnt)), np.max(np.concatenate(learnt))
             ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     elif experiment.sweep:
@@ -235,10 +238,10 @@ def _lines(figure: Figure, experiment: Experiment) -> list[tuple[Curve, Line2D]]
     return [(c, drawn[c.label]) for c in experiment.curves if c.label in drawn]
 
 
-def _name_at_the_ends(ax: Axes, lines: Sequence[tuple[Curve, Line2D]]) -> None:
-    """Write each line's name at its right end, moved where it would cover another."""
+def _name_at_the_ends(ax: Axes, lines: Sequence[tuple[Curve, Line2D]], tail: int) -> None:
+    """Write each line's name where its last points are, moved where it would cover another."""
     to_axes = ax.transData + ax.transAxes.inverted()
-    ends = [np.asarray(line.get_ydata(), dtype=float)[-1] for _, line in lines]
+    ends = [float(np.mean(np.asarray(line.get_ydata(), dtype=float)[-tail:])) for _, line in lines]
     heights = [float(to_axes.transform((ax.get_xlim()[1], end))[1]) for end in ends]
     for (curve, line), height in zip(lines, apart(heights, 0.065), strict=True):
         ax.plot(

@@ -42,21 +42,24 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as CSV under a header; None is an empty cell."""
+    """Write rows as CSV under a header: seven digits, and an empty cell for None."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(
-            ["" if (value := getattr(row, name)) is None else value for name in COLUMNS]
-            for row in rows
-        )
+        writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read what `write_rows` wrote."""
     with path.open(newline="") as file:
         return [_row(cells) for cells in csv.DictReader(file)]
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _row(cells: dict[str, str]) -> Row:

@@ -43,6 +43,8 @@ def test_lists_are_checks_of_their_own():
     ]
     assert {(check.at_least, check.at_most) for check in made} == {(-0.01, 0.01)}
     assert made[0].bounds == "within ±0.01"
+    (check,) = checks(of="a", window="E", at_least=-0.12, at_most=0)
+    assert check.bounds == "at least −0.12, at most 0"
 
 
 def test_one_curve_is_compared_with_itself_earlier():
