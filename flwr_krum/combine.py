@@ -10,7 +10,7 @@ import numpy as np
 
 from flwr_krum.clock import stage
 from flwr_krum.device import is_compiled, is_cuda
-from flwr_krum.pool import spread
+from flwr_krum.pool import MOST_THREADS, spread
 from flwr_krum.updates import BLOCK, PIECE, Array, ClientUpdates, Float64, Indices
 
 
@@ -51,8 +51,8 @@ def _fill_means(
 ) -> None:
     """Write the weighted mean of some clients' float layers to flat arrays."""
     flats = [updates.flat[i] for i in chosen]
-    add = partial(_weighted_sum, flats)
-    width = BLOCK
+    # NumPy's calls are so short here that threads would wait for each other.
+    add, width, most = partial(_weighted_sum, flats), BLOCK, 1
     if is_cuda(updates.device):
         from flwr_krum import cuda
 
@@ -60,7 +60,7 @@ def _fill_means(
     elif is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
         from flwr_krum import direct
 
-        add = partial(direct.weighted_sum, updates.buffers.of(chosen))
+        add, most = partial(direct.weighted_sum, updates.buffers.of(chosen)), MOST_THREADS
     count = weights.sum()
 
     def fill(start: int) -> None:
@@ -74,7 +74,7 @@ def _fill_means(
                     mean = add(weights / count, layer, a, b)
                 outs[layer][a:b] = mean
 
-    for _ in spread(fill, range(0, updates.d, PIECE)):
+    for _ in spread(fill, range(0, updates.d, PIECE), most):
         pass
 
 

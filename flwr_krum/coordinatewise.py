@@ -18,7 +18,7 @@ import numpy as np
 from flwr_krum.combine import lower_median
 from flwr_krum.device import is_compiled
 from flwr_krum.networks import Window, network
-from flwr_krum.pool import spread
+from flwr_krum.pool import MOST_THREADS, spread
 from flwr_krum.updates import BLOCK, PIECE, Array, ClientUpdates, Float64
 
 MOST_IN_NETWORK = 40
@@ -78,13 +78,13 @@ def _mean_of(updates: ClientUpdates, window: Window) -> tuple[Array, ...]:
         for i, dtype in enumerate(updates.dtypes)
     ]
     outs = [layers[i].reshape(-1) for i in updates.float_layers]
-    fill = _filler(updates, window)
+    fill, most = _filler(updates, window)
 
     def work(start: int) -> None:
         for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
             fill(layer, first, last, outs[layer][first:last])
 
-    for _ in spread(work, range(0, updates.d, PIECE)):
+    for _ in spread(work, range(0, updates.d, PIECE), most):
         pass
     for layer in layers:
         layer.setflags(write=False)
@@ -95,12 +95,15 @@ Filler = Callable[[int, int, int, Array], None]
 """Writes the means of columns first to last of a layer."""
 
 
-def _filler(updates: ClientUpdates, window: Window) -> Filler:
+def _filler(updates: ClientUpdates, window: Window) -> tuple[Filler, int]:
+    """Return the way to compute, and on how many threads it pays."""
     if is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
         from flwr_krum import direct
 
-        return direct.window_filler(updates.buffers, window)
-    sort = _sorted_by_network if updates.n <= MOST_IN_NETWORK else _sorted_by_block
+        return direct.window_filler(updates.buffers, window), MOST_THREADS
+    # A network is many calls so short that threads would wait for each other.
+    networked = updates.n <= MOST_IN_NETWORK
+    sort, most = (_sorted_by_network, 1) if networked else (_sorted_by_block, MOST_THREADS)
     width = min(BLOCK, max(256, _MOST_IN_BLOCK // updates.n))
 
     def fill(layer: int, first: int, last: int, out: Array) -> None:
@@ -110,7 +113,7 @@ def _filler(updates: ClientUpdates, window: Window) -> Filler:
             with np.errstate(over="ignore"):  # a mean of float64 or one that its dtype cannot hold
                 out[start - first : stop - first] = _window_mean(sort(values, window), window)
 
-    return fill
+    return fill, most
 
 
 def _sorted_by_network(values: list[Array], window: Window) -> dict[int, Array]:

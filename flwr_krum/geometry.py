@@ -31,6 +31,9 @@ _MOST_IN_BLOCK = 3 * 2**18
 _MOST_IN_ALL = 28 * 2**17
 """Numbers in the blocks and sums of all threads: 28 MiB."""
 
+_LEAST_SHARED = 30
+"""Clients from which threads pay: with fewer, calls are so short that they wait for each other."""
+
 _SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
 """Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
 
@@ -117,7 +120,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
 
     g = np.zeros((n, n))
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n))
+        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n)) if n >= _LEAST_SHARED else 1
         for part in spread(work, range(0, updates.d, PIECE), most):
             g += part
     return np.tril(g) + np.tril(g, -1).T
