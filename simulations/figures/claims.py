@@ -28,7 +28,8 @@ class Quantity:
     window : (int, int) or None
         Mean accuracy over these rounds ...
     level : float or None
-        ... or, where there is no window, the first evaluated round of at least this accuracy.
+        ... or, where there is no window, the first evaluated round, from 1 on, of at least this
+        accuracy.
     """
 
     curve: str

@@ -96,10 +96,10 @@ class Verdict:
             for outcome in Outcome
         }
         if self.outcome == Outcome.PARTLY:
-            return (
-                f"{Outcome.PARTLY} {_listed(of[Outcome.HOLDS])}; "
-                f"not for {_listed(of[Outcome.FAILS])}"
-            )
+            limits = f"{_listed(of[Outcome.HOLDS])}; not for {_listed(of[Outcome.FAILS])}"
+            if unknown := of[Outcome.UNKNOWN]:
+                limits += f"; {Outcome.UNKNOWN} for {_listed(unknown)}"
+            return f"{Outcome.PARTLY} {limits}"
         if self.outcome == Outcome.UNKNOWN and of[Outcome.HOLDS]:
             return f"{Outcome.UNKNOWN} for {_listed(of[Outcome.UNKNOWN])}; holds for the rest"
         return str(self.outcome)
@@ -143,10 +143,9 @@ def judge_check(check: Check, series: Series) -> Finding:
     interval = t_interval(list(values.values()), check.ratio)
     if interval is not None:
         # Who never arrives took longer than the last round: on that side nothing is known.
+        least = 0.0 if check.ratio else -math.inf
         interval = Interval(
-            interval.mean,
-            -math.inf if soon else interval.low,
-            math.inf if late else interval.high,
+            interval.mean, least if soon else interval.low, math.inf if late else interval.high
         )
     outcome = _outcome(interval, check.at_least, check.at_most)
     note = f"never in {len(late | soon)} seeds, counted as the last round" if late | soon else ""
@@ -172,7 +171,7 @@ def _per_seed(quantity: Quantity, series: Series) -> tuple[dict[int, float], set
         if quantity.window is not None:
             values[seed].append(_window_mean(accuracies, *quantity.window))
             continue
-        reached = [t for t, a in sorted(accuracies.items()) if a >= (quantity.level or 0.0)]
+        reached = [t for t, a in sorted(accuracies.items()) if t and a >= (quantity.level or 0)]
         values[seed].append(reached[0] if reached else last)
         if not reached:
             never.add(seed)

@@ -146,6 +146,14 @@ def test_a_ratio_is_a_geometric_mean(rows):
     finding = finding_of(slow + fast, check(at_most=5.0, level=0.5, ratio=True))
     assert finding.interval.mean == pytest.approx(2.0)
     assert finding.interval.low > 0
+    fast = rows("b", lambda s, t: 0.2, 2)
+    finding = finding_of(slow + fast, check(at_most=5.0, level=0.5, ratio=True))
+    assert finding.interval.low == 0.0
+
+
+def test_the_initial_model_reaches_nothing(rows):
+    finding = finding_of(rows("a", lambda s, t: 0.9), check(at_most=90, against=None, level=0.65))
+    assert finding.interval.mean == 10
 
 
 def test_who_never_arrives_is_later_by_at_least_what_was_seen(rows):
@@ -197,6 +205,8 @@ def test_a_claim_that_holds_in_part_says_for_what(rows):
     checks = [Check(f"of {c}", Quantity(c, window=WINDOW), at_least=0.5) for c in "ab"]
     assert verdict_of(made, *checks).sentence == "holds only for of a; not for of b"
     unknown = Check("of c", Quantity("c", window=WINDOW), at_least=0.5)
+    sentence = verdict_of(made, *checks, unknown).sentence
+    assert sentence == "holds only for of a; not for of b; cannot be told for of c"
     sentence = verdict_of(made, checks[0], unknown).sentence
     assert sentence == "cannot be told for of c; holds for the rest"
     assert verdict_of(made, checks[0]).sentence == "holds"
