@@ -22,11 +22,16 @@ MOST_THREADS = 8
 """A server has more to do than to aggregate, and memory is busy with fewer."""
 
 
-def threads() -> int:
-    """Return how many cores this process may use, at most MOST_THREADS."""
+def cores() -> int:
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return min(MOST_THREADS, len(os.sched_getaffinity(0)))
-    return min(MOST_THREADS, os.cpu_count() or 1)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Return on how many threads work is spread at most."""
+    return min(MOST_THREADS, cores())
 
 
 def spread(

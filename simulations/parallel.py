@@ -6,7 +6,6 @@ formed by one thread in one order.
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import TypeAlias
 import torch
 from threadpoolctl import threadpool_limits
 
+from flwr_krum.pool import cores
 from simulations.config import RunConfig
 from simulations.engines import quiet_flower, run
 from simulations.history import RoundRecord
@@ -67,7 +67,7 @@ def run_all(
         raise ValueError(f"run-dir {shared[0]!r} belongs to several runs, expected one each")
     if processes is not None and processes < 1:
         raise ValueError(f"processes is {processes}, expected >= 1")
-    workers = max(1, min(len(configs), processes or _cores()))
+    workers = max(1, min(len(configs), processes or cores()))
     # Fresh processes: torch's and BLAS's threads do not survive a fork.
     context = get_context("spawn")
     news: News = context.Queue()
@@ -92,12 +92,6 @@ def _told(news: News) -> Iterator[tuple[str, RoundRecord]]:
     with suppress(queue.Empty):
         while True:
             yield news.get_nowait()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 _news: News | None = None
