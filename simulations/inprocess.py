@@ -24,7 +24,7 @@ FIRST_NODE_ID = 2
 
 
 class InProcessGrid(Grid):
-    """n virtual nodes, each with a context of its own, that answer in the calling thread.
+    """n virtual nodes, each with a context of its own, that answer one at a time.
 
     Parameters
     ----------
@@ -44,6 +44,9 @@ class InProcessGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._message_ids = count(1)
         self._lock = threading.Lock()
+        # Flower's server for `aggregate_fit` asks from many threads at once. There Python 3.11
+        # fails, rarely, to parse an array's header (python/cpython#106905): a reply is lost.
+        self._at_work = threading.Lock()
         self._contexts = {
             partition + FIRST_NODE_ID: Context(
                 run_id=run_id,
@@ -113,7 +116,8 @@ class InProcessGrid(Grid):
         # Through bytes and back, as over a wire: no client can change what another receives.
         received.content = pickle.loads(pickle.dumps(message.content))
         try:
-            return self._client_app(received, self._contexts[node_id])
+            with self._at_work:
+                return self._client_app(received, self._contexts[node_id])
         except Exception as error:
             return failure(error, received)
 

@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -83,6 +86,25 @@ def test_a_nodes_context_keeps_its_state_between_rounds(ask):
     for _ in range(3):
         grid.send_and_receive([Message(content(), FIRST_NODE_ID, MessageType.TRAIN)])
     assert counts == [1, 2, 3]
+
+
+def test_clients_asked_from_many_threads_answer_one_at_a_time():
+    # Side by side they would parse array headers, which Python 3.11 does not do safely.
+    at_work, most = [], []
+
+    def train(message, context):
+        at_work.append(message)
+        most.append(len(at_work))
+        time.sleep(0.01)
+        at_work.pop()
+        return Message(message.content, reply_to=message)
+
+    grid = InProcessGrid(app_of(train), 5)
+    messages = [Message(content(), node, MessageType.TRAIN) for node in grid.get_node_ids()]
+    with ThreadPoolExecutor(5) as pool:
+        replies = [*pool.map(lambda message: list(grid.send_and_receive([message])), messages)]
+    assert not any(reply.has_error() for (reply,) in replies)
+    assert most == [1] * 5
 
 
 def test_a_reply_is_handed_out_once():
