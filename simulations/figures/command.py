@@ -37,7 +37,8 @@ _DATA = Option(click_type=click.Choice(DATA), help="Copies inside packages, or t
 
 def figure(
     name: Annotated[str, _NAME],
-    seeds: Annotated[int, Option(min=0, help="Seeds 0, 1, ...; 0 is the figure's own.")] = 0,
+    seeds: Annotated[int, Option(min=0, help="How many; 0 is the figure's own number.")] = 0,
+    first_seed: Annotated[int, Option(min=0, help="The first of the seeds.")] = 0,
     rounds: Annotated[int, Option(min=0, help="Rounds; 0 is the figure's own.")] = 0,
     folds: Annotated[int, Option(min=0, help="k of a k-fold cross-validation.")] = 0,
     data: Annotated[str, _DATA] = DATA[0],
@@ -51,7 +52,8 @@ def figure(
     Finished runs are kept: an interrupted figure goes on where it stopped, and figures share runs.
     """
     console = Console()
-    options = Options(seeds, rounds, folds, data, data_dir, out, processes or os.cpu_count() or 1)
+    at_once = processes or os.cpu_count() or 1
+    options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
     try:
         for each in NAMES if name == ALL else [name] * (name != FACTS):
             experiment = load_experiment(each)

@@ -114,8 +114,8 @@ class Experiment:
         first, last = self.windows["final"]
         return (first, last) if last <= rounds else final_window(rounds)
 
-    def cells(self, rounds: int, seeds: int, folds: int = 0) -> list[Cell]:
-        """Return every run of the figure, with seeds 0, 1, ... and all folds of each.
+    def cells(self, rounds: int, seeds: int, folds: int = 0, first_seed: int = 0) -> list[Cell]:
+        """Return every run of the figure, with so many seeds from the first on, all folds of each.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Experiment:
             for panel, curve, value in product(self.panels, self.curves, values)
             for extra in (
                 {"seed": seed, "folds": folds, "fold": fold}
-                for seed in range(seeds)
+                for seed in range(first_seed, first_seed + seeds)
                 for fold in range(max(1, folds))
             )
         ]

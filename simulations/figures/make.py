@@ -30,6 +30,8 @@ class Options:
         0 is the figure's own.
     folds : int
         k of a k-fold cross-validation; 0 is none.
+    first_seed : int
+        The others follow.
     data, data_dir : str
         As for `simulations.figures.runs.place`.
     out : Path
@@ -41,6 +43,7 @@ class Options:
     seeds: int = 0
     rounds: int = 0
     folds: int = 0
+    first_seed: int = 0
     data: str = "embedded"
     data_dir: str = "data"
     out: Path = Path("runs/figures")
@@ -50,8 +53,8 @@ class Options:
         """Return the command line that makes a figure with these options."""
         default = Options()
         chosen = [
-            f" --{key} {getattr(self, key)}"
-            for key in ("seeds", "rounds", "folds", "data")
+            f" --{key.replace('_', '-')} {getattr(self, key)}"
+            for key in ("seeds", "first_seed", "rounds", "folds", "data")
             if getattr(self, key) != getattr(default, key)
         ]
         return f"python -m simulations figure {name}{''.join(chosen)}"
@@ -79,7 +82,7 @@ def make(experiment: Experiment, options: Options) -> Made:
     seeds, rounds = options.seeds or experiment.seeds, options.rounds or experiment.rounds
     cells = [
         place(cell, options.out / "runs", options.data, options.data_dir)
-        for cell in experiment.cells(rounds, seeds, options.folds)
+        for cell in experiment.cells(rounds, seeds, options.folds, options.first_seed)
     ]
     words = protocol(cells, options.data)
     wanted = missing(cells)
@@ -87,7 +90,7 @@ def make(experiment: Experiment, options: Options) -> Made:
     effort = _run(wanted, cells, options, stem.with_suffix(".json"), f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
     verdicts = judge(experiment.claims, rows)
-    band = spread_words(seeds, options.folds)
+    band = spread_words(seeds, options.folds, options.first_seed)
     provenance = Provenance(options.command(experiment.name), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]

@@ -37,10 +37,12 @@ def spread(values: BySeed) -> Spread:
     return Spread(np.array(x), median, low, high)
 
 
-def spread_words(seeds: int, folds: int = 0) -> str:
+def spread_words(seeds: int, folds: int = 0, first_seed: int = 0) -> str:
     """Say what line and band are."""
     band = "quartiles" if seeds >= QUARTILES_FROM else "least to greatest"
     words = f"median and {band} of {seeds} seeds" if seeds > 1 else "one seed"
+    if first_seed:
+        words += f" from {first_seed} on"
     return f"{words}, each the mean of {folds} folds" if folds else words
 
 

@@ -46,6 +46,11 @@ def test_a_figure_leaves_pictures_numbers_and_verdicts(cli, tmp_path, in_this_pr
     assert "8 runs in" in again.output
     fewer = cli("K2", "--rounds", "20", "--seeds", "1")
     assert "4 runs, all made before" in fewer.output
+    second = cli("K2", "--rounds", "20", "--seeds", "1", "--first-seed", "1")
+    assert "4 runs, all made before" in second.output
+    block = (folder / "figure-K2.md").read_text()
+    assert "`python -m simulations figure K2 --seeds 1 --first-seed 1 --rounds 20`" in block
+    assert {row.seed for row in read_rows(folder / "figure-K2.csv")} == {1}
     assert len(in_this_process) == 8
 
 

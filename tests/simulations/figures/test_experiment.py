@@ -58,7 +58,8 @@ def test_every_file_claims_something_and_can_be_judged_at_its_own_length(experim
 def test_the_claims_are_all_those_of_the_papers():
     claimed = [claim.id for name in NAMES for claim in load_experiment(name).claims]
     assert claimed == [
-        "2a", "2b", "3a", "3b", "4a", "4b", "4c", "5a", "5b", "5c", "5d", "5e",
+        "2a", "2b", "3a", "3b", "4a", "4b", "4c",
+        "5a", "5b", "5c", "5d", "5d-weakly", "5d-similarly", "5e",
         "M4a", "M4b", "M4c", "M5", "M6", "K1", "K2",
     ]  # fmt: skip
 
@@ -116,6 +117,11 @@ def test_folds_multiply_the_runs_of_every_seed(tiny):
     places = {(c.curve, c.config.settings.seed, c.config.settings.fold) for c in cells}
     assert len(cells) == len(places) == 2 * 2 * 5
     assert {cell.config.settings.folds for cell in cells} == {5}
+
+
+def test_seeds_may_begin_anywhere(tiny):
+    cells = tiny().cells(20, 3, first_seed=5)
+    assert [cell.config.settings.seed for cell in cells] == [5, 6, 7] * 2
 
 
 def test_a_curve_may_end_early(tiny):

@@ -17,6 +17,8 @@ def test_five_seeds_have_a_band_of_quartiles():
     assert (band.low[0], band.median[0], band.high[0]) == pytest.approx((0.2, 0.3, 0.4))
     assert spread_words(5, folds=4) == "median and quartiles of 5 seeds, each the mean of 4 folds"
     assert spread_words(1) == "one seed"
+    assert spread_words(10, first_seed=5) == "median and quartiles of 10 seeds from 5 on"
+    assert spread_words(1, first_seed=5) == "one seed from 5 on"
 
 
 def test_only_what_all_seeds_have_is_drawn():
