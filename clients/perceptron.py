@@ -77,9 +77,10 @@ def _losses(logits: Floats, y: NDArray[np.int64]) -> tuple[Floats, Floats]:
     shifted = logits - logits.max(axis=2, keepdims=True)
     slope = np.exp(shifted)
     total = slope.sum(axis=2, keepdims=True)
-    own = y[:, :, None]
-    surprise = np.log(total) - np.take_along_axis(shifted, own, axis=2)
+    own = np.arange(y.size).reshape(y.shape), y
+    flat = (-1, logits.shape[2])
+    surprise = np.log(total[:, :, 0]) - shifted.reshape(flat)[own]
     slope /= total
-    np.put_along_axis(slope, own, np.take_along_axis(slope, own, axis=2) - 1.0, axis=2)
+    slope.reshape(flat)[own] -= 1.0
     slope /= size
-    return surprise.sum(axis=(1, 2)) / np.float32(size), slope
+    return surprise.sum(axis=1) / np.float32(size), slope
