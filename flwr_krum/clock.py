@@ -49,15 +49,20 @@ def timed() -> Iterator[Clock]:
         _current.reset(token)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class stage:  # noqa: N801 (used as a function; a generator would take longer than some stages)
     """Let what runs inside count as the named stage."""
-    clock = _current.get()
-    if clock is None:
-        yield
-        return
-    began = clock.enter()
-    try:
-        yield
-    finally:
-        clock.leave(name, began)
+
+    __slots__ = ("_began", "_clock", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._clock = _current.get()
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        if self._clock is not None:
+            self._began = self._clock.enter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._clock is not None:
+            self._clock.leave(self._name, self._began)

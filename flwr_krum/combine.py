@@ -65,14 +65,14 @@ def _fill_means(
 
     def fill(start: int) -> None:
         stop = min(updates.d, start + PIECE)
-        for layer, first, last in updates.segments(start, stop):
-            for a in range(first, last, width):
-                b = min(last, a + width)
-                with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
+            for layer, first, last in updates.segments(start, stop):
+                for a in range(first, last, width):
+                    b = min(last, a + width)
                     mean = add(weights, layer, a, b) / count
-                if not np.isfinite(mean).all():  # the sum is too large for a float
-                    mean = add(weights / count, layer, a, b)
-                outs[layer][a:b] = mean
+                    if not np.isfinite(mean).all():  # the sum is too large for a float
+                        mean = add(weights / count, layer, a, b)
+                    outs[layer][a:b] = mean
 
     for _ in spread(fill, range(0, updates.d, PIECE), most):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,11 @@ class Distances:
     dot_error: float
     scale: float = 1.0
     coarse: bool = False
+
+
+@lru_cache(maxsize=8)  # n is the same in most rounds, and NumPy takes longer than to use it
+def below_diagonal(n: int) -> NDArray[np.bool_]:
+    """Return where in an (n, n) matrix the row is larger than the column; read-only."""
+    below = np.tri(n, k=-1, dtype=bool)
+    below.setflags(write=False)
+    return below

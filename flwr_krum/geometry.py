@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flwr_krum.clock import stage
 from flwr_krum.device import is_compiled, is_cuda
-from flwr_krum.distances import TINY, UNIT, Distances
+from flwr_krum.distances import TINY, UNIT, Distances, below_diagonal
 from flwr_krum.pool import one_blas_thread, spread
 from flwr_krum.updates import BLOCK, PIECE, ClientUpdates, Float64, Indices
 
@@ -81,7 +81,7 @@ def gram_distances(updates: ClientUpdates) -> Distances:
     # Beside a vector whose norm overflows, one whose norm fits is infinitely far: no second pass.
     doubtful &= fits[:, None] == fits[None, :]
     squared[~np.isfinite(squared)] = np.inf
-    rows, columns = np.nonzero(np.triu(doubtful, 1))
+    rows, columns = np.nonzero(doubtful & below_diagonal(updates.n).T)
     if rows.size:
         values = _differences(updates, rows, columns, scale)
         squared[rows, columns] = squared[columns, rows] = values
@@ -123,7 +123,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
         most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n)) if n >= _LEAST_SHARED else 1
         for part in spread(work, range(0, updates.d, PIECE), most):
             g += part
-    return np.tril(g) + np.tril(g, -1).T
+    return np.where(below_diagonal(n), g, g.T)
 
 
 def _add_product(block: Float64, g: Float64) -> None:

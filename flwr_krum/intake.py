@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -38,8 +39,7 @@ class RefusedError(ValueError):
     """A reply cannot be taken in; the text is the reason."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """A client's reply as it came: npy bytes by key, or the reason why there are none.
 
     ``metrics`` is what the client says about itself; nothing in it touches the model.
@@ -48,7 +48,7 @@ class Reply:
     client: ClientId
     arrays: Mapping[str, bytes] | None
     problem: str = ""
-    metrics: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,9 @@ def _checked_or_reason(arrays: Model, expected: Expected) -> Model | RefusedErro
 
 def _checked(arrays: Model, expected: Expected) -> Model:
     """Return the arrays, in the dtypes that are expected, if they fit."""
+    if _is_sound(arrays, expected):  # most replies
+        return arrays
     _check_keys(arrays.keys(), expected.keys())
-    same, others = [], []
     for key, array in arrays.items():
         shape, dtype = expected[key]
         if array.shape != shape:
@@ -215,18 +216,18 @@ def _checked(arrays: Model, expected: Expected) -> Model:
             raise RefusedError(
                 f"array {_shown(key)}: dtype {array.dtype}, expected the kind of {dtype}"
             )
-        if array.dtype != dtype:
-            others.append(key)
-        elif dtype.kind == "f":
-            same.append(key)
-    if not are_finite(arrays[key] for key in same):
-        others += same
-    for key in others:
-        if arrays[key].size:
-            _check_range(key, arrays[key], expected[key][1])
-    if all(arrays[key].dtype == expected[key][1] for key in others):
-        return arrays
+    for key, array in arrays.items():
+        if array.size:
+            _check_range(key, array, expected[key][1])
     return {key: array.astype(expected[key][1], copy=False) for key, array in arrays.items()}
+
+
+def _is_sound(arrays: Model, expected: Expected) -> bool:
+    """Say whether the arrays are just what is expected, and finite."""
+    found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+    return found == expected and are_finite(
+        array for array in arrays.values() if array.dtype.kind == "f"
+    )
 
 
 def _check_keys(found: Set[str], expected: Set[str]) -> None:

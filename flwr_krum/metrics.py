@@ -30,46 +30,54 @@ ABSURD = 100.0
 """Example counts beyond this multiple of the median are reported as absurd."""
 
 
-def trimmed_mean_metrics(reports: Sequence[Mapping[str, object]], f: int) -> dict[str, Metric]:
-    """Return the trimmed mean of every metric that most of the reports hold.
+class Claims:
+    """What the clients of one round report.
 
     Parameters
     ----------
     reports : one mapping per client
         Values are numbers or lists of numbers; anything else is ignored.
-    f : int
-        Values to drop from each end; where 2f or fewer are there, the median is taken.
     """
-    parsed = [_parsed(report) for report in reports]
-    result: dict[str, Metric] = {}
-    for key, kind in _common_kinds(parsed).items():
-        rows = [found[key][1] for found in parsed if key in found and found[key][0] == kind]
-        means = _trimmed_mean(np.array(rows), f).tolist()
-        result[key] = means[0] if kind == _SCALAR else means
-    return result
 
+    def __init__(self, reports: Sequence[Mapping[str, object]]) -> None:
+        self._reports = reports
+        self._parsed = [_parsed(report) for report in reports]
+        self._common = _common_kinds(self._parsed)
 
-def doubts(reports: Sequence[Mapping[str, object]], count_key: str) -> dict[int, str]:
-    """Say what is wrong with what clients report, by position; the sound ones are left out.
+    def trimmed_means(self, f: int) -> dict[str, Metric]:
+        """Return the trimmed mean of every metric that most of the reports hold.
 
-    Parameters
-    ----------
-    reports : one mapping per client
-    count_key : str
-        The metric that claims a number of examples.
-    """
-    parsed = [_parsed(report) for report in reports]
-    common = _common_kinds(parsed)
-    sound = sorted(found[count_key][1][0] for found in parsed if count_key in found)
-    usual = sound[(len(sound) - 1) // 2] if sound else 0.0
-    doubts: dict[int, str] = {}
-    for i, (report, found) in enumerate(zip(reports, parsed, strict=True)):
-        doubt = _doubt(report, found, common)
-        if not doubt and count_key in found:
-            doubt = _count_doubt(count_key, report[count_key], found[count_key][1][0], usual)
-        if doubt:
-            doubts[i] = doubt
-    return doubts
+        Parameters
+        ----------
+        f : int
+            Values to drop from each end; where 2f or fewer are there, the median is taken.
+        """
+        result: dict[str, Metric] = {}
+        for key, kind in self._common.items():
+            same = [parsed[key] for parsed in self._parsed if key in parsed]
+            rows = [numbers for found, numbers in same if found == kind]
+            means = _trimmed_mean(np.array(rows), f).tolist()
+            result[key] = means[0] if kind == _SCALAR else means
+        return result
+
+    def doubts(self, count_key: str) -> dict[int, str]:
+        """Say what is wrong with the reports, by position; the sound ones are left out.
+
+        Parameters
+        ----------
+        count_key : str
+            The metric that claims a number of examples.
+        """
+        counts = sorted(parsed[count_key][1][0] for parsed in self._parsed if count_key in parsed)
+        usual = counts[(len(counts) - 1) // 2] if counts else 0.0
+        doubts: dict[int, str] = {}
+        for i, (report, parsed) in enumerate(zip(self._reports, self._parsed, strict=True)):
+            doubt = _doubt(report, parsed, self._common)
+            if not doubt and count_key in parsed:
+                doubt = _count_doubt(count_key, report[count_key], parsed[count_key][1][0], usual)
+            if doubt:
+                doubts[i] = doubt
+        return doubts
 
 
 def _doubt(report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]) -> str:

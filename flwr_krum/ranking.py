@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flwr_krum.distances import UNIT, Distances
+from flwr_krum.distances import UNIT, Distances, below_diagonal
 from flwr_krum.exact import SHIFT, exact_squared_distance
 from flwr_krum.geometry import gram_distances, sharper, squared_distances
 from flwr_krum.updates import Array, ClientUpdates, Float64, Indices
@@ -143,7 +143,7 @@ def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:
 def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
     """Map each client to the first client with the very same values (itself, mostly)."""
     twins = np.arange(updates.n)
-    for j, i in np.argwhere(np.tril(squared == 0.0, -1)):
+    for j, i in np.argwhere((squared == 0.0) & below_diagonal(updates.n)):
         same = zip(updates.flat[i], updates.flat[j], strict=True)
         if twins[j] == j and all(np.array_equal(a, b) for a, b in same):
             twins[j] = twins[i]

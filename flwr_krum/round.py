@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from flwr_krum.clock import stage, timed
 from flwr_krum.device import prepare
 from flwr_krum.intake import ClientId, Intake, Model, Reply, admit, client_order
 from flwr_krum.journal import Journal
-from flwr_krum.metrics import Metric, doubts, trimmed_mean_metrics
+from flwr_krum.metrics import Claims, Metric
 from flwr_krum.pool import one_blas_thread
 from flwr_krum.report import RoundReport, conclusion, tree
-from flwr_krum.resilience import judge
+from flwr_krum.resilience import Guarantee, judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.updates import BLOCK, Array, ClientUpdates, are_finite
 from flwr_krum.wire import encode
@@ -47,8 +47,27 @@ REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
 
+NOT_FINITE = "the aggregate is not finite"
+
+
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
+
+
+class _Step(NamedTuple):
+    """What a rule made of a round; no model where the aggregate is not finite."""
+
+    aggregate: Aggregate
+    guarantee: Guarantee
+    model: dict[str, bytes] | None
+
+
+class _Choice(TypedDict, total=False):
+    """What a report says of a rule's choice."""
+
+    selected: tuple[ClientId, ...]
+    scores: dict[ClientId, float]
+    weights: dict[ClientId, float]
 
 
 @dataclass
@@ -188,51 +207,52 @@ class Rounds:
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
                 rule = rule.degraded()
-            heard = {reply.client for reply in replies} | set(failed)
-            report = RoundReport(
-                server_round=server_round,
-                rule=repr(rule),
-                byzantine=f,
-                received=intake.clients,
-                refused=intake.refused,
-                failed=failed,
-                silent=tuple(client for client in self.asked if client not in heard),
-                quarantined=self.quarantined,
-                doubted=doubted,
-                metrics=metrics,
-                note=obstacle,
-            )
-            model = None
+            step = None
             if intake.updates is not None and not _obstacle(rule, n):
-                model, report = self._aggregate(rule, intake.updates, intake, report)
-        report = replace(report, stepped=model is not None, seconds=clock.seconds)
+                step = self._step(rule, intake.updates, intake, server_round)
+        model = None if step is None else step.model
+        heard = {reply.client for reply in replies} | set(failed)
+        report = RoundReport(
+            server_round=server_round,
+            rule=repr(rule),
+            byzantine=f,
+            received=intake.clients,
+            refused=intake.refused,
+            failed=failed,
+            silent=tuple(client for client in self.asked if client not in heard),
+            quarantined=self.quarantined,
+            doubted=doubted,
+            metrics=metrics,
+            **({} if step is None else _choice(step.aggregate, intake.clients)),
+            guarantee=None if step is None else step.guarantee,
+            stepped=model is not None,
+            note=NOT_FINITE if step and model is None else obstacle,
+            seconds=clock.seconds,
+        )
         self._keep(report)
         if obstacle and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return model, report
 
-    def _aggregate(
-        self, rule: Rule, updates: ClientUpdates, intake: Intake, report: RoundReport
-    ) -> tuple[dict[str, bytes] | None, RoundReport]:
+    def _step(self, rule: Rule, updates: ClientUpdates, intake: Intake, server_round: int) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""
         reference = updates.reference
         with stage("rule"):
-            aggregate = rule(updates, server_round=report.server_round)
-        report = _with_choice(report, aggregate, intake.clients)
+            aggregate = rule(updates, server_round=server_round)
         with stage("guarantee"):
             guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
-        report = replace(report, guarantee=guarantee)
         with stage("combine"):
-            layers = self._move(aggregate.layers, reference, report.server_round)
+            layers = self._move(aggregate.layers, reference, server_round)
             if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
-                return None, replace(report, note="the aggregate is not finite")
+                return _Step(aggregate, guarantee, None)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
-            return {
+            model = {
                 key: encode(layer, source.get(key))
                 for key, layer in zip(intake.keys, layers, strict=True)
-            }, report
+            }
+        return _Step(aggregate, guarantee, model)
 
     def examine(
         self, replies: Sequence[Reply], clients: Sequence[ClientId]
@@ -246,11 +266,11 @@ class Rounds:
         """
         reported = {reply.client: reply.metrics for reply in replies}
         clients = list(dict.fromkeys(clients))  # who answers twice counts once
-        reports = [reported[client] for client in clients]
-        metrics = trimmed_mean_metrics(reports, self.rule.trim(len(reports)))
+        claims = Claims([reported[client] for client in clients])
+        metrics = claims.trimmed_means(self.rule.trim(len(clients)))
         metrics.pop(self.count_key, None)
-        found = doubts(reports, self.count_key)
-        return metrics, {clients[i]: doubt for i, doubt in found.items()}
+        doubts = claims.doubts(self.count_key)
+        return metrics, {clients[i]: doubt for i, doubt in doubts.items()}
 
     def _keep(self, report: RoundReport) -> None:
         self._refusals.update(refused.client for refused in report.refused)
@@ -304,18 +324,15 @@ def _obstacle(rule: Rule, n: int) -> str:
     return ""
 
 
-def _with_choice(
-    report: RoundReport, aggregate: Aggregate, clients: Sequence[ClientId]
-) -> RoundReport:
-    """Add the rule's choice to the report, with client ids for indices."""
+def _choice(aggregate: Aggregate, clients: Sequence[ClientId]) -> _Choice:
+    """Return the rule's choice as it stands in a report, with client ids for indices."""
     scores, weights = aggregate.scores, aggregate.weights
-    return replace(
-        report,
-        selected=tuple(clients[i] for i in aggregate.selected),
-        scores={} if scores is None else dict(zip(clients, scores.tolist(), strict=True)),
-        weights=(
+    return {
+        "selected": tuple(clients[i] for i in aggregate.selected),
+        "scores": {} if scores is None else dict(zip(clients, scores.tolist(), strict=True)),
+        "weights": (
             {}
             if weights is None
             else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
         ),
-    )
+    }

@@ -177,15 +177,14 @@ class ClientUpdates:
         (n, stop - start) view of ``target``
         """
         # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
-        filled = 0
-        for layer, first, last in self.segments(start, stop):
-            part = target[:, filled : filled + last - first]
-            for row, flat in zip(part, self.flat, strict=True):
-                row[:] = flat[layer][first:last]
-            if self.flat_reference is not None:
-                part -= self.flat_reference[layer][first:last].astype(np.float64)
-            filled += last - first
-        return target[:, :filled]
+        segments = list(self.segments(start, stop))
+        offsets = target[:, : stop - start]
+        for row, flat in zip(offsets, self.flat, strict=True):
+            np.concatenate([flat[layer][first:last] for layer, first, last in segments], out=row)
+        if self.flat_reference is not None:
+            base = [self.flat_reference[layer][first:last] for layer, first, last in segments]
+            offsets -= np.concatenate(base, dtype=np.float64)
+        return offsets
 
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
         """Yield the offsets from the global model in (n, <= width) float64 column blocks.

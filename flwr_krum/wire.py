@@ -20,6 +20,9 @@ import numpy as np
 from flwr_krum.updates import Array
 
 _MAGIC = b"\x93NUMPY"
+_USUAL, _USUAL_LENGTH = b"\x93NUMPY\x01\x00v\x00", 128
+"""How most files begin, and the length of the header that this announces."""
+_BYTES = (bytes, bytearray, memoryview)
 _MAX_HEADER = 1024
 """Bytes, the magic string and the lengths among them; numpy writes 128 for most arrays."""
 _MAX_DIMENSIONS = 32
@@ -50,18 +53,18 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
         If the bytes are not an npy file of float (16 to 64 bits), integer or bool numbers whose
         header claims exactly the bytes that follow it.
     """
-    if not isinstance(data, bytes | bytearray | memoryview):
+    if not isinstance(data, _BYTES):
         raise UndecodableError(f"{type(data).__name__}, expected bytes")
-    layout = _layout(bytes(data[: _header_length(data)]))
-    if len(data) != layout.length:
+    dtype, shape, order, start, length = _layout(bytes(data[: _header_length(data)]))
+    if len(data) != length:
         raise UndecodableError(
-            f"{len(data) - layout.start} bytes of data, its header claims "
-            f"{layout.length - layout.start} for {layout.dtype} of shape {layout.shape}"
+            f"{len(data) - start} bytes of data, its header claims "
+            f"{length - start} for {dtype} of shape {shape}"
         )
     try:
-        return np.ndarray(layout.shape, layout.dtype, data, layout.start, order=layout.order)
+        return np.ndarray(shape, dtype, data, start, None, order)
     except ValueError as error:
-        raise UndecodableError(f"shape {layout.shape} cannot be held: {error}") from error
+        raise UndecodableError(f"shape {shape} cannot be held: {error}") from error
 
 
 def encode(array: Array, source: bytes | None = None) -> bytes:
@@ -74,7 +77,7 @@ def encode(array: Array, source: bytes | None = None) -> bytes:
         Bytes that the array may be a view of: then these are returned, if they are npy bytes as
         ``numpy.save`` writes them.
     """
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    fortran = not array.flags.c_contiguous and array.flags.f_contiguous
     header = _header_of(array.dtype, array.shape, fortran)
     if source is not None and _is_written_in(array, source, header):
         return source
@@ -98,6 +101,8 @@ def _header_of(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> b
 
 
 def _header_length(data: bytes | bytearray | memoryview) -> int:
+    if data[: len(_USUAL)] == _USUAL and len(data) >= _USUAL_LENGTH:
+        return _USUAL_LENGTH
     if len(data) < 12 or data[:6] != _MAGIC:
         raise UndecodableError("not an npy array")
     version = data[6]

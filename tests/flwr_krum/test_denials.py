@@ -12,7 +12,7 @@ import pytest
 from flwr_krum.attacks import FAULTS
 from flwr_krum.intake import Reply, admit
 from flwr_krum.journal import Journal, JournalError, read_journal
-from flwr_krum.metrics import doubts
+from flwr_krum.metrics import Claims
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import ClientUpdates, Krum, Medoid
@@ -145,7 +145,7 @@ def test_a_fault_can_be_sent_whatever_the_first_array_is(fault, model):
 # warnings that a client can write into the server's log
 @pytest.mark.filterwarnings("error")
 def test_counts_near_the_largest_float_do_not_warn():
-    doubts([{"n": 1e308}] * 4, "n")
+    Claims([{"n": 1e308}] * 4).doubts("n")
 
 
 def test_a_hostile_header_does_not_warn(wire):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.metrics import doubts, trimmed_mean_metrics
+from flwr_krum.metrics import Claims
 from flwr_krum.rules import Krum, Medoid, MultiKrum, OneMinusPKrum
 
 VALUES = st.floats(-1e6, 1e6)
@@ -23,7 +23,7 @@ def trimmed(values, f):
 
 @given(st.lists(VALUES, min_size=1, max_size=12), st.integers(0, 7))
 def test_a_metric_is_the_trimmed_mean_over_clients(values, f):
-    found = trimmed_mean_metrics([{"loss": v} for v in values], f)["loss"]
+    found = Claims([{"loss": v} for v in values]).trimmed_means(f)["loss"]
     assert found == pytest.approx(trimmed(values, f), rel=1e-12, abs=1e-9)
 
 
@@ -32,15 +32,15 @@ def test_f_clients_cannot_move_a_metric_beyond_the_others(honest, lies):
     if len(honest) <= len(lies):
         return
     reports = [{"loss": v} for v in honest + lies]
-    found = trimmed_mean_metrics(reports, len(lies)).get("loss")
+    found = Claims(reports).trimmed_means(len(lies)).get("loss")
     assert found is not None
     assert min(honest) - 1e-6 <= found <= max(honest) + 1e-6
 
 
 def test_lists_are_averaged_element_by_element():
     reports = [{"x": [1.0, 10.0]}, {"x": [2.0, 20.0]}, {"x": [30.0, 0.0]}]
-    assert trimmed_mean_metrics(reports, 1) == {"x": [2.0, 10.0]}
-    assert trimmed_mean_metrics(reports, 0) == {"x": [11.0, 10.0]}
+    assert Claims(reports).trimmed_means(1) == {"x": [2.0, 10.0]}
+    assert Claims(reports).trimmed_means(0) == {"x": [11.0, 10.0]}
 
 
 @pytest.mark.parametrize(
@@ -52,38 +52,38 @@ def test_lists_are_averaged_element_by_element():
 )  # fmt: skip
 def test_what_is_not_a_finite_number_is_dropped(lie):
     reports = [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}, {"loss": lie}]
-    assert trimmed_mean_metrics(reports, 0) == {"loss": 2.0}
-    assert trimmed_mean_metrics(reports[::-1], 0) == {"loss": 2.0}
+    assert Claims(reports).trimmed_means(0) == {"loss": 2.0}
+    assert Claims(reports[::-1]).trimmed_means(0) == {"loss": 2.0}
 
 
 def test_a_list_of_another_length_is_dropped():
     reports = [{"x": [1.0, 2.0]}, {"x": [3.0, 4.0]}, {"x": [9.0]}, {"x": [9.0] * 100}]
-    assert trimmed_mean_metrics(reports, 0) == {"x": [2.0, 3.0]}
+    assert Claims(reports).trimmed_means(0) == {"x": [2.0, 3.0]}
 
 
 def test_a_list_of_one_is_not_a_number():
-    assert trimmed_mean_metrics([{"x": [1.0]}, {"x": [3.0]}, {"x": 100.0}], 0) == {"x": [2.0]}
-    assert trimmed_mean_metrics([{"x": 1.0}, {"x": 3.0}, {"x": [100.0]}], 0) == {"x": 2.0}
+    assert Claims([{"x": [1.0]}, {"x": [3.0]}, {"x": 100.0}]).trimmed_means(0) == {"x": [2.0]}
+    assert Claims([{"x": 1.0}, {"x": 3.0}, {"x": [100.0]}]).trimmed_means(0) == {"x": 2.0}
 
 
 def test_only_what_most_clients_report_is_kept():
     reports = [{"a": 1.0, "b": 1.0}, {"a": 2.0, "evil": 9.0}, {"a": 3.0}, {"b": 5.0}]
-    assert trimmed_mean_metrics(reports, 0) == {"a": 2.0}
+    assert Claims(reports).trimmed_means(0) == {"a": 2.0}
 
 
 def test_values_near_the_largest_float_do_not_overflow():
     big = 1.7e308
-    found = trimmed_mean_metrics([{"x": big}, {"x": big}, {"x": big}], 0)["x"]
+    found = Claims([{"x": big}, {"x": big}, {"x": big}]).trimmed_means(0)["x"]
     assert found == pytest.approx(big, rel=1e-12)
 
 
 def test_whole_numbers_are_numbers():
-    assert trimmed_mean_metrics([{"x": 1}, {"x": 2}], 0) == {"x": 1.5}
+    assert Claims([{"x": 1}, {"x": 2}]).trimmed_means(0) == {"x": 1.5}
 
 
 def test_no_reports_are_no_metrics():
-    assert trimmed_mean_metrics([], 3) == {}
-    assert trimmed_mean_metrics([{}, {}], 3) == {}
+    assert Claims([]).trimmed_means(3) == {}
+    assert Claims([{}, {}]).trimmed_means(3) == {}
 
 
 # --- no client can steer a mean ---
@@ -94,7 +94,7 @@ def test_one_client_moves_nothing_beyond_the_honest_at_f_1(lie):
     honest = [{"loss": v} for v in (0.5, 0.6, 0.7, 0.8)]
     for place in range(5):
         reports = [*honest[:place], {"loss": lie}, *honest[place:]]
-        found = trimmed_mean_metrics(reports, 1)["loss"]
+        found = Claims(reports).trimmed_means(1)["loss"]
         assert found == pytest.approx(0.7 if lie > 0 else 0.6)
 
 
@@ -102,14 +102,14 @@ def test_a_medoid_trusts_the_median_alone():
     for n in range(1, 12):
         values = [float(i) for i in range(n)]
         cut = Medoid().trim(n)
-        found = trimmed_mean_metrics([{"x": v} for v in values], cut)["x"]
+        found = Claims([{"x": v} for v in values]).trimmed_means(cut)["x"]
         assert found == statistics.median(values)
 
 
 @pytest.mark.parametrize("liars", [1, 2, 3])
 def test_no_minority_moves_a_medoids_metrics(liars):
     reports = [{"x": 1.0}] * (liars + 1) + [{"x": 1e300}] * liars
-    assert trimmed_mean_metrics(reports, Medoid().trim(len(reports))) == {"x": 1.0}
+    assert Claims(reports).trimmed_means(Medoid().trim(len(reports))) == {"x": 1.0}
 
 
 @pytest.mark.parametrize("rule", [Krum(2), MultiKrum(2), OneMinusPKrum(2)])
@@ -125,15 +125,15 @@ SOUND = {"num-examples": 10, "loss": 0.5}
 def doubt_of(hostile, others=(SOUND,) * 4):
     """Return what is said of the report in the middle of sound ones."""
     reports = [*others[:2], hostile, *others[2:]]
-    found = doubts(reports, "num-examples")
+    found = Claims(reports).doubts("num-examples")
     assert set(found) <= {2}
     return found.get(2)
 
 
 def test_sound_reports_are_not_doubted():
     assert doubt_of(SOUND) is None
-    assert doubts([], "num-examples") == {}
-    assert doubts([{}, {}], "num-examples") == {}
+    assert Claims([]).doubts("num-examples") == {}
+    assert Claims([{}, {}]).doubts("num-examples") == {}
 
 
 DOUBTS = {
@@ -203,14 +203,14 @@ def test_a_hundred_times_the_median_is_not_absurd_yet():
 
 
 def test_one_absurd_count_does_not_cast_doubt_on_the_others():
-    found = doubts([SOUND] * 4 + [SOUND | {"num-examples": 10**15}], "num-examples")
+    found = Claims([SOUND] * 4 + [SOUND | {"num-examples": 10**15}]).doubts("num-examples")
     assert list(found) == [4]
 
 
 def test_the_count_may_have_another_name():
     reports = [{"rows": 10}] * 4 + [{"rows": 0}]
-    assert doubts(reports, "rows") == {4: "'rows' is 0, expected more than 0"}
-    assert doubts(reports, "num-examples") == {}
+    assert Claims(reports).doubts("rows") == {4: "'rows' is 0, expected more than 0"}
+    assert Claims(reports).doubts("num-examples") == {}
 
 
 METRIC = st.one_of(
@@ -221,9 +221,9 @@ METRIC = st.one_of(
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), METRIC), max_size=6), st.integers(0, 3))
 def test_no_reports_at_all_can_raise_or_give_a_metric_that_is_not_a_number(reports, f):
-    for text in doubts(reports, "a").values():
+    for text in Claims(reports).doubts("a").values():
         assert 0 < len(text) < 200
-    for value in trimmed_mean_metrics(reports, f).values():
+    for value in Claims(reports).trimmed_means(f).values():
         for number in value if isinstance(value, list) else [value]:
             assert type(number) is float
             assert number == number
@@ -244,7 +244,7 @@ def test_no_reports_at_all_can_raise_or_give_a_metric_that_is_not_a_number(repor
     ],
 )
 def test_what_is_wrong_with_a_report_is_said_by_position(report, doubt):
-    found = doubts([SOUND, SOUND, report, SOUND], "num-examples")
+    found = Claims([SOUND, SOUND, report, SOUND]).doubts("num-examples")
     assert list(found) == [2]
     assert doubt in found[2]
 
@@ -252,5 +252,5 @@ def test_what_is_wrong_with_a_report_is_said_by_position(report, doubt):
 def test_one_client_cannot_move_a_metric_beyond_the_others():
     honest = [{"loss": 0.1 * i} for i in range(1, 7)]
     for claim in (1e300, -1e300, float("inf"), 0.35):
-        loss = trimmed_mean_metrics([*honest, {"loss": claim}], f=1)["loss"]
+        loss = Claims([*honest, {"loss": claim}]).trimmed_means(f=1)["loss"]
         assert 0.1 <= loss <= 0.6
