@@ -131,12 +131,12 @@ def _filled(record: _Record, entries: Mapping[str, Any]) -> _Record:
 
 def _packed(array: NDArray[Any]) -> Array:
     packed = Array.__new__(Array)
-    vars(packed).update(
-        dtype=_name_of(array.dtype), shape=array.shape, stype=SERIALIZATION, data=encode(array)
-    )
+    fields = vars(packed)
+    fields.update(_form_of(array.dtype, array.shape))
+    fields["data"] = encode(array)
     return packed
 
 
 @lru_cache
-def _name_of(dtype: np.dtype[Any]) -> str:
-    return str(dtype)
+def _form_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, object]:
+    return {"dtype": str(dtype), "shape": shape, "stype": SERIALIZATION}
