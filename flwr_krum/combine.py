@@ -28,28 +28,37 @@ def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]
     """
     with stage("combine"):
         chosen = np.flatnonzero(weights)
-        layers = [
-            lower_median([model[i] for model in updates.models], dtype)
-            if dtype.kind != "f"
-            else np.asarray(updates.models[chosen[0]][i], dtype=dtype).view()
-            if chosen.size == 1
-            else np.empty(updates.models[0][i].shape, dtype)
-            for i, dtype in enumerate(updates.dtypes)
-        ]
-        if chosen.size > 1:
+        if chosen.size == 1:
+            model = updates.models[chosen[0]]
+            floats = [
+                np.asarray(model[i], dtype=updates.dtypes[i]).view() for i in updates.float_layers
+            ]
+        else:
             # Relative to the largest, uniform weights are ones: a sum, divided once.
             relative = weights[chosen] / weights[chosen].max()
-            outs = [layers[i].reshape(-1) for i in updates.float_layers]
-            _fill_means(updates, chosen, relative, outs)
-        for layer in layers:
-            layer.setflags(write=False)
-        return tuple(layers)
+            floats, pieces = updates.empty_result()
+            _fill_means(updates, chosen, relative, pieces)
+        return with_counters(updates, floats)
+
+
+def with_counters(updates: ClientUpdates, floats: Sequence[Array]) -> tuple[Array, ...]:
+    """Return a result's float layers and, in their places, its counters; read-only."""
+    computed = iter(floats)
+    layers = tuple(
+        next(computed)
+        if dtype.kind == "f"
+        else _lower_median([model[i] for model in updates.models], dtype)
+        for i, dtype in enumerate(updates.dtypes)
+    )
+    for layer in layers:
+        layer.setflags(write=False)
+    return layers
 
 
 def _fill_means(
     updates: ClientUpdates, chosen: Indices, weights: Float64, outs: Sequence[Array]
 ) -> None:
-    """Write the weighted mean of some clients' float layers to flat arrays."""
+    """Write the weighted mean of some clients to the pieces of a result."""
     flats = [updates.flat[i] for i in chosen]
     # NumPy's calls are so short here that threads would wait for each other.
     add, width, most = partial(_weighted_sum, flats), BLOCK, 1
@@ -66,29 +75,29 @@ def _fill_means(
     def fill(start: int) -> None:
         stop = min(updates.d, start + PIECE)
         with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
-            for layer, first, last in updates.segments(start, stop):
+            for piece, first, last in updates.segments(start, stop):
                 for a in range(first, last, width):
                     b = min(last, a + width)
-                    mean = add(weights, layer, a, b) / count
+                    mean = add(weights, piece, a, b) / count
                     if not np.isfinite(mean).all():  # the sum is too large for a float
-                        mean = add(weights / count, layer, a, b)
-                    outs[layer][a:b] = mean
+                        mean = add(weights / count, piece, a, b)
+                    outs[piece][a:b] = mean
 
     for _ in spread(fill, range(0, updates.d, PIECE), most):
         pass
 
 
 def _weighted_sum(
-    flats: Sequence[Sequence[Array]], weights: Float64, layer: int, first: int, last: int
+    flats: Sequence[Sequence[Array]], weights: Float64, piece: int, first: int, last: int
 ) -> Float64:
     total = np.zeros(last - first)
     for flat, weight in zip(flats, weights, strict=True):
-        part = flat[layer][first:last]
+        part = flat[piece][first:last]
         np.add(total, part if weight == 1.0 else part.astype(np.float64) * weight, out=total)
     return total
 
 
-def lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
     """Return the element-wise lower median of integers or booleans."""
     ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
     return np.asarray(ordered[(len(layers) - 1) // 2])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flwr_krum.combine import lower_median
+from flwr_krum.combine import with_counters
 from flwr_krum.device import is_compiled
 from flwr_krum.networks import Window, network
 from flwr_krum.pool import MOST_THREADS, spread
@@ -71,28 +71,20 @@ def mean_around_median(updates: ClientUpdates, keep: int) -> tuple[Array, ...]:
 
 
 def _mean_of(updates: ClientUpdates, window: Window) -> tuple[Array, ...]:
-    layers = [
-        np.empty(updates.models[0][i].shape, dtype)
-        if dtype.kind == "f"
-        else lower_median([model[i] for model in updates.models], dtype)
-        for i, dtype in enumerate(updates.dtypes)
-    ]
-    outs = [layers[i].reshape(-1) for i in updates.float_layers]
+    floats, pieces = updates.empty_result()
     fill, most = _filler(updates, window)
 
     def work(start: int) -> None:
-        for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
-            fill(layer, first, last, outs[layer][first:last])
+        for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
+            fill(piece, first, last, pieces[piece][first:last])
 
     for _ in spread(work, range(0, updates.d, PIECE), most):
         pass
-    for layer in layers:
-        layer.setflags(write=False)
-    return tuple(layers)
+    return with_counters(updates, floats)
 
 
 Filler = Callable[[int, int, int, Array], None]
-"""Writes the means of columns first to last of a layer."""
+"""Writes the means of columns first to last of a piece."""
 
 
 def _filler(updates: ClientUpdates, window: Window) -> tuple[Filler, int]:
@@ -106,10 +98,10 @@ def _filler(updates: ClientUpdates, window: Window) -> tuple[Filler, int]:
     sort, most = (_sorted_by_network, 1) if networked else (_sorted_by_block, MOST_THREADS)
     width = min(BLOCK, max(256, _MOST_IN_BLOCK // updates.n))
 
-    def fill(layer: int, first: int, last: int, out: Array) -> None:
+    def fill(piece: int, first: int, last: int, out: Array) -> None:
         for start in range(first, last, width):
             stop = min(last, start + width)
-            values = [flat[layer][start:stop] for flat in updates.flat]
+            values = [flat[piece][start:stop] for flat in updates.flat]
             with np.errstate(over="ignore"):  # a mean of float64 or one that its dtype cannot hold
                 out[start - first : stop - first] = _window_mean(sort(values, window), window)
 

@@ -45,10 +45,10 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
     device = find(updates.device)
     g = torch.zeros((updates.n, updates.n), dtype=torch.float64, device=device)
     for start in range(0, updates.d, PIECE):
-        for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
-            block = _upload(updates.flat, layer, first, last, device)
+        for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
+            block = _upload(updates.flat, piece, first, last, device)
             if updates.flat_reference is not None:
-                base = torch.from_numpy(np.array(updates.flat_reference[layer][first:last]))
+                base = torch.from_numpy(np.array(updates.flat_reference[piece][first:last]))
                 block -= base.to(device).double()
             block *= scale
             g += block @ block.T
@@ -59,25 +59,25 @@ def weighted_sum(
     flats: Sequence[Sequence[Array]],
     device: str,
     weights: Float64,
-    layer: int,
+    piece: int,
     first: int,
     last: int,
 ) -> Float64:
-    """Return ``sum_i w_i V_i`` of some columns of a layer, in float64."""
+    """Return ``sum_i w_i V_i`` of some columns of a piece, in float64."""
     import torch
 
     found = find(device)
-    block = _upload(flats, layer, first, last, found)
+    block = _upload(flats, piece, first, last, found)
     total: Float64 = (torch.from_numpy(weights).to(found) @ block).cpu().numpy()
     return total
 
 
 def _upload(
-    flats: Sequence[Sequence[Array]], layer: int, first: int, last: int, device: torch.device
+    flats: Sequence[Sequence[Array]], piece: int, first: int, last: int, device: torch.device
 ) -> torch.Tensor:
-    """Return (n, last - first) values of a layer on the GPU, as float64."""
+    """Return (n, last - first) values of a piece on the GPU, as float64."""
     import torch
 
     # They travel in their own type, which is half as wide mostly.
-    values = np.stack([flat[layer][first:last] for flat in flats])
+    values = np.stack([flat[piece][first:last] for flat in flats])
     return torch.from_numpy(values).to(device).double()

@@ -85,23 +85,23 @@ def refined(
     return replace(distances, squared=squared, error=error, finite=finite)
 
 
-def weighted_sum(buffers: Buffers, weights: Float64, layer: int, first: int, last: int) -> Float64:
-    """Return ``sum_i w_i V_i`` of some columns of a layer, with the bits that NumPy would give."""
+def weighted_sum(buffers: Buffers, weights: Float64, piece: int, first: int, last: int) -> Float64:
+    """Return ``sum_i w_i V_i`` of some columns of a piece, with the bits that NumPy would give."""
     sums = np.zeros(last - first)
-    compiled.add_rows(buffers.clients[layer], weights, first, buffers.dtypes[layer].type(0), sums)
+    compiled.add_rows(buffers.clients[piece], weights, first, buffers.dtypes[piece].type(0), sums)
     return sums
 
 
 def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, Array], None]:
-    """Return a function that writes window means of columns first to last of a layer."""
+    """Return a function that writes window means of columns first to last of a piece."""
     n = buffers.clients.shape[1]
     comparators = np.array(network(n, window.ranks), dtype=np.intp).reshape(-1, 4)
     places = window.first, window.last, window.keep
 
-    def fill(layer: int, first: int, last: int, out: Array) -> None:
-        dtype = buffers.dtypes[layer]
+    def fill(piece: int, first: int, last: int, out: Array) -> None:
+        dtype = buffers.dtypes[piece]
         rows = np.empty((n, max(64, _IN_FIRST_CACHE // (n * dtype.itemsize) // 64 * 64)), dtype)
-        compiled.fill_window_means(buffers.clients[layer], comparators, places, first, rows, out)
+        compiled.fill_window_means(buffers.clients[piece], comparators, places, first, rows, out)
 
     return fill
 
@@ -168,11 +168,11 @@ def _all_pairs(updates: ClientUpdates, buffers: Buffers) -> tuple[Float64, Float
     clients = _padded(buffers.clients)
     size = clients.shape[1]
 
-    def add(layer: int, first: int, last: int, sums: Float64) -> None:
-        zero = buffers.dtypes[layer].type(0)
+    def add(piece: int, first: int, last: int, sums: Float64) -> None:
+        zero = buffers.dtypes[piece].type(0)
         compiled.add_all_pairs(
-            clients[layer],
-            buffers.reference[layer],
+            clients[piece],
+            buffers.reference[piece],
             first,
             last,
             _chunk(size, zero.itemsize),
@@ -190,11 +190,11 @@ def _some_pairs(updates: ClientUpdates, buffers: Buffers, rows: Indices) -> Floa
     """Return the squared distances of some clients from all, computed in float64."""
     some, clients = _padded(buffers.clients[:, rows]), _padded(buffers.clients)
 
-    def add(layer: int, first: int, last: int, sums: Float64) -> None:
-        read = buffers.dtypes[layer].type(0)
+    def add(piece: int, first: int, last: int, sums: Float64) -> None:
+        read = buffers.dtypes[piece].type(0)
         chunk = _chunk(some.shape[1] + clients.shape[1], read.itemsize)
         compiled.add_some_pairs(
-            some[layer], clients[layer], first, last, chunk, read, np.float64(0), sums
+            some[piece], clients[piece], first, last, chunk, read, np.float64(0), sums
         )
 
     sums = _sum_over_pieces(updates, (some.shape[1], clients.shape[1]), add)
@@ -208,8 +208,8 @@ def _sum_over_pieces(
 ) -> Float64:
     def work(start: int) -> Float64:
         sums = np.zeros(shape)
-        for layer, first, last in updates.segments(start, min(updates.d, start + PIECE)):
-            add(layer, first, last, sums)
+        for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
+            add(piece, first, last, sums)
         return sums
 
     total = np.zeros(shape)

@@ -1,8 +1,9 @@
-"""One round's client models, layer by layer, never flattened into one matrix.
+"""One round's client models, in the layers that they came in; only small ones are joined.
 
 Every rule reads the models through this module, in blocks of columns: once for distances (offsets
 from the global model), and once for the result. Float layers carry the update; integer and boolean
-layers are counters (BatchNorm's batch count), which no distance sees.
+layers are counters (BatchNorm's batch count), which no distance sees. Columns count through all
+float layers, which lie in pieces: a piece for each layer, or a single one for all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ BLOCK = 8192
 
 PIECE = 16 * BLOCK
 """Columns per task: what one thread works on at a time, however many there are."""
+
+SMALL = 2**19
+"""Numbers in all updates up to which layers are joined: a copy takes less than calls for each."""
 
 
 @dataclass(frozen=True)
@@ -115,32 +119,55 @@ class ClientUpdates:
         return sum(self.models[0][i].size for i in self.float_layers)
 
     @cached_property
+    def piece_dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """Dtype of each piece of the result."""
+        dtypes = tuple(self.dtypes[i] for i in self.float_layers)
+        is_small = self.n * self.d <= SMALL
+        return dtypes[:1] if is_small and len(set(dtypes)) == 1 else dtypes
+
+    @cached_property
     def flat(self) -> tuple[tuple[Array, ...], ...]:
-        """The float layers of each client as one-dimensional views."""
-        return tuple(tuple(model[i].ravel() for i in self.float_layers) for model in self.models)
+        """The pieces of each client, one-dimensional."""
+        return tuple(self._pieces(model) for model in self.models)
 
     @cached_property
     def flat_reference(self) -> tuple[Array, ...] | None:
-        """The float layers of the global model as one-dimensional views."""
-        if self.reference is None:
-            return None
-        return tuple(self.reference[i].ravel() for i in self.float_layers)
+        """The pieces of the global model, one-dimensional."""
+        return None if self.reference is None else self._pieces(self.reference)
+
+    def _pieces(self, model: Sequence[Array]) -> tuple[Array, ...]:
+        layers = [model[i] for i in self.float_layers]
+        if len(self.piece_dtypes) < len(layers):
+            return (np.concatenate(layers, axis=None),)
+        return tuple(layer.ravel() for layer in layers)
+
+    def empty_result(self) -> tuple[list[Array], list[Array]]:
+        """Return empty float layers for a result, and the same memory as empty pieces."""
+        shapes = [self.models[0][i].shape for i in self.float_layers]
+        pieces = [
+            np.empty(piece.size, dtype)
+            for piece, dtype in zip(self.flat[0], self.piece_dtypes, strict=True)
+        ]
+        if len(pieces) == len(shapes):
+            return [p.reshape(shape) for p, shape in zip(pieces, shapes, strict=True)], pieces
+        ends = list(accumulate(map(math.prod, shapes)))
+        parts = (pieces[0][a:b] for a, b in zip([0, *ends], ends, strict=False))
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)], pieces
 
     @cached_property
     def buffers(self) -> Buffers | None:
-        """Where the float layers lie in memory; None if compiled code could not read them."""
+        """Where the pieces lie in memory; None if compiled code could not read them."""
         flat = self.flat if self.flat_reference is None else (*self.flat, self.flat_reference)
-        dtypes = tuple(self.dtypes[i] for i in self.float_layers)
-        for dtype, *same_layer in zip(dtypes, *flat, strict=True):
+        for dtype, *same_piece in zip(self.piece_dtypes, *flat, strict=True):
             if not (dtype.isnative and dtype.itemsize >= 4):
                 return None
-            if not all(layer.dtype == dtype and layer.flags.aligned for layer in same_layer):
+            if not all(piece.dtype == dtype and piece.flags.aligned for piece in same_piece):
                 return None
-        table = np.array([[layer.ctypes.data for layer in model] for model in flat], dtype=np.uintp)
+        table = np.array([[piece.ctypes.data for piece in model] for model in flat], dtype=np.uintp)
         table = np.ascontiguousarray(table.T)
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
-        return Buffers(table[:, : self.n], reference, dtypes)
+        return Buffers(table[:, : self.n], reference, self.piece_dtypes)
 
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
@@ -151,23 +178,19 @@ class ClientUpdates:
         return replace(self, reference=None)
 
     def segments(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (layer, first, last) of the float layers that columns start to stop lie in.
-
-        Columns count through all float layers, as if these were one vector.
-        """
-        layer = bisect_right(self._ends, start)
+        """Yield (piece, first, last) of the pieces that columns start to stop lie in."""
+        piece = bisect_right(self._ends, start)
         while start < stop:
-            begin = self._ends[layer - 1] if layer else 0
-            last = min(stop, self._ends[layer])
+            begin = self._ends[piece - 1] if piece else 0
+            last = min(stop, self._ends[piece])
             if start < last:
-                yield layer, start - begin, last - begin
+                yield piece, start - begin, last - begin
             start = last
-            layer += 1
+            piece += 1
 
     @cached_property
     def _ends(self) -> list[int]:
-        sizes = [self.models[0][i].size for i in self.float_layers]
-        return list(accumulate(sizes))
+        return list(accumulate(piece.size for piece in self.flat[0]))
 
     def read_offsets(self, start: int, stop: int, target: Float64) -> Float64:
         """Write columns start to stop of the offsets into the first columns of ``target``.
@@ -180,9 +203,9 @@ class ClientUpdates:
         segments = list(self.segments(start, stop))
         offsets = target[:, : stop - start]
         for row, flat in zip(offsets, self.flat, strict=True):
-            np.concatenate([flat[layer][first:last] for layer, first, last in segments], out=row)
+            np.concatenate([flat[piece][first:last] for piece, first, last in segments], out=row)
         if self.flat_reference is not None:
-            base = [self.flat_reference[layer][first:last] for layer, first, last in segments]
+            base = [self.flat_reference[piece][first:last] for piece, first, last in segments]
             offsets -= np.concatenate(base, dtype=np.float64)
         return offsets
 
@@ -198,13 +221,13 @@ class ClientUpdates:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Addresses of float32 and float64 layers in native order, for compiled kernels.
+    """Addresses of float32 and float64 pieces in native order, for compiled kernels.
 
     Attributes
     ----------
-    clients : (L, n) uintp
-    reference : (L,) uintp
-    dtypes : L dtypes, the same for all clients
+    clients : (P, n) uintp
+    reference : (P,) uintp
+    dtypes : P dtypes, the same for all clients
     """
 
     clients: NDArray[np.uintp]

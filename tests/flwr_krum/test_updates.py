@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flwr_krum.updates as updates_module
 from flwr_krum.combine import weighted_mean
+from flwr_krum.coordinatewise import trimmed_mean
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
 from flwr_krum.updates import BLOCK
 
@@ -127,6 +129,40 @@ def test_how_a_vector_is_cut_into_layers_does_not_change_what_a_rule_does(seed, 
 
 
 # --- results ---
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("device", ["cpu:numpy", "cpu:numba"])
+def test_whether_layers_are_joined_does_not_change_what_a_rule_does(monkeypatch, device, dtype):
+    if device == "cpu:numba":
+        pytest.importorskip("numba")
+    rng = np.random.default_rng(5)
+    models, base = random_models(9, rng, [dtype] * 5), random_models(1, rng, [dtype] * 5)[0]
+    for model in (*models, base):
+        model.insert(1, np.asarray(rng.integers(9), np.int64))
+    results = []
+    for small in (updates_module.SMALL, 0):
+        monkeypatch.setattr(updates_module, "SMALL", small)
+        updates = ClientUpdates.from_layers(models, base, device=device)
+        assert len(updates.piece_dtypes) == (1 if small else 5)
+        for rule in (Krum(2), MultiKrum(2), Medoid(), Average()):
+            results.append((rule(updates), trimmed_mean(updates, 2)))
+    for (joined, trimmed), (apart, trimmed_apart) in zip(results[:4], results[4:], strict=True):
+        assert joined.selected == apart.selected
+        for a, b in zip([*joined.layers, *trimmed], [*apart.layers, *trimmed_apart], strict=True):
+            assert (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+        if joined.scores is not None:
+            np.testing.assert_allclose(joined.scores, apart.scores, rtol=1e-5)
+
+
+def test_only_layers_of_one_dtype_and_few_numbers_are_joined():
+    pieces = lambda layers, n: len(  # noqa: E731
+        ClientUpdates.from_layers([layers] * n).piece_dtypes
+    )
+    pair = [np.zeros(100, np.float32)] * 2
+    most = updates_module.SMALL // 200
+    assert (pieces(pair, most), pieces(pair, most + 1)) == (1, 2)
+    assert pieces([*pair, np.zeros(1)], 3) == 3
 
 
 def test_dtype_and_shape_of_every_layer_are_kept():
