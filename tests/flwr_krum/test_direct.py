@@ -20,6 +20,13 @@ direct = pytest.importorskip("flwr_krum.direct")
 NUMBA, NUMPY = "cpu:numba", "cpu:numpy"
 
 
+@pytest.fixture(params=["joined", "apart"], autouse=True)
+def _layers(request, monkeypatch):
+    """Small layers lie in one piece, where large ones have a piece each; the kernels take both."""
+    if request.param == "apart":
+        monkeypatch.setattr("flwr_krum.updates.SMALL", 0)
+
+
 def random_models(n, rng, sizes=(7, 300, 1, 2000), dtypes=(np.float32,) * 4, spread=1e-2):
     base = [rng.standard_normal(size) for size in sizes]
     models = [
