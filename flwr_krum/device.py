@@ -15,7 +15,7 @@ DEVICES = ("cpu", "cpu:numpy", "cpu:numba", "cuda", "cuda:0 and so on")
 MOST_COMPILED = 500
 """Clients up to which compiled differences were measured to beat the Gram matrix of BLAS."""
 
-LEAST_COMPILED = 2**16
+LEAST_COMPILED = 2**12
 """Numbers in all updates from which the compiled kernels are worth their calls."""
 
 _LEGAL = re.compile(r"cpu(:numpy|:numba)?|cuda(:\d{1,3})?")
