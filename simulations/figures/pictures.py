@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -68,6 +68,9 @@ STYLE: Any = {
 WIDTH = 9.0
 """Of every picture, in inches, like all lengths below."""
 
+SUBTITLE_LINE, SUBTITLE_WIDTH = 0.17, 135
+"""Height, and characters that fit into the picture."""
+
 LEGEND_LINE, LEGEND_COLUMNS = 0.2, 3
 VERDICT_LINE = 0.21
 
@@ -92,7 +95,7 @@ def draw(
     Parameters
     ----------
     subtitle : sequence of str
-        Two lines: data and protocol, and what line and band are.
+        Data and protocol, and what line and band are; wrapped where they are too long.
     """
     with mpl.rc_context(STYLE):
         figure = _figure(experiment, rows, verdicts, subtitle)
@@ -112,7 +115,9 @@ def _figure(
     tall, wide = len(places), len(places[0])
     single = tall * wide == 1
     legend = 0 if single else LEGEND_LINE * -(-len(_drawn(experiment)) // LEGEND_COLUMNS)
-    head = 0.85 + legend + (0 if single else 0.16)
+    subtitle = [part for line in subtitle for part in wrap(line, SUBTITLE_WIDTH)]
+    written = 0.38 + SUBTITLE_LINE * len(subtitle)
+    head = 0.13 + written + legend + (0 if single else 0.16)
     foot = 0.65 + VERDICT_LINE * len(verdicts)
     height = head + foot + tall * (3.6 if single else 3.1 if tall == 1 else 2.35)
     figure = Figure(figsize=(WIDTH, height))
@@ -131,7 +136,7 @@ def _figure(
     else:
         figure.legend(
             handles=[line for _, line in lines], ncols=LEGEND_COLUMNS, frameon=False, fontsize=9.5,
-            handlelength=2.6, loc="upper left", bbox_to_anchor=(0.015, 1 - 0.72 / height),
+            handlelength=2.6, loc="upper left", bbox_to_anchor=(0.015, 1 - written / height),
             borderpad=0, borderaxespad=0,
         )  # fmt: skip
     _write_head(figure, [experiment.title, *subtitle])
@@ -279,7 +284,7 @@ def _write_head(figure: Figure, lines: Sequence[str]) -> None:
     title, *subtitle = lines
     figure.text(0.015, 1 - 0.12 / height, title, fontsize=13, weight="bold", va="top")
     for i, line in enumerate(subtitle):
-        y = 1 - (0.38 + 0.17 * i) / height
+        y = 1 - (0.38 + SUBTITLE_LINE * i) / height
         figure.text(0.015, y, line, fontsize=8.5, color=GREY, va="top")
 
 

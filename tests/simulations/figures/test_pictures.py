@@ -31,7 +31,7 @@ def test_names_that_are_apart_stay_where_they_are(steps):
 def drawn(tmp_path, rows):
     """Draws a figure of made-up numbers and returns its paths."""
 
-    def make(name, rounds=500):
+    def make(name, rounds=500, subtitle=("the data", "median")):
         experiment = load_experiment(name)
         made = [
             row
@@ -47,7 +47,7 @@ def drawn(tmp_path, rows):
         ]  # fmt: skip
         paths = [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"]
         verdicts = judge(experiment.claims, made)
-        draw(experiment, made, verdicts, ["the data", "median"], paths)
+        draw(experiment, made, verdicts, subtitle, paths)
         return experiment, verdicts, paths
 
     return make
@@ -71,6 +71,14 @@ def test_a_picture_names_its_curves_panels_data_and_verdicts(drawn, name):
     with Image.open(png) as image:
         assert image.width == 1350
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_a_long_protocol_stays_inside_the_picture(drawn):
+    protocol = "; ".join(["MNIST, the 5,000 embedded images only (4,000 to train on)"] * 5)
+    _, _, (png, _) = drawn("main-6", subtitle=(protocol, "median"))
+    with Image.open(png) as image:
+        pixels = np.asarray(image.convert("L"))
+    assert (pixels[:150] < 200).any(axis=0).nonzero()[0].max() < 1350 - 15
 
 
 def test_a_curve_has_the_colour_of_its_rule(drawn):
