@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from scipy.special import stdtrit
@@ -95,13 +96,14 @@ class Verdict:
             outcome: [f.check.label for f in self.findings if f.outcome == outcome]
             for outcome in Outcome
         }
+        listed = partial(_listed, total=len(self.findings))
         if self.outcome == Outcome.PARTLY:
-            limits = f"{_listed(of[Outcome.HOLDS])}; not for {_listed(of[Outcome.FAILS])}"
+            limits = f"{listed(of[Outcome.HOLDS])}; not for {listed(of[Outcome.FAILS])}"
             if unknown := of[Outcome.UNKNOWN]:
-                limits += f"; {Outcome.UNKNOWN} for {_listed(unknown)}"
+                limits += f"; {Outcome.UNKNOWN} for {listed(unknown)}"
             return f"{Outcome.PARTLY} {limits}"
         if self.outcome == Outcome.UNKNOWN and of[Outcome.HOLDS]:
-            return f"{Outcome.UNKNOWN} for {_listed(of[Outcome.UNKNOWN])}; holds for the rest"
+            return f"{Outcome.UNKNOWN} for {listed(of[Outcome.UNKNOWN])}; holds for the rest"
         return str(self.outcome)
 
 
@@ -214,5 +216,6 @@ def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outc
     return Outcome.UNKNOWN
 
 
-def _listed(labels: Sequence[str]) -> str:
-    return " · ".join(labels)
+def _listed(labels: Sequence[str], total: int) -> str:
+    """Name one or two checks, count more: the table beneath has them all."""
+    return " · ".join(labels) if len(labels) < 3 else f"{len(labels)} of {total} checks"

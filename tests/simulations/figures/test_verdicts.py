@@ -209,4 +209,6 @@ def test_a_claim_that_holds_in_part_says_for_what(rows):
     assert sentence == "holds only for of a; not for of b; cannot be told for of c"
     sentence = verdict_of(made, checks[0], unknown).sentence
     assert sentence == "cannot be told for of c; holds for the rest"
+    sentence = verdict_of(made, checks[0], *[unknown] * 3).sentence
+    assert sentence == "cannot be told for 3 of 4 checks; holds for the rest"
     assert verdict_of(made, checks[0]).sentence == "holds"
