@@ -19,6 +19,21 @@ def test_computing_the_clients_together_is_more_than_twice_as_fast(one_problem):
     assert found[GRADIENTS] > found["fast"]
 
 
+def test_the_best_tenth_is_the_least_disturbed_part_of_all_rounds(one_problem, monkeypatch):
+    # Twenty rounds of 1 s, one of which waits 10 s more.
+    seconds = iter([float(t) + 10.0 * (t > 12) for t in range(100)])
+
+    def run(config, engine, observer):
+        for _ in range(config.num_server_rounds + 1):
+            observer(None)
+
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(seconds))
+    measured = module._measured("spam", {"num-server-rounds": 20 + module.WARM_UP}, "fast")
+    assert measured.at_best == 1.0
+    assert measured.by_clock == pytest.approx(20 / 30)
+
+
 def test_the_command_prints_a_row_for_each_engine_and_one_for_the_gradients(one_problem):
     result = CliRunner().invoke(app, ["speed", "--engine", "fast", "--rounds", "3"])
     assert result.exit_code == 0, result.output
