@@ -7,7 +7,7 @@ Every other message goes the plain way of `simulations.inprocess`. So does train
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,8 +100,8 @@ def _reply(
 def _content(keys: Iterable[str], model: NDArrays, metrics: Mapping[str, float]) -> RecordDict:
     """Return what `clients.client_app.fit_content` returns, put together without its checks."""
     packed = {key: _packed(array) for key, array in zip(keys, model, strict=True)}
-    arrays, numbers = _filled(ArrayRecord(), packed), _filled(MetricRecord(), metrics)
-    return _filled(RecordDict(), {"arrays": arrays, "metrics": numbers})
+    arrays, numbers = _filled(ArrayRecord, packed), _filled(MetricRecord, dict(metrics))
+    return _filled(RecordDict, {"arrays": arrays, "metrics": numbers})
 
 
 def _answering(message: Message, content: RecordDict) -> Message:
@@ -124,9 +124,15 @@ def _answering(message: Message, content: RecordDict) -> Message:
 
 # Flower checks the type of every key and value, and finds out for every array which of three
 # constructors is meant: for a small model more work than its training.
-def _filled(record: _Record, entries: Mapping[str, Any]) -> _Record:
-    vars(record)["_data"].update(entries)
+def _filled(kind: type[_Record], entries: dict[str, Any]) -> _Record:
+    record = kind.__new__(kind)
+    vars(record).update(_empty(kind), _data=entries)
     return record
+
+
+@cache
+def _empty(kind: type[_Record]) -> dict[str, Any]:
+    return dict(vars(kind()))
 
 
 def _packed(array: NDArray[Any]) -> Array:

@@ -221,15 +221,14 @@ class _Federation:
         record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
         self._history.append(record, dict(zip(self._model, arrays, strict=True)))
         if self._scalars:
-            report = self._strategy.reports[-1] if server_round > 0 else None
-            self._scalars.add(record, report)
+            self._scalars.add(record, self._strategy.last_report if server_round > 0 else None)
         self._observer(record)
         return record
 
     def _what_happened(self, server_round: int) -> dict[str, Any]:
         if server_round == 0:
             return {}
-        report = self._strategy.reports[-1] if self._strategy.reports else None
+        report = self._strategy.last_report
         if report is None or report.server_round != server_round:
             return {}  # nobody was connected, nobody was asked
         byzantine = self._config.byzantine_clients()

@@ -27,6 +27,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
+from flwr_krum.announce import announce
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
 from flwr_krum.report import LONGEST_TEXT, RoundReport
@@ -133,6 +134,11 @@ class RobustAggregation(FedAvg):
         """What each round did, oldest first."""
         return list(self._rounds.reports)
 
+    @property
+    def last_report(self) -> RoundReport | None:
+        """What the last round did; None before the first."""
+        return self._rounds.reports[-1] if self._rounds.reports else None
+
     def summary(self) -> None:
         """Log the settings as a small tree."""
         for line in self._rounds.summary(type(self).__name__):
@@ -168,8 +174,7 @@ class RobustAggregation(FedAvg):
         model, report = self._rounds.finish(
             server_round + self._rounds.rounds_done, replies, self._failed(failures)
         )
-        for line in report.lines():
-            log(WARNING if report.is_remarkable() else INFO, line)
+        announce(report)
         accepted = set(report.received)
         heard = [result for client, result in results if self._client_id(client) in accepted]
         metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
+from flwr_krum.announce import announce
 from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
 from flwr_krum.metrics import Metric
 from flwr_krum.report import LONGEST_TEXT, RoundReport
@@ -121,6 +122,11 @@ class RobustAggregation(FedAvg):
         """What each round did, oldest first."""
         return list(self._rounds.reports)
 
+    @property
+    def last_report(self) -> RoundReport | None:
+        """What the last round did; None before the first."""
+        return self._rounds.reports[-1] if self._rounds.reports else None
+
     def summary(self) -> None:
         """Log the settings as a small tree."""
         for line in self._rounds.summary(type(self).__name__):
@@ -154,8 +160,7 @@ class RobustAggregation(FedAvg):
             return None, None
         taken = [_reply(client, message) for client, message in answered]
         model, report = self._rounds.finish(server_round + self._rounds.rounds_done, taken, failed)
-        for line in report.lines():
-            log(WARNING if report.is_remarkable() else INFO, line)
+        announce(report)
         accepted = set(report.received)
         contents = [message.content for client, message in answered if client in accepted]
         metrics = self._metrics(self._own_train_metrics, contents, report.metrics)

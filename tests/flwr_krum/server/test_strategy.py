@@ -101,6 +101,7 @@ def test_a_failure_without_a_name_is_numbered(results, fit_api):
     named = (fit_api.Proxy("9"), FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "no"), None, 0, {}))
     strategy.aggregate_fit(1, results(CONFORMANCE), [TimeoutError("late"), named])
     assert dict(strategy.reports[-1].failed) == {"failure 1": "late", "9": "no"}
+    assert strategy.last_report is strategy.reports[-1]
 
 
 @pytest.mark.parametrize("kind", ["pickle", "", "numpy", "x" * 10_000])
@@ -171,6 +172,7 @@ def test_a_fraction_of_zero_trains_nobody(fit_api):
     assert strategy.configure_fit(1, ndarrays_to_parameters([np.zeros(1)]), manager) == []
     assert strategy.aggregate_fit(1, [], []) == (None, {})
     assert strategy.reports == []
+    assert strategy.last_report is None
 
 
 def test_the_strategy_names_its_rule():

@@ -127,8 +127,10 @@ def test_arrays_are_matched_by_key_not_by_position(play, name, configured):
     """One that swaps the names has the flat vector of the centre, and would be chosen."""
     swapped = {"layer2": np.zeros(3, np.float32), "layer1": np.ones(3, np.float32)}
     strategy = getattr(ours, name)(num_malicious_nodes=1)
+    assert strategy.last_report is None
     arrays, _ = play(strategy, swapped, configured)
     assert_honest(arrays)
+    assert strategy.last_report is strategy.reports[-1]
     assert 7 not in strategy.reports[-1].selected
     assert strategy.reports[-1].received == tuple(range(1, 8))
 
