@@ -48,8 +48,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
         for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
             block = _upload(updates.flat, piece, first, last, device)
             if updates.flat_reference is not None:
-                base = torch.from_numpy(np.array(updates.flat_reference[piece][first:last]))
-                block -= base.to(device).double()
+                block -= _upload([updates.flat_reference], piece, first, last, device)
             block *= scale
             g += block @ block.T
     return g.cpu().numpy()
@@ -78,6 +77,7 @@ def _upload(
     """Return (n, last - first) values of a piece on the GPU, as float64."""
     import torch
 
-    # They travel in their own type, which is half as wide mostly.
+    # They travel in their own type, which is half as wide mostly, and in an order that torch takes.
     values = np.stack([flat[piece][first:last] for flat in flats])
-    return torch.from_numpy(values).to(device).double()
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native).to(device).double()

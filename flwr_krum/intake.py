@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -39,6 +38,9 @@ class RefusedError(ValueError):
     """A reply cannot be taken in; the text is the reason."""
 
 
+_NO_METRICS: Mapping[str, object] = {}
+
+
 class Reply(NamedTuple):
     """A client's reply as it came: npy bytes by key, or the reason why there are none.
 
@@ -48,7 +50,7 @@ class Reply(NamedTuple):
     client: ClientId
     arrays: Mapping[str, bytes] | None
     problem: str = ""
-    metrics: Mapping[str, object] = MappingProxyType({})
+    metrics: Mapping[str, object] = _NO_METRICS
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,7 @@ def _check_rate(rate: object) -> None:
 
 
 def _step_layer(old: Array, new: Array, rate: float) -> Array:
-    moved = np.empty_like(new)
+    moved = np.empty(new.shape, new.dtype)  # in C order, so that its flat view is no copy
     flat, before, after = moved.reshape(-1), old.reshape(-1), new.reshape(-1)
     for start in range(0, flat.size, BLOCK):
         part = slice(start, start + BLOCK)

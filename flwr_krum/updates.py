@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeAlias
@@ -66,6 +66,9 @@ class ClientUpdates:
         device: str = "cpu",
     ) -> ClientUpdates:
         """Check n models against each other and the reference, and hold them without a copy.
+
+        They are read when they are first needed, some of them once for all: changing an array
+        afterwards leaves it open what a rule sees.
 
         Without ``dtypes`` the result takes those of the reference, else of the first model.
 
@@ -167,7 +170,7 @@ class ClientUpdates:
         table = np.ascontiguousarray(table.T)
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
-        return Buffers(table[:, : self.n], reference, self.piece_dtypes)
+        return Buffers(table[:, : self.n], reference, self.piece_dtypes, flat)
 
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
@@ -228,11 +231,13 @@ class Buffers:
     clients : (P, n) uintp
     reference : (P,) uintp
     dtypes : P dtypes, the same for all clients
+    pieces : the arrays at these addresses, which must outlive them
     """
 
     clients: NDArray[np.uintp]
     reference: NDArray[np.uintp]
     dtypes: tuple[np.dtype[Any], ...]
+    pieces: tuple[tuple[Array, ...], ...] = field(repr=False)
 
     def of(self, clients: Indices) -> Buffers:
         """Return the buffers of some clients, in the given order."""

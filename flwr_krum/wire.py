@@ -55,6 +55,8 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
     """
     if not isinstance(data, _BYTES):
         raise UndecodableError(f"{type(data).__name__}, expected bytes")
+    if isinstance(data, memoryview):
+        data = _as_bytes(data)
     dtype, shape, order, start, length = _layout(bytes(data[: _header_length(data)]))
     if len(data) != length:
         raise UndecodableError(
@@ -100,8 +102,15 @@ def _header_of(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> b
     return file.getvalue()
 
 
+def _as_bytes(view: memoryview) -> memoryview:
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError) as error:  # of several pieces, or released
+        raise UndecodableError(f"memoryview that holds no bytes: {error}") from error
+
+
 def _header_length(data: bytes | bytearray | memoryview) -> int:
-    if data[: len(_USUAL)] == _USUAL and len(data) >= _USUAL_LENGTH:
+    if len(data) >= _USUAL_LENGTH and data[: len(_USUAL)] == _USUAL:
         return _USUAL_LENGTH
     if len(data) < 12 or data[:6] != _MAGIC:
         raise UndecodableError("not an npy array")

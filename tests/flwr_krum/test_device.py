@@ -69,7 +69,7 @@ def torch_on_the_cpu(monkeypatch):
 
 
 @pytest.mark.usefixtures("torch_on_the_cpu")
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize("outlier", [1.0, 1e4, 1e30])
 def test_the_code_for_a_gpu_chooses_the_same_clients(dtype, outlier):
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ def reply(wire):
 def like_model(value, **instead):
     arrays = {key: np.full_like(array, value) for key, array in MODEL.items()}
     return {**arrays, **instead}
+
+
+def test_a_reply_can_be_sent_to_another_process(reply):
+    for sent in (Reply(1, None), reply(2, **like_model(1.0))):
+        assert pickle.loads(pickle.dumps(sent)) == sent
 
 
 # --- order ---

@@ -234,6 +234,16 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
     assert base["k"] == 7
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_step_towards_a_single_client_is_taken_whatever_the_order_of_its_numbers(wire, order):
+    base, new = np.zeros((40, 30)), np.arange(1200.0).reshape(40, 30)
+    rounds = Rounds(Krum(1), server_learning_rate=0.5)
+    rounds.begin({"w": base}, range(5))
+    sent = {"w": wire.npy(np.asarray(new, order=order))}
+    model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
+    np.testing.assert_array_equal(decode(model["w"]), new / 2)
+
+
 def test_a_rate_without_a_known_model_is_a_clear_error(replies):
     rounds = Rounds(Krum(1), server_learning_rate=0.5)
     with pytest.raises(ValueError, match=r"a server learning rate of 0\.5 needs the global model"):

@@ -155,6 +155,18 @@ def test_whether_layers_are_joined_does_not_change_what_a_rule_does(monkeypatch,
             np.testing.assert_allclose(joined.scores, apart.scores, rtol=1e-5)
 
 
+@pytest.mark.parametrize("small", [0, updates_module.SMALL])
+def test_what_is_at_the_addresses_lives_as_long_as_they_do(monkeypatch, small):
+    # Two threads may each make pieces, one of which is then forgotten by all but the addresses.
+    monkeypatch.setattr(updates_module, "SMALL", small)
+    rng = np.random.default_rng(6)
+    updates = ClientUpdates.from_layers(random_models(4, rng, [np.float32] * 5))
+    buffers = updates.buffers
+    held = [[piece.ctypes.data for piece in model] for model in buffers.pieces]
+    np.testing.assert_array_equal(np.array(held, np.uintp).T, buffers.clients)
+    assert buffers.of(np.array([2])).pieces is buffers.pieces
+
+
 def test_only_layers_of_one_dtype_and_few_numbers_are_joined():
     pieces = lambda layers, n: len(  # noqa: E731
         ClientUpdates.from_layers([layers] * n).piece_dtypes

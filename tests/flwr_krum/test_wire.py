@@ -309,3 +309,26 @@ def test_any_array_and_any_order_of_its_axes_is_encoded_as_numpy_saves_it(array,
     order.shuffle(axes)
     array = array.transpose(axes)
     assert encode(array) == saved(array)
+
+
+@pytest.mark.parametrize("kind", ["no dimension", "every second byte", "released"])
+def test_a_view_that_is_no_row_of_bytes_is_refused(kind):
+    whole = encode(np.ones(3, np.float32))
+    if kind == "no dimension":
+        view = memoryview(np.zeros((), np.uint8))
+    elif kind == "every second byte":
+        view = memoryview(bytes(byte for pair in zip(whole, whole, strict=True) for byte in pair))
+        view = view[::2]
+    else:
+        view = memoryview(whole)
+        view.release()
+    with pytest.raises(UndecodableError):
+        decode(view)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_whatever_holds_the_bytes_the_array_is_the_same(kind):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert the_same(decode(kind(encode(array))), array)
+    wide = memoryview(np.frombuffer(encode(array), np.uint64))  # 152 bytes in words of eight
+    assert the_same(decode(wide), array)
