@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from clients.models import build_model, load_parameters, parameters_of
 from clients.settings import Settings
 from clients.tasks import load_task
 from flwr_krum.attacks import FAULTS
+from flwr_krum.pool import cores
 from flwr_krum.report import RoundReport
 from flwr_krum.rules import Average
 from flwr_krum.serverapp.records import to_record
@@ -98,7 +98,7 @@ def survey(
     """Run every strategy under every fault, in parallel, and say what became of each."""
     cases = [(api, strategy, tuple(faults)) for api in apis for strategy in strategies]
     context = get_context("spawn")
-    with ProcessPoolExecutor(cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(cores(), mp_context=context) as pool:
         return [fate for fates in pool.map(_fates, cases) for fate in fates]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from clients.tasks import DataError
+from flwr_krum.pool import cores
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
 from simulations.figures.make import Made, Options, make, publish
@@ -52,7 +52,7 @@ def figure(
     Finished runs are kept: an interrupted figure goes on where it stopped, and figures share runs.
     """
     console = Console()
-    at_once = processes or os.cpu_count() or 1
+    at_once = processes or cores()
     options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
     try:
         for each in NAMES if name == ALL else [name] * (name != FACTS):
