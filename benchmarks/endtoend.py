@@ -36,8 +36,8 @@ from benchmarks.peers import (
     device_of,
 )
 from benchmarks.results import Result
-from simulations.engines import quiet_flower
-from simulations.inprocess import InProcessGrid
+from simulations.engines.engines import quiet_flower
+from simulations.engines.inprocess import InProcessGrid
 
 Call = Callable[[], Any]
 FIT, TRAIN = "aggregate_fit", "aggregate_train"

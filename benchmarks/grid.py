@@ -13,7 +13,7 @@ from benchmarks.measure import Patience, available_bytes, in_turns
 from benchmarks.peers import DISTANCE_RULES, NUMBA, NUMPY, OURS, Contestant, agree
 from benchmarks.results import Result
 from benchmarks.spread import project, size, spread
-from flwr_krum.device import MOST_COMPILED
+from flwr_krum.kernel.device import MOST_COMPILED
 
 Tell = Callable[[str], None]
 

@@ -12,7 +12,7 @@ from benchmarks.measure import Patience, in_turns
 from benchmarks.peers import Contestant
 from benchmarks.results import Growth
 from benchmarks.spread import spread
-from simulations.cost import fit
+from simulations.studies.lemma_2 import fit
 
 
 def growth(

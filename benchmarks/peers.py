@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from benchmarks.data import Case, draw
 from clients.tasks.torchvision_ops import import_torchvision_datasets
-from flwr_krum import coordinatewise
-from flwr_krum.device import numba_is_installed
+from flwr_krum.kernel import windows
+from flwr_krum.kernel.device import numba_is_installed
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum
 from flwr_krum.rules.rule import Aggregate
-from flwr_krum.updates import ClientUpdates
 
 Run: TypeAlias = Callable[[Any, int], Any]
 """Maps prepared inputs and f to the library's own kind of result."""
@@ -166,11 +166,9 @@ def _ours(name: str) -> Contestant:
         "multi-krum": lambda case, f: MultiKrum(f)(updates(case)),
         "medoid": lambda case, f: Medoid()(updates(case)),
         "average": lambda case, f: Average()(updates(case)),
-        "median": lambda case, f: coordinatewise.median(updates(case)),
-        "trimmed-mean": lambda case, f: coordinatewise.trimmed_mean(updates(case), f),
-        "mean-around-median": lambda case, f: coordinatewise.mean_around_median(
-            updates(case), case.n - f
-        ),
+        "median": lambda case, f: windows.median(updates(case)),
+        "trimmed-mean": lambda case, f: windows.trimmed_mean(updates(case), f),
+        "mean-around-median": lambda case, f: windows.mean_around_median(updates(case), case.n - f),
     }
     return Contestant(
         name, version("flwr-krum"), OTHERS, rules, lambda case: case, _our_vector, 0.1

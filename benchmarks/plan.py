@@ -24,7 +24,7 @@ from benchmarks.peers import (
 )
 from benchmarks.results import Growth, Report, Result
 from benchmarks.spread import size
-from flwr_krum.device import MOST_COMPILED
+from flwr_krum.kernel.device import MOST_COMPILED
 
 MILLION = 1_000_000
 

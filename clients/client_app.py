@@ -16,7 +16,7 @@ from flwr.common import NDArrays, Scalar
 from clients.honest import HonestClient
 from clients.roles import build_client, partition_of, role_of, settings_of
 from clients.settings import Settings
-from flwr_krum.serverapp.records import from_record, to_record
+from flwr_krum.boundary.records import from_record, to_record
 
 # One thread per process: sums are then always formed in the same order, so results repeat to the
 # byte, and clients that share a machine do not fight for its cores.

@@ -18,19 +18,19 @@ from flwr.common import NDArrays
 from numpy.typing import NDArray
 from torch import nn
 
-from clients import perceptron, stacked
 from clients.byzantine import ByzantineClient
 from clients.honest import HonestClient, in_dtypes_of
-from clients.models import build_model
-from clients.schedules import learning_rate
-from clients.stacked import Stack, stack
+from clients.learning import perceptron, stacked
+from clients.learning.models import build_model
+from clients.learning.schedules import learning_rate
+from clients.learning.stacked import Stack, stack
 
 EXAMPLES = 128
 """Examples that pass through a stacked model at once: more would leave the cache."""
 
 
 class Kernel(Protocol):
-    """A way to compute many copies of a model as one; see `clients.stacked`."""
+    """A way to compute many copies of a model as one; see `clients.learning.stacked`."""
 
     def fits(self, model: nn.Module) -> bool:
         """Say whether the model can be computed in this way."""

@@ -6,7 +6,7 @@ from flwr.common import NDArrays
 
 from clients.byzantine import ByzantineClient
 from clients.honest import in_dtypes_of
-from clients.schedules import learning_rate
+from clients.learning.schedules import learning_rate
 from clients.streams import Purpose, stream
 
 

@@ -8,9 +8,9 @@ from flwr.app import RecordDict
 from flwr.client import NumPyClient
 from flwr.common import NDArrays, Scalar
 
-from clients.learning import evaluate, loss, loss_and_gradient, replica
-from clients.models import load_parameters, parameters_of
-from clients.schedules import learning_rate
+from clients.learning.models import load_parameters, parameters_of
+from clients.learning.schedules import learning_rate
+from clients.learning.steps import evaluate, loss, loss_and_gradient, replica
 from clients.settings import Settings
 from clients.streams import Purpose, stream
 from clients.tasks import Task, partition

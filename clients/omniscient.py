@@ -10,9 +10,9 @@ from flwr.common import NDArrays
 
 from clients.byzantine import ByzantineClient
 from clients.honest import in_dtypes_of
-from clients.learning import full_gradient, replica
-from clients.models import load_parameters
-from clients.schedules import learning_rate
+from clients.learning.models import load_parameters
+from clients.learning.schedules import learning_rate
+from clients.learning.steps import full_gradient, replica
 from clients.settings import Settings
 from clients.streams import Purpose, stream
 from clients.tasks import Task

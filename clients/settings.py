@@ -75,7 +75,7 @@ class Settings:
     learning_rate : float (default: 0.05 for spambase, 0.1 for mnist)
         The rate that the schedule starts from.
     schedule : str (default: "constant")
-        "constant", "inverse" or "power", see `clients.schedules.learning_rate`.
+        "constant", "inverse" or "power", see `clients.learning.schedules.learning_rate`.
     decay_rounds : int (default: 500)
         Rounds after which the "inverse" schedule has halved the rate, at least 1.
     seed : int (default: 0)

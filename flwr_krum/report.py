@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from flwr_krum.intake import ClientId, Refused
-from flwr_krum.metrics import Metric
+from flwr_krum.boundary.intake import ClientId, Refused
+from flwr_krum.boundary.metrics import Metric
 from flwr_krum.resilience import Guarantee
 
 LONGEST_TEXT = 500
@@ -52,7 +52,7 @@ class RoundReport:
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
-        Own time of `flwr_krum.clock.STAGES`.
+        Own time of `flwr_krum.kernel.clock.STAGES`.
     """
 
     server_round: int

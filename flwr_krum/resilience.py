@@ -18,10 +18,10 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
-from flwr_krum.distances import Distances
+from flwr_krum.kernel.distances import Distances
+from flwr_krum.kernel.updates import Float64
 from flwr_krum.rules.krum import Krum, check_krum_bound
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
-from flwr_krum.updates import Float64
 
 Verdict: TypeAlias = Literal["holds", "does not hold", "cannot be known"]
 

@@ -16,17 +16,17 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
-from flwr_krum.clock import stage, timed
-from flwr_krum.device import prepare
-from flwr_krum.intake import ClientId, Intake, Model, Reply, admit, client_order
+from flwr_krum.boundary.intake import ClientId, Intake, Model, Reply, admit, client_order
+from flwr_krum.boundary.metrics import Claims, Metric
+from flwr_krum.boundary.npy import encode
 from flwr_krum.journal import Journal
-from flwr_krum.metrics import Claims, Metric
-from flwr_krum.pool import one_blas_thread
+from flwr_krum.kernel.clock import stage, timed
+from flwr_krum.kernel.device import prepare
+from flwr_krum.kernel.threads import one_blas_thread
+from flwr_krum.kernel.updates import BLOCK, Array, ClientUpdates, are_finite
 from flwr_krum.report import RoundReport, conclusion, tree
 from flwr_krum.resilience import Guarantee, judge
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
-from flwr_krum.updates import BLOCK, Array, ClientUpdates, are_finite
-from flwr_krum.wire import encode
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -90,7 +90,7 @@ class Rounds:
     rounds_done : int
         Rounds that were done before this run; it counts on from there.
     device : str
-        Where the arithmetic happens, see `flwr_krum.device`.
+        Where the arithmetic happens, see `flwr_krum.kernel.device`.
     count_key : str
         The metric in which clients claim their number of examples.
 

@@ -22,22 +22,28 @@ from flwr_krum.journal import read_journal
 from flwr_krum.report import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import Krum
-from simulations.config import APIS, RULES, RunConfig, run_config_defaults
-from simulations.cost import exponents
-from simulations.demo import demo as run_demo
-from simulations.engines import ENGINES, quiet_flower
-from simulations.engines import run as run_engine
+from simulations.engines.engines import ENGINES, quiet_flower
+from simulations.engines.engines import run as run_engine
+from simulations.engines.on_ray import Backend, read_backend
 from simulations.figures.command import figure
-from simulations.history import JOURNAL_FILE, RoundRecord, final_window, read_history, window_mean
-from simulations.on_ray import Backend, read_backend
-from simulations.plots import accuracy_curves
-from simulations.progress import add_run, progress_bar, show
 from simulations.real.command import add_real
 from simulations.report import write_report
-from simulations.resilience import Cloud, Z, angle_picture, lemma_1
-from simulations.resilience import survey as measure_all
-from simulations.speed import speed
-from simulations.survival import survey, write_page
+from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.history import (
+    JOURNAL_FILE,
+    RoundRecord,
+    final_window,
+    read_history,
+    window_mean,
+)
+from simulations.show.plots import accuracy_curves
+from simulations.show.progress import add_run, progress_bar, show
+from simulations.studies.demo import demo as run_demo
+from simulations.studies.lemma_2 import exponents
+from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
+from simulations.studies.proposition_1 import survey as measure_all
+from simulations.studies.speed import speed
+from simulations.studies.survival import survey, write_page
 
 # A laboratory reports to nobody unless its user says so.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")

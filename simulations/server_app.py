@@ -19,18 +19,18 @@ from flwr.server import Server, ServerAppComponents, ServerConfig, SimpleClientM
 from flwr.serverapp import Grid, ServerApp
 
 from clients.honest import ROUND_KEY
-from clients.learning import evaluate, replica
-from clients.models import build_model, load_parameters, parameters_of
+from clients.learning.models import build_model, load_parameters, parameters_of
+from clients.learning.steps import evaluate, replica
 from clients.tasks import load_task
-from flwr_krum.intake import ClientId
+from flwr_krum.boundary.intake import ClientId
+from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.journal import Unsynced
+from flwr_krum.kernel.updates import Array
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
-from flwr_krum.serverapp.records import from_record, to_record
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
-from flwr_krum.updates import Array
-from simulations.config import RunConfig
-from simulations.history import (
+from simulations.run.config import RunConfig
+from simulations.run.history import (
     JOURNAL_FILE,
     MODEL_FILE,
     HistoryWriter,
@@ -39,9 +39,9 @@ from simulations.history import (
     read_history,
     read_model,
 )
-from simulations.nodes import BoundedGrid, name_nodes, wait_for_nodes
-from simulations.origin import Origin
-from simulations.tensorboard import Scalars, writer_for
+from simulations.run.nodes import BoundedGrid, name_nodes, wait_for_nodes
+from simulations.run.origin import Origin
+from simulations.run.tensorboard import Scalars, writer_for
 
 Observer = Callable[[RoundRecord], None]
 

@@ -45,7 +45,7 @@ def test_the_rules_load_without_flower_or_torch():
     assert done.stdout.strip() == "[]"
 
 
-OPTIONAL = {"compiled.py": {"numba", "llvmlite"}, "cuda.py": {"torch"}}
+OPTIONAL = {"numba_loops.py": {"numba", "llvmlite"}, "cuda_way.py": {"torch"}}
 """What may be missing, and the one module each that needs it: imported on demand only."""
 
 

@@ -16,7 +16,7 @@ from clients import Settings, partition_of, role_of
 from clients.roles import settings_of
 from flwr_krum.attacks import FAULTS
 from simulations.cli import app
-from simulations.config import RunConfig
+from simulations.run.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from clients.client_app import build_client_app
-from simulations.inprocess import InProcessGrid
+from simulations.engines.inprocess import InProcessGrid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,7 +19,7 @@ def test_the_server_app_runs_as_printed(capsys):
     )
     # Only the size of the model is the reader's: here it is the spam filter of the clients.
     source = source.replace("[np.zeros((10, 57), np.float32), np.zeros(10, np.float32)]", "MODEL")
-    from clients.models import build_model, parameters_of
+    from clients.learning.models import build_model, parameters_of
 
     names = {"MODEL": list(parameters_of(build_model("spambase", "mlp", 0)).values())}
     exec(compile(source, "README.md", "exec"), names)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules.rule import Choice, Rule
-from flwr_krum.updates import ClientUpdates
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Self
 
 import numpy as np
 
-from flwr_krum.ranking import Ranking, rank
+from flwr_krum.kernel.ranking import Ranking, rank
+from flwr_krum.kernel.updates import Array, ClientUpdates
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.rule import Choice, Rule, whole_number
-from flwr_krum.updates import Array, ClientUpdates
 
 
 def krum_scores(squared: Array, neighbours: int) -> Array:

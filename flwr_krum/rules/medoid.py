@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flwr_krum.distances import UNIT, Distances
-from flwr_krum.ranking import rank
+from flwr_krum.kernel.distances import UNIT, Distances
+from flwr_krum.kernel.ranking import rank
+from flwr_krum.kernel.updates import Array, ClientUpdates, Float64
 from flwr_krum.rules.rule import Choice, Rule
-from flwr_krum.updates import Array, ClientUpdates, Float64
 
 
 def medoid_scores(squared: Array) -> Array:

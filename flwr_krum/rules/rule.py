@@ -14,9 +14,9 @@ from typing import Self
 
 import numpy as np
 
-from flwr_krum.combine import weighted_mean
-from flwr_krum.ranking import Ranking
-from flwr_krum.updates import Array, ClientUpdates, Float64
+from flwr_krum.kernel.combine import weighted_mean
+from flwr_krum.kernel.ranking import Ranking
+from flwr_krum.kernel.updates import Array, ClientUpdates, Float64
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
-from flwr_krum.announce import announce
-from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
-from flwr_krum.metrics import Metric
+from flwr_krum.boundary.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.boundary.metrics import Metric
+from flwr_krum.log import announce
 from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
 

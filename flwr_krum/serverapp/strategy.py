@@ -17,12 +17,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
-from flwr_krum.announce import announce
-from flwr_krum.intake import SERIALIZATION, ClientId, Reply, decode_model
-from flwr_krum.metrics import Metric
+from flwr_krum.boundary.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.records import record_of
+from flwr_krum.log import announce
 from flwr_krum.report import LONGEST_TEXT, RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
-from flwr_krum.serverapp.records import record_of
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 

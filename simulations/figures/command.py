@@ -13,7 +13,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from clients.tasks import DataError
-from flwr_krum.pool import cores
+from flwr_krum.kernel.threads import cores
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
 from simulations.figures.make import Made, Options, make, publish

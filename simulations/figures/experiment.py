@@ -14,9 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from simulations.config import RunConfig
 from simulations.figures.claims import Claim, Vocabulary, read_claim
-from simulations.history import final_window
+from simulations.run.config import RunConfig
+from simulations.run.history import final_window
 
 FOLDER = Path(__file__).parent
 NAMES = ("2", "3", "4", "5", "main-4", "main-5", "main-6", "K1", "K2")

@@ -9,7 +9,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from simulations.config import RunConfig
 from simulations.figures.experiment import Cell, Experiment
 from simulations.figures.page import Effort, Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
@@ -18,6 +17,7 @@ from simulations.figures.rows import write_rows
 from simulations.figures.runs import gather, missing, place, run_missing
 from simulations.figures.spread import spread_words
 from simulations.figures.verdicts import Verdict, judge
+from simulations.run.config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from rich.progress import (
 )
 
 from clients.tasks import DataError, Task, load_task
-from simulations.config import RunConfig, run_config_defaults
+from simulations.engines.parallel import run_all
 from simulations.figures.experiment import Cell
 from simulations.figures.rows import Row
-from simulations.history import RoundRecord, read_history
-from simulations.parallel import run_all
+from simulations.run.config import RunConfig, run_config_defaults
+from simulations.run.history import RoundRecord, read_history
 
 ENGINE = "fast"
 DATA = ("embedded", "full")

@@ -21,11 +21,11 @@ from clients.settings import ATTACKS, TASKS
 from clients.tasks import DataError
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
-from simulations.config import APIS, RULES, RunConfig, run_config_defaults
-from simulations.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
 from simulations.real.federation import Federation, FederationError, Node, NodeConfig
 from simulations.real.flower import FlowerError
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
+from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
 
 COMPLETED = "finished:completed"
 POLL = 1.0

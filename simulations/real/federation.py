@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from simulations.config import RunConfig
 from simulations.real import warm
 from simulations.real.credentials import NodeKey, make_node_key, make_server_credentials
 from simulations.real.flower import FlowerError, run_command, run_for_text
 from simulations.real.processes import MARK, ROOT, free_ports, guarded, start
+from simulations.run.config import RunConfig
 
 HOST = "127.0.0.1"
 CONNECTION = "real"

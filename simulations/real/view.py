@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flwr_krum.intake import ClientId
+from flwr_krum.boundary.intake import ClientId
 from flwr_krum.report import RoundReport
-from simulations.history import RoundRecord
+from simulations.run.history import RoundRecord
 
 ROUNDS_SHOWN = 8
 

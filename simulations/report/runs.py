@@ -8,8 +8,8 @@ from pathlib import Path
 
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
-from simulations.config import RunConfig
-from simulations.history import (
+from simulations.run.config import RunConfig
+from simulations.run.history import (
     CONFIG_FILE,
     HISTORY_FILE,
     JOURNAL_FILE,
@@ -17,7 +17,7 @@ from simulations.history import (
     read_config,
     read_history,
 )
-from simulations.origin import Origin
+from simulations.run.origin import Origin
 
 
 @dataclass(frozen=True)

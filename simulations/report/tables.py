@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr_krum.intake import ClientId
-from simulations.history import final_window, window_mean
+from flwr_krum.boundary.intake import ClientId
 from simulations.report.runs import Run
 from simulations.report.series import (
     ACCEPTED,
@@ -22,6 +21,7 @@ from simulations.report.series import (
     remarks,
 )
 from simulations.report.texts import MOST, shown
+from simulations.run.history import final_window, window_mean
 
 ELSEWHERE = ("run-dir", "resume")
 """Settings that say where a run lies and not what it is."""

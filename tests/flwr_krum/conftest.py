@@ -28,8 +28,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import flwr_krum.server.strategy as server_strategy
 import flwr_krum.serverapp.strategy as serverapp_strategy
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.report import RoundReport
-from flwr_krum.updates import ClientUpdates
 
 # --- references -----------------------------------------------------------------------------
 

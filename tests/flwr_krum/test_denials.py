@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from flwr_krum.attacks import FAULTS
-from flwr_krum.intake import Reply, admit
+from flwr_krum.boundary.intake import Reply, admit
+from flwr_krum.boundary.metrics import Claims
+from flwr_krum.boundary.records import to_record
 from flwr_krum.journal import Journal, JournalError, read_journal
-from flwr_krum.metrics import Claims
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import ClientUpdates, Krum, Medoid
-from flwr_krum.serverapp.records import to_record
 
 
 # two float64 colluders in a float32 federation stall the round (Krum, Multi-Krum)

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from flwr_krum.device import prepare
-from flwr_krum.intake import Reply, admit
+from flwr_krum.boundary.intake import Reply, admit
+from flwr_krum.boundary.npy import UndecodableError, decode
+from flwr_krum.kernel.device import prepare
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
-from flwr_krum.wire import UndecodableError, decode
 
 
 # 1 (grave) serverapp: any model with a 0-d integer array (BatchNorm num_batches_tracked) raises

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport, tree
 
 

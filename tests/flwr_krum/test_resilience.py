@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from flwr_krum.geometry import squared_distances
+from flwr_krum.kernel.geometry import squared_distances
 from flwr_krum.report import RoundReport, conclusion
 from flwr_krum.resilience import (
     Guarantee,

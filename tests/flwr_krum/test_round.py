@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from flwr_krum import round as round_
-from flwr_krum.clock import STAGES
-from flwr_krum.intake import Reply
+from flwr_krum.boundary.intake import Reply
+from flwr_krum.boundary.npy import decode
+from flwr_krum.kernel.clock import STAGES
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
-from flwr_krum.wire import decode
 
 CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.config import RunConfig
+from simulations.run.config import RunConfig
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulations.config import RunConfig
-from simulations.history import read_history, window_mean
-from simulations.parallel import run_all
+from simulations.engines.parallel import run_all
+from simulations.run.config import RunConfig
+from simulations.run.history import read_history, window_mean
 
 SEEDS = (0, 1, 2)
 SPAM = {

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simulations.cli import app
-from simulations.history import read_history
+from simulations.run.history import read_history
 
 
 @pytest.fixture

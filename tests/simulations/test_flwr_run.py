@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.engines import run
+from simulations.engines.engines import run
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from flwr_krum.journal import read_journal
-from simulations.config import RULES
-from simulations.engines import run
-from simulations.history import read_history, read_model
+from simulations.engines.engines import run
+from simulations.run.config import RULES
+from simulations.run.history import read_history, read_model
 
 ROUNDS = 4
 

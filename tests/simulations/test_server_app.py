@@ -10,10 +10,11 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from clients.client_app import build_client_app
 from flwr_krum.journal import read_journal
-from simulations import history, server_app
-from simulations.engines import run
-from simulations.history import HistoryWriter, read_history, read_model
-from simulations.inprocess import FIRST_NODE_ID, InProcessGrid
+from simulations import server_app
+from simulations.engines.engines import run
+from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid
+from simulations.run import history
+from simulations.run.history import HistoryWriter, read_history, read_model
 
 
 def model_of(config):

@@ -62,7 +62,7 @@ def tiny(tmp_path):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Runs without other processes, and the folders of those that were made."""
-    from simulations.engines import quiet_flower, run
+    from simulations.engines.engines import quiet_flower, run
 
     made = []
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from simulations.config import RULES, RunConfig
 from simulations.figures.experiment import FOLDER, NAMES, load_experiment
 from simulations.figures.runs import key
+from simulations.run.config import RULES, RunConfig
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from clients.tasks import DataError
-from simulations.config import RunConfig
-from simulations.engines import quiet_flower, run
+from simulations.engines.engines import quiet_flower, run
 from simulations.figures.runs import check_data, gather, key, missing, place, run_missing
+from simulations.run.config import RunConfig
 
 
 def cells_of(experiment, folder, rounds=20, seeds=2, data="embedded", data_dir="data", **kw):

@@ -4,7 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from simulations.config import RunConfig
+from simulations.run.config import RunConfig
 
 
 @pytest.fixture(scope="session")

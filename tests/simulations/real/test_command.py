@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from flwr_krum.journal import read_journal
 from simulations.cli import app
-from simulations.engines import quiet_flower, run
-from simulations.history import read_history
+from simulations.engines.engines import quiet_flower, run
 from simulations.real import command
 from simulations.real.federation import FederationError, Node
+from simulations.run.history import read_history
 
 
 class Played:

@@ -14,11 +14,11 @@ import pytest
 
 from flwr_krum.attacks import FAULTS
 from flwr_krum.journal import read_journal
-from simulations.engines import quiet_flower, run
-from simulations.history import read_history, read_model
+from simulations.engines.engines import quiet_flower, run
 from simulations.real.command import node_configs
 from simulations.real.federation import ROOT, Federation, FederationError
 from simulations.real.processes import wait_until_gone
+from simulations.run.history import read_history, read_model
 from tests.simulations.real.conftest import follow, listening, running_with, until
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]

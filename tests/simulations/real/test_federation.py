@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from flwr_krum.journal import read_journal
-from simulations.engines import quiet_flower, run
-from simulations.history import read_model
+from simulations.engines.engines import quiet_flower, run
 from simulations.real.command import node_configs
 from simulations.real.credentials import make_node_key
 from simulations.real.federation import Federation, Node
 from simulations.real.processes import wait_until_gone
 from simulations.real.view import ANSWERED, losses
+from simulations.run.history import read_model
 from tests.simulations.real.conftest import follow, listening, running_with, until
 
 pytestmark = pytest.mark.flower

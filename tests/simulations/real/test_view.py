@@ -3,10 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport
-from simulations.history import RoundRecord
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, outcome, render
+from simulations.run.history import RoundRecord
 
 FIRST = RoundReport(
     server_round=1, rule="Krum(f=2)", byzantine=2, received=(0, 1, 2, 3, 5), selected=(2,),

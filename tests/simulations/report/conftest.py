@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport
 from flwr_krum.resilience import Guarantee
-from simulations.config import RunConfig
-from simulations.history import RoundRecord
 from simulations.report.page import render
 from simulations.report.runs import Run
+from simulations.run.config import RunConfig
+from simulations.run.history import RoundRecord
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport
 from flwr_krum.resilience import Guarantee
 from simulations.report.page import render

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from simulations.engines import run as run_federation
+from simulations.engines.engines import run as run_federation
 from simulations.report.runs import read_runs
 
 

@@ -1,7 +1,7 @@
 import json
 import math
 
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport
 from flwr_krum.resilience import Guarantee
 from simulations.report.series import cells, series

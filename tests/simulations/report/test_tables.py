@@ -1,9 +1,9 @@
-from flwr_krum.intake import Refused
+from flwr_krum.boundary.intake import Refused
 from flwr_krum.report import RoundReport
 from flwr_krum.resilience import Guarantee
-from simulations.origin import Origin
 from simulations.report.tables import clients, origins, refusals, settings, summary
 from simulations.report.texts import MOST
+from simulations.run.origin import Origin
 
 
 def as_dicts(table):

@@ -1,0 +1,1 @@
+"""How a client learns: models, steps, many clients' steps at once, and schedules."""

@@ -1,0 +1,93 @@
+"""One model on some examples: its loss, its gradient, its accuracy."""
+
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from clients.learning.models import build_model
+from clients.settings import Settings
+
+# Examples that pass through a model at once: bounds the memory of a pass over a whole data set.
+CHUNK = 1024
+
+
+class _Replicas(threading.local):
+    def __init__(self) -> None:
+        self.models: dict[tuple[str, str], nn.Module] = {}
+
+
+_replicas = _Replicas()
+
+
+def replica(settings: Settings) -> nn.Module:
+    """Return this thread's own copy of the model, whose parameters are left from its last use.
+
+    Building a module takes longer than a training step of the small models, and sharing one
+    between threads would mix their parameters; so every thread keeps one and overwrites it.
+    """
+    key = (settings.task, settings.model)
+    if key not in _replicas.models:
+        _replicas.models[key] = build_model(*key, seed=0)
+    return _replicas.models[key]
+
+
+def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of a batch, a scalar tensor.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps x to logits of shape (N, classes).
+    x : torch.Tensor
+        (N, ...), float32.
+    y : torch.Tensor
+        (N,), int64 labels.
+    """
+    return functional.cross_entropy(model(x), y)
+
+
+def loss_and_gradient(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Return the mean loss of a batch and its gradient, one tensor per ``model.parameters()``."""
+    value = loss(model, x, y)
+    return value, torch.autograd.grad(value, tuple(model.parameters()))
+
+
+def full_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the gradient of the mean loss over many examples, computed in chunks."""
+    total = tuple(torch.zeros_like(parameter) for parameter in model.parameters())
+    for x_chunk, y_chunk in _chunks(x, y):
+        _, parts = loss_and_gradient(model, x_chunk, y_chunk)
+        for accumulated, part in zip(total, parts, strict=True):
+            accumulated.add_(part, alpha=len(y_chunk) / len(y))
+    return total
+
+
+def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of a model over many examples.
+
+    An example whose logits are not all finite is a wrong answer: a destroyed model must not be
+    credited with the share of the class that NaN happens to name.
+
+    Parameters
+    ----------
+    model, x, y
+        As for `loss`; N may be large, the examples pass through in chunks.
+    """
+    total, correct = 0.0, 0
+    with torch.inference_mode():
+        for x_chunk, y_chunk in _chunks(x, y):
+            logits = model(x_chunk)
+            total += functional.cross_entropy(logits, y_chunk, reduction="sum").item()
+            right = (logits.argmax(dim=1) == y_chunk) & logits.isfinite().all(dim=1)
+            correct += int(right.sum())
+    return total / len(y), correct / len(y)
+
+
+def _chunks(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for start in range(0, len(y), CHUNK):
+        yield x[start : start + CHUNK], y[start : start + CHUNK]

@@ -1,0 +1,1 @@
+"""What comes in from clients: bytes, names, claims; refuses by name and never raises."""

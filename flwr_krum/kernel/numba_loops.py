@@ -1,0 +1,317 @@
+"""Kernels that numba compiles (extra ``fast``): no other module imports numba.
+
+They read the clients' own buffers through a table of addresses, whatever their float type, and
+let go of the interpreter. Each is compiled once for what it reads (``read``) and what it sums in
+(``zero``), and kept on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from flwr_krum.kernel.updates import Float64
+
+Addresses: TypeAlias = NDArray[np.uintp]
+Values: TypeAlias = NDArray[Any]
+Comparators: TypeAlias = NDArray[np.intp]
+
+TILE = 4
+"""Clients per side of a tile: sixteen sums stay in registers while eight rows are read."""
+
+FLUSH = 1024
+"""Columns that are summed in the kernel's own type before they are added to float64 totals."""
+
+# The compiler may reorder these sums (it spreads them over vector lanes) and fuse their products.
+_REORDER = {"reassoc", "contract", "nsz"}
+
+
+@intrinsic
+def _pointer(_: Any, address: Any, start: Any, read: Any) -> Any:
+    """Return a pointer to element ``start`` of the buffer of ``read``'s type at an address."""
+    pointer = types.CPointer(read)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> Any:
+        begin = builder.inttoptr(arguments[0], context.get_value_type(pointer))
+        return builder.gep(begin, [arguments[1]])
+
+    return pointer(types.uintp, types.intp, read), generate
+
+
+@intrinsic
+def _cast(_: Any, value: Any, like: Any) -> Any:
+    """Return a value in the type of ``like``."""
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[0], value, like)
+
+    return like(value, like), generate
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def _tile(
+    xs: Addresses,
+    i: int,
+    ys: Addresses,
+    j: int,
+    start: int,
+    count: int,
+    read: Any,
+    zero: Any,
+    total: Float64,
+) -> None:
+    """Add ``||x_a - y_b||^2`` of rows i to i+3 and j to j+3, on some columns, to ``total``."""
+    x0 = carray(_pointer(xs[i], start, read), count)
+    x1 = carray(_pointer(xs[i + 1], start, read), count)
+    x2 = carray(_pointer(xs[i + 2], start, read), count)
+    x3 = carray(_pointer(xs[i + 3], start, read), count)
+    y0 = carray(_pointer(ys[j], start, read), count)
+    y1 = carray(_pointer(ys[j + 1], start, read), count)
+    y2 = carray(_pointer(ys[j + 2], start, read), count)
+    y3 = carray(_pointer(ys[j + 3], start, read), count)
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
+    for k in range(count):  # from zero: an index that may be negative bars vector loads
+        u0 = _cast(x0[k], zero)
+        u1 = _cast(x1[k], zero)
+        u2 = _cast(x2[k], zero)
+        u3 = _cast(x3[k], zero)
+        v = _cast(y0[k], zero)
+        s00 += (u0 - v) * (u0 - v)
+        s10 += (u1 - v) * (u1 - v)
+        s20 += (u2 - v) * (u2 - v)
+        s30 += (u3 - v) * (u3 - v)
+        v = _cast(y1[k], zero)
+        s01 += (u0 - v) * (u0 - v)
+        s11 += (u1 - v) * (u1 - v)
+        s21 += (u2 - v) * (u2 - v)
+        s31 += (u3 - v) * (u3 - v)
+        v = _cast(y2[k], zero)
+        s02 += (u0 - v) * (u0 - v)
+        s12 += (u1 - v) * (u1 - v)
+        s22 += (u2 - v) * (u2 - v)
+        s32 += (u3 - v) * (u3 - v)
+        v = _cast(y3[k], zero)
+        s03 += (u0 - v) * (u0 - v)
+        s13 += (u1 - v) * (u1 - v)
+        s23 += (u2 - v) * (u2 - v)
+        s33 += (u3 - v) * (u3 - v)
+    for a, sums in enumerate(
+        (
+            (s00, s01, s02, s03),
+            (s10, s11, s12, s13),
+            (s20, s21, s22, s23),
+            (s30, s31, s32, s33),
+        )
+    ):
+        for b in range(TILE):
+            total[i + a, j + b] += sums[b]
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def _corner(
+    xs: Addresses,
+    i: int,
+    reference: Any,
+    start: int,
+    count: int,
+    read: Any,
+    zero: Any,
+    total: Float64,
+    norms: Float64,
+) -> None:
+    """Add the distances of rows i to i+3 among each other and from the reference."""
+    x0 = carray(_pointer(xs[i], start, read), count)
+    x1 = carray(_pointer(xs[i + 1], start, read), count)
+    x2 = carray(_pointer(xs[i + 2], start, read), count)
+    x3 = carray(_pointer(xs[i + 3], start, read), count)
+    r = carray(_pointer(reference, start, read), count)
+    s10 = s20 = s21 = s30 = s31 = s32 = zero
+    r0 = r1 = r2 = r3 = zero
+    for k in range(count):
+        u0 = _cast(x0[k], zero)
+        u1 = _cast(x1[k], zero)
+        u2 = _cast(x2[k], zero)
+        u3 = _cast(x3[k], zero)
+        v = _cast(r[k], zero)
+        s10 += (u1 - u0) * (u1 - u0)
+        s20 += (u2 - u0) * (u2 - u0)
+        s21 += (u2 - u1) * (u2 - u1)
+        s30 += (u3 - u0) * (u3 - u0)
+        s31 += (u3 - u1) * (u3 - u1)
+        s32 += (u3 - u2) * (u3 - u2)
+        r0 += (u0 - v) * (u0 - v)
+        r1 += (u1 - v) * (u1 - v)
+        r2 += (u2 - v) * (u2 - v)
+        r3 += (u3 - v) * (u3 - v)
+    total[i + 1, i] += s10
+    total[i + 2, i] += s20
+    total[i + 2, i + 1] += s21
+    total[i + 3, i] += s30
+    total[i + 3, i + 1] += s31
+    total[i + 3, i + 2] += s32
+    norms[i] += r0
+    norms[i + 1] += r1
+    norms[i + 2] += r2
+    norms[i + 3] += r3
+
+
+@njit(cache=True, nogil=True)
+def add_all_pairs(
+    xs: Addresses,
+    reference: Any,
+    start: int,
+    stop: int,
+    chunk: int,
+    read: Any,
+    zero: Any,
+    total: Float64,
+    norms: Float64,
+) -> None:
+    """Add squared distances of all pairs to the lower triangle of ``total`` (n, n).
+
+    Parameters
+    ----------
+    xs : (n,) uintp
+        Addresses of the rows; n is a multiple of TILE.
+    reference : uintp
+        Address of one more row, whose squared distances from all others go to ``norms`` (n,).
+    start, stop, chunk : int
+        Columns, taken in chunks that stay in cache.
+    read, zero : scalars
+        Zeros of the type of the rows, and of the type to compute in.
+    """
+    for first in range(start, stop, chunk):
+        last = min(stop, first + chunk)
+        for i in range(0, xs.size, TILE):
+            for a in range(first, last, FLUSH):
+                _corner(xs, i, reference, a, min(FLUSH, last - a), read, zero, total, norms)
+            for j in range(0, i, TILE):
+                for a in range(first, last, FLUSH):
+                    _tile(xs, i, xs, j, a, min(FLUSH, last - a), read, zero, total)
+
+
+@njit(cache=True, nogil=True)
+def add_some_pairs(
+    xs: Addresses,
+    ys: Addresses,
+    start: int,
+    stop: int,
+    chunk: int,
+    read: Any,
+    zero: Any,
+    total: Float64,
+) -> None:
+    """Add squared distances between two lists of rows to ``total``; see add_all_pairs."""
+    for first in range(start, stop, chunk):
+        last = min(stop, first + chunk)
+        for i in range(0, xs.size, TILE):
+            for j in range(0, ys.size, TILE):
+                for a in range(first, last, FLUSH):
+                    _tile(xs, i, ys, j, a, min(FLUSH, last - a), read, zero, total)
+
+
+@njit(cache=True, nogil=True)
+def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float64) -> None:
+    """Add ``weights[i] * row i`` to ``sums``, in float64 and in the order of the rows.
+
+    Without reordering: the bits are those of the same sum in NumPy.
+    """
+    count = sums.size
+    i = 0
+    while i + TILE <= xs.size:
+        x0 = carray(_pointer(xs[i], start, read), count)
+        x1 = carray(_pointer(xs[i + 1], start, read), count)
+        x2 = carray(_pointer(xs[i + 2], start, read), count)
+        x3 = carray(_pointer(xs[i + 3], start, read), count)
+        w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        for k in range(count):
+            s = sums[k] + np.float64(x0[k]) * w0
+            s += np.float64(x1[k]) * w1
+            s += np.float64(x2[k]) * w2
+            sums[k] = s + np.float64(x3[k]) * w3
+        i += TILE
+    while i < xs.size:
+        x0 = carray(_pointer(xs[i], start, read), count)
+        for k in range(count):
+            sums[k] += np.float64(x0[k]) * weights[i]
+        i += 1
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _sort_rows(rows: Values, comparators: Comparators, count: int) -> None:
+    """Send the first ``count`` columns of the rows, which are finite, through a network."""
+    for c in range(len(comparators)):
+        x, y = rows[comparators[c, 0]], rows[comparators[c, 1]]
+        low, high = comparators[c, 2], comparators[c, 3]
+        if low and high:
+            for k in range(count):
+                u, v = x[k], y[k]
+                x[k] = min(u, v)
+                y[k] = max(u, v)
+        elif low:
+            for k in range(count):
+                x[k] = min(x[k], y[k])
+        else:
+            for k in range(count):
+                y[k] = max(x[k], y[k])
+
+
+@njit(cache=True, nogil=True)
+def fill_window_means(
+    xs: Addresses,
+    comparators: Comparators,
+    window: tuple[int, int, int],
+    start: int,
+    rows: Values,
+    out: Values,
+) -> None:
+    """Write the mean of a window of the n sorted values of each column to ``out``.
+
+    Parameters
+    ----------
+    xs : (n,) uintp
+        Addresses of the clients' rows, of the type of ``rows``.
+    comparators : (c, 4) int
+        A sorting network.
+    window : int, int, int
+        First and last rank and number of values, see `flwr_krum.kernel.windows.Window`.
+    start : int
+        The first of the columns that go to ``out``.
+    rows : (n, w)
+        Room for w columns.
+    """
+    first, last, keep = window
+    n, width = rows.shape
+    sums = np.empty(width)
+    for begin in range(0, out.size, width):
+        count = min(width, out.size - begin)
+        for i in range(n):
+            x = carray(_pointer(xs[i], start + begin, rows[0, 0]), count)
+            row = rows[i]
+            for k in range(count):
+                row[k] = x[k]
+        _sort_rows(rows, comparators, count)
+        if last - first == keep:
+            sums[:] = 0.0
+            for rank in range(first, last):
+                row = rows[rank]
+                for k in range(count):
+                    sums[k] += row[k]
+        else:
+            for k in range(count):
+                middle = (np.float64(rows[(n - 1) // 2, k]) + rows[n // 2, k]) / 2.0
+                low = 0
+                while low + keep < n and rows[low + keep, k] - middle < middle - rows[low, k]:
+                    low += 1
+                total = 0.0
+                for rank in range(low, low + keep):
+                    total += rows[rank, k]
+                sums[k] = total
+        for k in range(count):
+            out[begin + k] = sums[k] / keep

@@ -1,0 +1,233 @@
+"""Squared distances by direct differences, in compiled kernels (extra ``fast``).
+
+Two passes at most. The first computes in float32 what is float32, with a bound on its error that
+holds for every input; the second computes in float64 the rows of those clients whose place in a
+ranking the bound leaves open. A difference of two updates does not depend on what both were
+centred on, so that nothing cancels.
+
+Source of the bounds: Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flwr_krum.kernel import numba_loops
+from flwr_krum.kernel.distances import TINY, UNIT, Distances
+from flwr_krum.kernel.sorting import Window, network
+from flwr_krum.kernel.threads import spread
+from flwr_krum.kernel.updates import PIECE, Array, Buffers, ClientUpdates, Float64, Indices
+
+SINGLE_UNIT = 2.0**-24
+"""Unit roundoff of float32."""
+
+SINGLE_TINY = 2.0**-149
+"""Smallest float32."""
+
+_IN_FIRST_CACHE = 24 * 1024
+"""Bytes of all clients' columns that go through a sorting network together."""
+
+_IN_CACHE = 2**19
+"""Bytes of all clients' chunks of columns together: they are read many times over."""
+
+
+def squared_distances(updates: ClientUpdates, buffers: Buffers) -> Distances | None:
+    """Return all squared distances, float32 layers in float32; None where a float64 overflows.
+
+    ``gram`` follows from the distances among the clients and from the global model; it is good for
+    estimates, not for comparisons.
+    """
+    n = updates.n
+    total, norms = _all_pairs(updates, buffers)
+    total += total.T
+    if _is_out_of_range(total, buffers):
+        return None
+    d = updates.d
+    single = any(dtype.itemsize == 4 for dtype in buffers.dtypes)
+    unit, tiny = (SINGLE_UNIT, SINGLE_TINY) if single else (UNIT, TINY)
+    relative = _additions(single) * unit + _sums(d) * UNIT
+    with np.errstate(invalid="ignore", over="ignore"):
+        gram = (norms[:, None] + norms[None, :] - total) / 2.0
+        error = relative * total + 4.0 * d * tiny
+    np.fill_diagonal(gram, norms)
+    np.fill_diagonal(error, 0.0)
+    finite = np.ones(n, dtype=bool)
+    first = Distances(total, error, finite, gram, np.inf, coarse=single)
+    beyond = ~np.isfinite(total)
+    # A client far from all makes all rows infinite; its own row is enough, if it is among few.
+    rows = np.flatnonzero(beyond.sum(axis=1) > n // 2)
+    beyond[rows] = beyond[:, rows] = False
+    rows = np.union1d(rows, np.flatnonzero(beyond.any(axis=1)))
+    return refined(updates, buffers, first, rows) if rows.size else first
+
+
+def refined(
+    updates: ClientUpdates, buffers: Buffers, distances: Distances, rows: Indices
+) -> Distances:
+    """Return the distances with those of some clients computed again, in float64."""
+    total = _some_pairs(updates, buffers, rows)
+    squared, error = distances.squared.copy(), distances.error.copy()
+    finite = distances.finite.copy()
+    own = np.arange(rows.size), rows
+    finite[rows] = np.isfinite(total[own])  # Inf - Inf is none
+    total[own] = 0.0
+    total[~np.isfinite(total)] = np.inf
+    squared[rows], squared[:, rows] = total, total.T
+    bound = (_additions(single=False) + _sums(updates.d)) * UNIT * total + 4.0 * updates.d * TINY
+    bound[~np.isfinite(total)] = 0.0
+    bound[own] = 0.0
+    error[rows], error[:, rows] = bound, bound.T
+    return replace(distances, squared=squared, error=error, finite=finite)
+
+
+def weighted_sum(buffers: Buffers, weights: Float64, piece: int, first: int, last: int) -> Float64:
+    """Return ``sum_i w_i V_i`` of some columns of a piece, with the bits that NumPy would give."""
+    sums = np.zeros(last - first)
+    numba_loops.add_rows(
+        buffers.clients[piece], weights, first, buffers.dtypes[piece].type(0), sums
+    )
+    return sums
+
+
+def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, Array], None]:
+    """Return a function that writes window means of columns first to last of a piece."""
+    n = buffers.clients.shape[1]
+    comparators = np.array(network(n, window.ranks), dtype=np.intp).reshape(-1, 4)
+    places = window.first, window.last, window.keep
+
+    def fill(piece: int, first: int, last: int, out: Array) -> None:
+        dtype = buffers.dtypes[piece]
+        rows = np.empty((n, max(64, _IN_FIRST_CACHE // (n * dtype.itemsize) // 64 * 64)), dtype)
+        numba_loops.fill_window_means(buffers.clients[piece], comparators, places, first, rows, out)
+
+    return fill
+
+
+@cache
+def warm_up() -> None:
+    """Compile the kernels, or load them from disk: seconds that belong before the first round."""
+    for dtype in (np.float32, np.float64):
+        rows = [np.ones(8, dtype) for _ in range(numba_loops.TILE)]
+        updates = ClientUpdates.from_layers([[row] for row in rows])
+        buffers = updates.buffers
+        assert buffers is not None  # native, aligned, one dtype
+        _all_pairs(updates, buffers)
+        _some_pairs(updates, buffers, np.arange(1))
+        weighted_sum(buffers, np.ones(len(rows)), 0, 0, 8)
+        window_filler(buffers, Window(0, len(rows), 1))(0, 0, 8, np.empty(8, dtype))
+    _additions(single=True)
+
+
+@cache
+def _additions(single: bool) -> int:
+    """Return a bound on the roundings in one kernel's sum of up to FLUSH squares.
+
+    In float64 it is the number of terms. In float32 that bound would be wide: vector lanes make
+    the chains of additions short, but only the compiled code knows how short. So it is asked. A
+    term of 1 swallows every term of 2^-24 that is added to it afterwards, one by one; how many
+    are missing from the sum is the length of the chain.
+    """
+    if not single:
+        return numba_loops.FLUSH + 4
+    swallowed = [_swallowed(count) for count in range(1, numba_loops.FLUSH + 1)]
+    lanes = numba_loops.FLUSH / (swallowed[-1] + 1)
+    # One more each for the difference (twice, it is squared), the square and the total.
+    return max(swallowed) + int(np.ceil(lanes)) + 4
+
+
+def _swallowed(count: int) -> int:
+    rows = np.zeros((numba_loops.TILE, count), np.float32)
+    rows[0] = 2.0**-12
+    rows[0, 0] = 1.0
+    addresses = np.array([row.ctypes.data for row in rows], dtype=np.uintp)
+    total = np.zeros((numba_loops.TILE, numba_loops.TILE))
+    zero = np.float32(0)
+    numba_loops.add_some_pairs(addresses, addresses, 0, count, count, zero, zero, total)
+    return count - 1 - round((float(total[0, 1]) - 1.0) * 2.0**24)
+
+
+def _sums(d: int) -> int:
+    """Return how many float64 additions join the kernels' sums to one."""
+    return PIECE // numba_loops.FLUSH + -(-d // PIECE) + 4
+
+
+def _is_out_of_range(total: Float64, buffers: Buffers) -> bool:
+    # Squares of float32 always fit into float64.
+    if all(dtype.itemsize == 4 for dtype in buffers.dtypes):
+        return False
+    between = total[~np.eye(len(total), dtype=bool)]
+    return not bool(((between > 1e-200) & (between < 1e200)).all())
+
+
+def _all_pairs(updates: ClientUpdates, buffers: Buffers) -> tuple[Float64, Float64]:
+    """Return the strictly lower triangle of squared distances, and those from the reference."""
+    n = updates.n
+    clients = _padded(buffers.clients)
+    size = clients.shape[1]
+
+    def add(piece: int, first: int, last: int, sums: Float64) -> None:
+        zero = buffers.dtypes[piece].type(0)
+        numba_loops.add_all_pairs(
+            clients[piece],
+            buffers.reference[piece],
+            first,
+            last,
+            _chunk(size, zero.itemsize),
+            zero,
+            zero,
+            sums[:size],
+            sums[size],
+        )
+
+    sums = _sum_over_pieces(updates, (size + 1, size), add)
+    return sums[:n, :n].copy(), sums[size, :n]
+
+
+def _some_pairs(updates: ClientUpdates, buffers: Buffers, rows: Indices) -> Float64:
+    """Return the squared distances of some clients from all, computed in float64."""
+    some, clients = _padded(buffers.clients[:, rows]), _padded(buffers.clients)
+
+    def add(piece: int, first: int, last: int, sums: Float64) -> None:
+        read = buffers.dtypes[piece].type(0)
+        chunk = _chunk(some.shape[1] + clients.shape[1], read.itemsize)
+        numba_loops.add_some_pairs(
+            some[piece], clients[piece], first, last, chunk, read, np.float64(0), sums
+        )
+
+    sums = _sum_over_pieces(updates, (some.shape[1], clients.shape[1]), add)
+    return sums[: rows.size, : updates.n].copy()
+
+
+def _sum_over_pieces(
+    updates: ClientUpdates,
+    shape: tuple[int, int],
+    add: Callable[[int, int, int, Float64], None],
+) -> Float64:
+    def work(start: int) -> Float64:
+        sums = np.zeros(shape)
+        for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
+            add(piece, first, last, sums)
+        return sums
+
+    total = np.zeros(shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in spread(work, range(0, updates.d, PIECE)):
+            total += part
+    return total
+
+
+def _padded(addresses: NDArray[np.uintp]) -> NDArray[np.uintp]:
+    """Repeat the last client until the tiles are full; nobody looks at what comes of it."""
+    n = addresses.shape[1]
+    places = np.minimum(np.arange(n + -n % numba_loops.TILE), n - 1)
+    return np.ascontiguousarray(addresses[:, places])
+
+
+def _chunk(rows: int, itemsize: int) -> int:
+    whole = _IN_CACHE // (rows * itemsize) // numba_loops.FLUSH * numba_loops.FLUSH
+    return max(numba_loops.FLUSH, whole)

@@ -1,0 +1,279 @@
+"""One round's client models, in the layers that they came in; only small ones are joined.
+
+Every rule reads the models through this module, in blocks of columns: once for distances (offsets
+from the global model), and once for the result. Float layers carry the update; integer and boolean
+layers are counters (BatchNorm's batch count), which no distance sees. Columns count through all
+float layers, which lie in pieces: a piece for each layer, or a single one for all.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flwr_krum.kernel.device import check_device
+
+Array: TypeAlias = NDArray[Any]
+Float64: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.intp]
+
+BLOCK = 8192
+"""Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
+
+PIECE = 16 * BLOCK
+"""Columns per task: what one thread works on at a time, however many there are."""
+
+SMALL = 2**19
+"""Numbers in all updates up to which layers are joined: a copy takes less than calls for each."""
+
+
+@dataclass(frozen=True)
+class ClientUpdates:
+    """The models of n clients, each a tuple of layers, beside the global model they started from.
+
+    Parameters
+    ----------
+    models : n tuples of L arrays
+        ``models[i][l]`` is layer ``l`` of client ``i``; all clients share the layers' shapes.
+    reference : L arrays, optional
+        The global model. Distances are taken between offsets from it, so that a tiny update of
+        large parameters keeps its digits.
+    dtypes : L dtypes
+        Dtype of each layer of the result: the global model's, if there is one.
+    device : str
+        Where the arithmetic happens, see `kernel.device`; the selection is the same anywhere.
+    """
+
+    models: tuple[tuple[Array, ...], ...]
+    reference: tuple[Array, ...] | None
+    dtypes: tuple[np.dtype[Any], ...]
+    device: str = "cpu"
+
+    @classmethod
+    def from_layers(
+        cls,
+        models: Sequence[Sequence[Array]],
+        reference: Sequence[Array] | None = None,
+        dtypes: Sequence[np.dtype[Any]] | None = None,
+        device: str = "cpu",
+    ) -> ClientUpdates:
+        """Check n models against each other and the reference, and hold them without a copy.
+
+        They are read when they are first needed, some of them once for all: changing an array
+        afterwards leaves it open what a rule sees.
+
+        Without ``dtypes`` the result takes those of the reference, else of the first model.
+
+        Raises
+        ------
+        ValueError
+            If there is no client, or a model differs from the first in number or shape of layers;
+            if there is no such device.
+        TypeError
+            If a layer is neither float (16, 32, 64 bits) nor integer nor boolean.
+        """
+        check_device(device)
+        held = tuple(tuple(np.asarray(layer) for layer in model) for model in models)
+        base = None if reference is None else tuple(np.asarray(layer) for layer in reference)
+        if not held:
+            raise ValueError("no client models: expected at least 1")
+        pattern = held[0] if base is None else base
+        checked: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
+        for i, model in enumerate(held):
+            if i == 0 or _kinds(model) != checked:
+                _check_alike(model, pattern, f"client {i}")
+                checked = _kinds(model)
+        return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)), device)
+
+    @classmethod
+    def from_matrix(cls, V: Array) -> ClientUpdates:
+        """Hold the rows of an (n, d) array as n models of one layer; integers become float64."""
+        rows = np.asarray(V)
+        if rows.ndim != 2 or rows.shape[0] == 0:
+            raise ValueError(
+                f"expected an (n, d) array with n >= 1, got shape {rows.shape}"
+                + ("; for n scalars pass V.reshape(-1, 1)" if rows.ndim == 1 else "")
+            )
+        if rows.dtype.kind in "iub":
+            rows = rows.astype(np.float64)
+        return cls.from_layers([[row] for row in rows])
+
+    @property
+    def n(self) -> int:
+        """Number of clients."""
+        return len(self.models)
+
+    @cached_property
+    def float_layers(self) -> tuple[int, ...]:
+        """Indices of the layers that carry the update."""
+        return tuple(i for i, dtype in enumerate(self.dtypes) if dtype.kind == "f")
+
+    @cached_property
+    def d(self) -> int:
+        """Number of coordinates that enter a distance."""
+        return sum(self.models[0][i].size for i in self.float_layers)
+
+    @cached_property
+    def piece_dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """Dtype of each piece of the result."""
+        dtypes = tuple(self.dtypes[i] for i in self.float_layers)
+        is_small = self.n * self.d <= SMALL
+        return dtypes[:1] if is_small and len(set(dtypes)) == 1 else dtypes
+
+    @cached_property
+    def flat(self) -> tuple[tuple[Array, ...], ...]:
+        """The pieces of each client, one-dimensional."""
+        return tuple(self._pieces(model) for model in self.models)
+
+    @cached_property
+    def flat_reference(self) -> tuple[Array, ...] | None:
+        """The pieces of the global model, one-dimensional."""
+        return None if self.reference is None else self._pieces(self.reference)
+
+    def _pieces(self, model: Sequence[Array]) -> tuple[Array, ...]:
+        layers = [model[i] for i in self.float_layers]
+        if len(self.piece_dtypes) < len(layers):
+            return (np.concatenate(layers, axis=None),)
+        return tuple(layer.ravel() for layer in layers)
+
+    def empty_result(self) -> tuple[list[Array], list[Array]]:
+        """Return empty float layers for a result, and the same memory as empty pieces."""
+        shapes = [self.models[0][i].shape for i in self.float_layers]
+        pieces = [
+            np.empty(piece.size, dtype)
+            for piece, dtype in zip(self.flat[0], self.piece_dtypes, strict=True)
+        ]
+        if len(pieces) == len(shapes):
+            return [p.reshape(shape) for p, shape in zip(pieces, shapes, strict=True)], pieces
+        ends = list(accumulate(map(math.prod, shapes)))
+        parts = (pieces[0][a:b] for a, b in zip([0, *ends], ends, strict=False))
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)], pieces
+
+    @cached_property
+    def buffers(self) -> Buffers | None:
+        """Where the pieces lie in memory; None if compiled code could not read them."""
+        flat = self.flat if self.flat_reference is None else (*self.flat, self.flat_reference)
+        for dtype, *same_piece in zip(self.piece_dtypes, *flat, strict=True):
+            if not (dtype.isnative and dtype.itemsize >= 4):
+                return None
+            if not all(piece.dtype == dtype and piece.flags.aligned for piece in same_piece):
+                return None
+        table = np.array([[piece.ctypes.data for piece in model] for model in flat], dtype=np.uintp)
+        table = np.ascontiguousarray(table.T)
+        # Without a global model any address does for it: what is worked out from it is not used.
+        reference = table[:, 0] if self.flat_reference is None else table[:, -1]
+        return Buffers(table[:, : self.n], reference, self.piece_dtypes, flat)
+
+    def subset(self, clients: Iterable[int]) -> ClientUpdates:
+        """Return the updates of some clients, in the given order."""
+        return replace(self, models=tuple(self.models[i] for i in clients))
+
+    def without_reference(self) -> ClientUpdates:
+        """Return the same models, whose offsets are then the models themselves."""
+        return replace(self, reference=None)
+
+    def segments(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (piece, first, last) of the pieces that columns start to stop lie in."""
+        piece = bisect_right(self._ends, start)
+        while start < stop:
+            begin = self._ends[piece - 1] if piece else 0
+            last = min(stop, self._ends[piece])
+            if start < last:
+                yield piece, start - begin, last - begin
+            start = last
+            piece += 1
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(piece.size for piece in self.flat[0]))
+
+    def read_offsets(self, start: int, stop: int, target: Float64) -> Float64:
+        """Write columns start to stop of the offsets into the first columns of ``target``.
+
+        Returns
+        -------
+        (n, stop - start) view of ``target``
+        """
+        # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
+        segments = list(self.segments(start, stop))
+        offsets = target[:, : stop - start]
+        for row, flat in zip(offsets, self.flat, strict=True):
+            np.concatenate([flat[piece][first:last] for piece, first, last in segments], out=row)
+        if self.flat_reference is not None:
+            base = [self.flat_reference[piece][first:last] for piece, first, last in segments]
+            offsets -= np.concatenate(base, dtype=np.float64)
+        return offsets
+
+    def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
+        """Yield the offsets from the global model in (n, <= width) float64 column blocks.
+
+        Short layers share a block. The buffer is reused: a block is valid until the next one.
+        """
+        buffer = np.empty((self.n, max(1, min(width, self.d))))
+        for start in range(0, self.d, width):
+            yield self.read_offsets(start, min(self.d, start + width), buffer)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Addresses of float32 and float64 pieces in native order, for compiled kernels.
+
+    Attributes
+    ----------
+    clients : (P, n) uintp
+    reference : (P,) uintp
+    dtypes : P dtypes, the same for all clients
+    pieces : the arrays at these addresses, which must outlive them
+    """
+
+    clients: NDArray[np.uintp]
+    reference: NDArray[np.uintp]
+    dtypes: tuple[np.dtype[Any], ...]
+    pieces: tuple[tuple[Array, ...], ...] = field(repr=False)
+
+    def of(self, clients: Indices) -> Buffers:
+        """Return the buffers of some clients, in the given order."""
+        return replace(self, clients=self.clients[:, clients])
+
+
+def are_finite(arrays: Iterable[Array]) -> bool:
+    """Say whether arrays of floats hold neither NaN nor Inf; one pass, no memory."""
+    # A sum of squares is finite only if all terms are; one that overflows proves nothing.
+    suspects = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for array in arrays:
+            flat = array.ravel(order="K")
+            if flat.dtype.itemsize < 4 or not math.isfinite(flat.dot(flat)):
+                suspects.append(flat)
+    return all(math.isfinite(x.min()) and math.isfinite(x.max()) for x in suspects if x.size)
+
+
+def _kinds(model: Sequence[Array]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    return [(layer.shape, layer.dtype) for layer in model]
+
+
+def _check_alike(model: Sequence[Array], pattern: Sequence[Array], who: str) -> None:
+    if len(model) != len(pattern):
+        raise ValueError(f"{who} has {len(model)} layers, expected {len(pattern)}")
+    for i, (layer, expected) in enumerate(zip(model, pattern, strict=True)):
+        if layer.dtype.kind not in "fiub" or layer.dtype.itemsize > 8:
+            raise TypeError(
+                f"layer {i} of {who} has dtype {layer.dtype}; "
+                "expected float16, float32, float64, an integer or bool"
+            )
+        if layer.shape != expected.shape:
+            raise ValueError(
+                f"layer {i} of {who} has shape {layer.shape}, expected {expected.shape}"
+            )
+        if (layer.dtype.kind == "f") != (expected.dtype.kind == "f"):
+            raise ValueError(
+                f"layer {i} of {who} has dtype {layer.dtype}, expected the kind of {expected.dtype}"
+            )

@@ -1,0 +1,148 @@
+"""A Grid whose clients answer a round of training together.
+
+Every other message goes the plain way of `simulations.engines.inprocess`. So does training through
+`aggregate_fit`, whose server sends its messages one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    Message,
+    MessageType,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+from flwr.common import NDArrays
+from numpy.typing import NDArray
+
+from clients.client_app import arrays_in, config_in
+from clients.cohort import Cohort, Proposal
+from clients.honest import HonestClient, round_of
+from flwr_krum.boundary.intake import SERIALIZATION
+from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.records import from_record
+from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
+
+_Record = TypeVar("_Record", ArrayRecord, MetricRecord, RecordDict)
+
+
+class CohortGrid(InProcessGrid):
+    """n virtual nodes whose clients share the work of a round.
+
+    A strategy sends every node the same content: it is decoded once, and a `Cohort` computes the
+    replies. They are those of the single clients up to the last bits of float32.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        Answers whatever is not a round of training.
+    cohort : Cohort
+        Client i is that of partition i, on node ``i + FIRST_NODE_ID``.
+    """
+
+    def __init__(self, client_app: ClientApp, cohort: Cohort) -> None:
+        super().__init__(client_app, len(cohort.clients))
+        self._cohort = cohort
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Have the nodes answer; what is not stored needs no number to be found by."""
+        return self._answer_all(list(messages))
+
+    def _answer_all(self, messages: list[Message]) -> list[Message]:
+        if _is_round_of_training(messages):
+            return self._train(messages)
+        return super()._answer_all(messages)
+
+    def _train(self, messages: Sequence[Message]) -> list[Message]:
+        content = messages[0].content
+        keys = arrays_in(content)
+        parameters = list(from_record(keys).values())
+        asked = [message.metadata.dst_node_id - FIRST_NODE_ID for message in messages]
+        proposals = self._cohort.propose(asked, parameters, round_of(config_in(content)))
+        return [
+            _reply(self._cohort.clients[i], keys, proposal, message)
+            for i, proposal, message in zip(asked, proposals, messages, strict=True)
+        ]
+
+
+def _is_round_of_training(messages: Sequence[Message]) -> bool:
+    """Say whether all messages ask for training with one and the same content."""
+    return len(messages) > 1 and all(
+        message.metadata.message_type == MessageType.TRAIN
+        and message.content is messages[0].content
+        for message in messages
+    )
+
+
+def _reply(
+    client: HonestClient, keys: Iterable[str], proposal: Proposal, message: Message
+) -> Message:
+    arrays, loss = proposal
+    content = _content(keys, arrays, {"num-examples": client.num_examples, "loss": loss})
+    try:
+        client.spoil(content)
+    except Exception as error:
+        return failure(error, message)
+    return _answering(message, content)
+
+
+def _content(keys: Iterable[str], model: NDArrays, metrics: Mapping[str, float]) -> RecordDict:
+    """Return what `clients.client_app.fit_content` returns, put together without its checks."""
+    packed = {key: _packed(array) for key, array in zip(keys, model, strict=True)}
+    arrays, numbers = _filled(ArrayRecord, packed), _filled(MetricRecord, dict(metrics))
+    return _filled(RecordDict, {"arrays": arrays, "metrics": numbers})
+
+
+def _answering(message: Message, content: RecordDict) -> Message:
+    """Return what ``Message(content, reply_to=message)`` returns, for a message that has no end."""
+    asked = vars(message.metadata)
+    metadata = Metadata.__new__(Metadata)
+    vars(metadata).update(
+        asked,
+        _message_id="",
+        _src_node_id=asked["_dst_node_id"],
+        _dst_node_id=asked["_src_node_id"],
+        _src_task_id=asked["_dst_task_id"],
+        _dst_task_id=asked["_src_task_id"],
+        _reply_to_message_id=asked["_message_id"],
+    )
+    reply = Message.__new__(Message)
+    vars(reply).update(_metadata=metadata, _content=content, _error=None)
+    return reply
+
+
+# Flower checks the type of every key and value, and finds out for every array which of three
+# constructors is meant: for a small model more work than its training.
+def _filled(kind: type[_Record], entries: dict[str, Any]) -> _Record:
+    record = kind.__new__(kind)
+    vars(record).update(_empty(kind), _data=entries)
+    return record
+
+
+@cache
+def _empty(kind: type[_Record]) -> dict[str, Any]:
+    return dict(vars(kind()))
+
+
+def _packed(array: NDArray[Any]) -> Array:
+    packed = Array.__new__(Array)
+    fields = vars(packed)
+    fields.update(_form_of(array.dtype, array.shape))
+    fields["data"] = encode(array)
+    return packed
+
+
+@lru_cache
+def _form_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, object]:
+    return {"dtype": str(dtype), "shape": shape, "stype": SERIALIZATION}

@@ -1,0 +1,1 @@
+"""One run: its configuration, its nodes, and what it leaves behind."""

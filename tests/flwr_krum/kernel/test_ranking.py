@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flwr_krum.kernel import ranking
+from flwr_krum.kernel.geometry import squared_distances
+from flwr_krum.kernel.ranking import rank
+from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.rules import Krum, Medoid
+from flwr_krum.rules.krum import krum_scores
+from flwr_krum.rules.medoid import medoid_contrast, medoid_scores
+
+
+def exact_score(V, i):
+    """Return a client's sum of distances with 400 digits, from exact differences."""
+    rows = [[Fraction(float(x)) for x in row] for row in V]
+    with localcontext() as context:
+        context.prec = 400
+        total = Decimal(0)
+        for row in rows:
+            square = sum(((x - y) ** 2 for x, y in zip(row, rows[i], strict=True)), Fraction(0))
+            total += (Decimal(square.numerator) / Decimal(square.denominator)).sqrt()
+        return total
+
+
+def beside_a_giant(giant, n=9, d=3, seed=0, spread=1e-3):
+    rng = np.random.default_rng(seed)
+    V = spread * rng.standard_normal((n, d))
+    V[0] = giant * rng.standard_normal(d)
+    return V
+
+
+@pytest.fixture
+def no_exact_arithmetic(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("exact arithmetic was needed")
+
+    monkeypatch.setattr(ranking, "exact_squared_distance", refuse)
+
+
+# --- the contrast of the medoid ---
+
+
+@pytest.mark.parametrize("giant", [1e3, 1e10, 1e30])
+@pytest.mark.parametrize("seed", range(5))
+def test_beside_a_giant_the_contrast_alone_finds_the_medoid(giant, seed, no_exact_arithmetic):
+    V = beside_a_giant(giant, seed=seed).astype(np.float32)
+    scores = [exact_score(V, i) for i in range(len(V))]
+    assert Medoid()(V).selected == (scores.index(min(scores)),)
+
+
+def test_without_the_contrast_the_giant_swamps_the_scores():
+    updates = ClientUpdates.from_matrix(beside_a_giant(1e30))
+    scores = medoid_scores(squared_distances(updates).squared)
+    assert len(set(scores[1:].tolist())) == 1
+    exact = rank(updates, medoid_scores, 1)
+    assert rank(updates, medoid_scores, 1, medoid_contrast).best == exact.best
+
+
+SIZES = st.sampled_from([1e-100, 1e-30, 1e-3, 1.0, 1e3, 1e16, 1e30, 1e100])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(3, 7),
+    st.integers(1, 3),
+    st.lists(SIZES, min_size=7, max_size=7),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_contrast_lies_within_its_error(n, d, sizes, seed):
+    rng = np.random.default_rng(seed)
+    V = rng.standard_normal((n, d)) * np.array(sizes[:n])[:, None]
+    distances = squared_distances(ClientUpdates.from_matrix(V))
+    exact = [exact_score(V, i) for i in range(n)]
+    with np.errstate(all="ignore"):
+        contrasts = [medoid_contrast(distances, pivot) for pivot in range(n)]
+    with localcontext() as context:
+        context.prec = 400
+        for pivot, (gaps, errors) in enumerate(contrasts):
+            for i in np.flatnonzero(np.isfinite(gaps) & np.isfinite(errors)):
+                gap = (exact[i] - exact[pivot]) * Decimal(distances.scale)
+                assert abs(Decimal(float(gaps[i])) - gap) <= Decimal(float(errors[i]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(3, 8),
+    st.lists(SIZES, min_size=8, max_size=8),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+def test_a_contrast_never_changes_the_choice(n, sizes, seed, repeated):
+    rng = np.random.default_rng(seed)
+    V = rng.standard_normal((n, 2)) * np.array(sizes[:n])[:, None]
+    if repeated:
+        V = V[rng.integers(0, n, n)]
+    updates = ClientUpdates.from_matrix(V)
+    best = rank(updates, medoid_scores, 1).best
+    assert rank(updates, medoid_scores, 1, medoid_contrast).best == best
+
+
+# --- exact arithmetic only where it is needed ---
+
+
+def test_generic_updates_need_no_exact_arithmetic(no_exact_arithmetic):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        V = rng.standard_normal((12, 50))
+        Krum(4)(V)
+        Medoid()(V)
+
+
+def test_a_tie_does(monkeypatch):
+    calls = []
+    original = ranking.exact_squared_distance
+
+    def counted(a, b):
+        calls.append(1)
+        return original(a, b)
+
+    monkeypatch.setattr(ranking, "exact_squared_distance", counted)
+    assert Krum(1)(np.eye(6)).selected == (0,)
+    assert 0 < len(calls) <= 21  # each pair at most once
+
+
+def test_twins_tie_without_exact_arithmetic(no_exact_arithmetic):
+    rng = np.random.default_rng(1)
+    V = rng.standard_normal((9, 5))
+    V[[2, 4, 7]] = 0.1 * V[4]
+    assert Krum(3)(V).selected == (2,)
+
+
+# --- clients that are not finite ---
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_client_that_is_not_finite_comes_last_and_decides_nothing(value):
+    rng = np.random.default_rng(2)
+    V = rng.standard_normal((8, 3))
+    alone = rank(ClientUpdates.from_matrix(V), partial(krum_scores, neighbours=3), 8)
+    beside = np.insert(V, 4, value, axis=0)
+    found = rank(ClientUpdates.from_matrix(beside), partial(krum_scores, neighbours=3), 8)
+    assert found.best == tuple(i + (i >= 4) for i in alone.best)
+    assert found.scores[4] == np.inf
+    np.testing.assert_array_equal(np.delete(found.scores, 4), alone.scores)
+
+
+def test_scores_are_in_the_units_of_the_input_beside_a_giant():
+    V = beside_a_giant(1e140)
+    found = rank(ClientUpdates.from_matrix(V), medoid_scores, 1)
+    expected = [float(exact_score(V, i)) for i in range(len(V))]
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)

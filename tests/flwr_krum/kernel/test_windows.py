@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from flwr_krum.kernel import threads
+from flwr_krum.kernel.sorting import network
+from flwr_krum.kernel.updates import PIECE, ClientUpdates
+from flwr_krum.kernel.windows import mean_around_median, median, trimmed_mean
+
+SIZES = [1, 2, 3, 4, 5, 10, 13, 20, 40, 41, 64, 101]
+
+
+def send_through(values, ranks):
+    rows = list(values)
+    for first, second, low, high in network(len(rows), ranks):
+        a, b = rows[first], rows[second]
+        if low:
+            rows[first] = min(a, b)
+        if high:
+            rows[second] = max(a, b)
+    return rows
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_a_network_sorts_all_zeros_and_ones_and_so_everything(n):
+    for values in itertools.product((0, 1), repeat=n):
+        assert send_through(values, range(n)) == sorted(values)
+
+
+@pytest.mark.parametrize("n", range(1, 11))
+def test_a_pruned_network_has_the_wanted_ranks_right(n):
+    for first in range(n):
+        for last in range(first + 1, n + 1):
+            for values in itertools.product((0, 1), repeat=n):
+                found = send_through(values, range(first, last))
+                assert found[first:last] == sorted(values)[first:last]
+
+
+def test_a_median_needs_fewer_comparisons_than_sorting():
+    for n in (10, 21, 50):
+        middle = network(n, range((n - 1) // 2, n // 2 + 1))
+        results = sum(c.low + c.high for c in middle)
+        assert results < 0.85 * 2 * len(network(n, range(n)))
+        assert all(c.low or c.high for c in middle)
+
+
+def draw(n, rng, dtype, d=300):
+    kind = rng.integers(3)
+    if kind == 0:  # many ties
+        return rng.integers(-3, 4, (n, d)).astype(dtype)
+    return (rng.standard_normal((n, d)) * (1.0 if kind == 1 else 100.0)).astype(dtype)
+
+
+def rounded(values, dtype):
+    """A mean of fractions, rounded to float64 and then to the dtype."""
+    return np.array([float(x) for x in values]).astype(dtype)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_median_is_numpys(n, dtype, updates_of, device):
+    rng = np.random.default_rng(n)
+    for _ in range(3):
+        V = draw(n, rng, dtype)
+        found = median(updates_of(V, device))[0]
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.median(V.astype(float), axis=0).astype(dtype))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_the_trimmed_mean_leaves_out_both_ends(n, updates_of, device):
+    V = draw(n, np.random.default_rng(n), np.float32, 40)
+    for trim in {0, (n - 1) // 4, (n - 1) // 2}:
+        middle = np.sort(V, axis=0)[trim : n - trim]
+        exact = [sum(map(Fraction, map(float, column))) / len(middle) for column in middle.T]
+        found = trimmed_mean(updates_of(V, device), trim)[0]
+        np.testing.assert_allclose(found, rounded(exact, np.float32), rtol=1.2e-7)
+
+
+def closest_to_median(column, keep):
+    """The mean of the values nearest to the median, the smaller of two as near."""
+    values = sorted(map(Fraction, map(float, column)))
+    n = len(values)
+    middle = (values[(n - 1) // 2] + values[n // 2]) / 2
+    nearest = sorted(values, key=lambda x: (abs(x - middle), x))[:keep]
+    return sum(nearest) / keep
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 20, 41])
+def test_the_mean_around_the_median_takes_the_closest_values_the_smaller_of_two(
+    n, updates_of, device
+):
+    rng = np.random.default_rng(n)
+    V = np.concatenate([draw(n, rng, np.float32, 40) for _ in range(4)], axis=1)
+    for keep in {1, 2, (n + 1) // 2, n - 1, n} & set(range(1, n + 1)):
+        exact = [closest_to_median(column, keep) for column in V.T]
+        found = mean_around_median(updates_of(V, device), keep)[0]
+        np.testing.assert_allclose(found, rounded(exact, np.float32), rtol=1.2e-7, atol=1e-12)
+
+
+def test_layers_keep_their_shapes_and_dtypes_and_counters_take_the_lower_median(device):
+    rng = np.random.default_rng(0)
+    models = [
+        [
+            rng.standard_normal((3, 4)).astype(np.float32),
+            np.array(10 * i),
+            rng.standard_normal((0,)).astype(np.float32),
+            rng.standard_normal(()),
+            np.array([i % 2 == 0]),
+        ]
+        for i in range(6)
+    ]
+    updates = ClientUpdates.from_layers(models, device=device)
+    for layers in (median(updates), trimmed_mean(updates, 2), mean_around_median(updates, 3)):
+        assert [layer.shape for layer in layers] == [(3, 4), (), (0,), (), (1,)]
+        assert [layer.dtype for layer in layers] == [x.dtype for x in models[0]]
+        assert layers[1] == 20
+        assert not layers[4][0]
+        assert not any(layer.flags.writeable for layer in layers)
+
+
+def test_both_ways_give_the_same_bits_on_any_number_of_threads(updates_of, monkeypatch):
+    pytest.importorskip("numba")
+    V = np.random.default_rng(1).standard_normal((7, 2 * PIECE + 100)).astype(np.float32)
+    for most in (1, 4):
+        monkeypatch.setattr(threads, "threads", lambda most=most: most)
+        for function in (median, lambda u: trimmed_mean(u, 2), lambda u: mean_around_median(u, 4)):
+            found = [function(updates_of(V, d))[0] for d in ("cpu:numpy", "cpu:numba")]
+            assert found[0].tobytes() == found[1].tobytes()
+
+
+@pytest.mark.parametrize("trim", [-1, 3, 4])
+def test_an_impossible_trim_is_named(trim, updates_of):
+    with pytest.raises(ValueError, match=f"trim must be from 0 to 2 for n=6, got {trim}"):
+        trimmed_mean(updates_of(np.zeros((6, 2))), trim)
+
+
+@pytest.mark.parametrize("keep", [0, 7, math.inf])
+def test_an_impossible_number_to_keep_is_named(keep, updates_of):
+    with pytest.raises(ValueError, match=f"keep must be from 1 to n=6, got {keep}"):
+        mean_around_median(updates_of(np.zeros((6, 2))), keep)

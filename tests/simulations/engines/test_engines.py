@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from simulations.engines.engines import quiet_flower, run
+
+
+def model_bytes(config, engine):
+    with quiet_flower():
+        run(config, engine)
+    return Path(config.run_dir, "model.npz").read_bytes()
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_ray_gives_the_same_model_bytes_as_this_process(config, tmp_path, api):
+    # The average depends on every client and on the order of summation.
+    options = {"rule": "average", "attack": "gaussian", "f": 2, "num_clients": 7, "api": api}
+    engines = {
+        engine: model_bytes(config(run_dir=str(tmp_path / engine), **options), engine)
+        for engine in ("inprocess", "ray")
+    }
+    assert engines["inprocess"] == engines["ray"]
+
+
+def test_an_unknown_engine_is_named(config):
+    with pytest.raises(ValueError, match="engine is 'dask', expected one of"):
+        run(config(), "dask")

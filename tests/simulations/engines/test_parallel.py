@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from simulations.engines.engines import quiet_flower, run
+from simulations.engines.parallel import run_all
+from simulations.run.history import read_history
+
+PROBLEMS = {
+    "spam": {"attack": "gaussian", "f": 3, "num_clients": 10, "num_server_rounds": 12},
+    "other seed": {"attack": "gaussian", "f": 3, "num_clients": 10, "num_server_rounds": 12,
+                   "seed": 1},
+    "mnist": {"task": "mnist", "attack": "omniscient", "omniscient_examples": 64, "f": 2,
+              "num_clients": 7, "num_server_rounds": 3},
+}  # fmt: skip
+
+
+def test_a_run_in_parallel_gives_the_bytes_of_one_alone(config, tmp_path):
+    def places(name):
+        return {
+            label: config(run_dir=str(tmp_path / name / label), **options)
+            for label, options in PROBLEMS.items()
+        }
+
+    seen = []
+    run_all(
+        places("side by side"),
+        processes=2,
+        observer=lambda label, record: seen.append((label, record.round)),
+    )
+    with quiet_flower():
+        for made in places("alone").values():
+            run(made, "fast")
+    for label in PROBLEMS:
+        for file in ("model.npz", "history.jsonl"):
+            assert (tmp_path / "side by side" / label / file).read_bytes() == (
+                tmp_path / "alone" / label / file
+            ).read_bytes()
+        # Every run is followed, in order, to its end.
+        rounds = [t for told, t in seen if told == label]
+        assert rounds == sorted(set(rounds))
+        assert rounds[-1] == PROBLEMS[label]["num_server_rounds"]
+
+
+def test_a_run_that_fails_ends_the_others_and_says_why(config, tmp_path):
+    folder = tmp_path / "finished"
+    finished = config(run_dir=str(folder), num_server_rounds=1)
+    run(finished)
+    again = config(run_dir=str(folder), num_server_rounds=1, resume=True)
+    later = config(run_dir=str(tmp_path / "later"))
+    later_still = config(run_dir=str(tmp_path / "later still"))
+    runs = {"again": again, "later": later, "later still": later_still}
+    with pytest.raises(ValueError, match="nothing is left to do"):
+        run_all(runs, processes=1)
+    with pytest.raises(FileNotFoundError):
+        read_history(Path(later_still.run_dir))
+
+
+def test_two_runs_in_one_folder_are_refused(config):
+    with pytest.raises(ValueError, match="belongs to several runs"):
+        run_all({"a": config(), "b": config(seed=1)})
+
+
+def test_no_process_is_too_few(config):
+    with pytest.raises(ValueError, match="processes is 0, expected >= 1"):
+        run_all({"a": config()}, processes=0)
+
+
+def test_no_runs_are_over_at_once():
+    run_all({})
