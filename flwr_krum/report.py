@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from flwr_krum.boundary.intake import ClientId, Refused
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.resilience import Guarantee
-
-LONGEST_TEXT = 500
-"""Characters that are kept of a text that a client may have made up."""
+from flwr_krum.boundary.replies import ClientId, Refused
+from flwr_krum.guarantee import Guarantee
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class RoundReport:
             lines.append(self.note)
         if not self.stepped:
             lines.append("the global model stays as it is")
-        return tree(lines)
+        return lines
 
     def guarantee_metrics(self) -> dict[str, float]:
         """Return the guarantee as numbers: 1 holds, 0 does not hold, -1 cannot be known."""
@@ -142,39 +138,6 @@ class RoundReport:
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
-
-
-def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) -> list[str]:
-    """Return what a run's rounds come to: steps, refusals, and the guarantee over time.
-
-    Parameters
-    ----------
-    reports : iterable of RoundReport
-    batch_size : int, optional
-        The clients' mini-batch, for the advice.
-    """
-    rounds = list(reports)
-    refusals = Counter(refused.client for report in rounds for refused in report.refused)
-    lines = [f"{sum(report.stepped for report in rounds)} of {len(rounds)} rounds moved the model"]
-    if refusals:
-        worst = ", ".join(f"{client} ({count})" for client, count in refusals.most_common(10))
-        lines.append(f"refused most: {worst}")
-    known = [report.guarantee for report in rounds if report.guarantee]
-    verdicts = Counter(guarantee.verdict for guarantee in known)
-    if known:
-        lines.append("guarantee: " + ", ".join(f"{v} in {k}" for v, k in verdicts.items()))
-    measured = [guarantee for guarantee in known if guarantee.needed is not None]
-    if measured:
-        median = sorted(measured, key=lambda guarantee: guarantee.needed or 0.0)[len(measured) // 2]
-        lines.append(f"the median round: {median.line()}")
-        if median.advice(batch_size):
-            lines.append(f"what it would take: {median.advice(batch_size)}")
-    return lines
-
-
-def tree(lines: Sequence[str]) -> list[str]:
-    """Return the lines as branches in Flower's log style."""
-    return [f"\t{'└──' if i == len(lines) - 1 else '├──'} {line}" for i, line in enumerate(lines)]
 
 
 def _finite(value: Any) -> Any:

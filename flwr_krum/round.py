@@ -16,16 +16,19 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
-from flwr_krum.boundary.intake import ClientId, Intake, Model, Reply, admit, client_order
+from flwr_krum.boundary.intake import Intake, Model, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.replies import ClientId, Reply, client_order
+from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.journal import Journal
+from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
-from flwr_krum.kernel.device import prepare
 from flwr_krum.kernel.threads import one_blas_thread
-from flwr_krum.kernel.updates import BLOCK, Array, ClientUpdates, are_finite
-from flwr_krum.report import RoundReport, conclusion, tree
-from flwr_krum.resilience import Guarantee, judge
+from flwr_krum.kernel.updates import BLOCK, ClientUpdates
+from flwr_krum.kernel.ways import prepare
+from flwr_krum.log import conclusion, tree
+from flwr_krum.report import RoundReport
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]

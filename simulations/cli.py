@@ -19,7 +19,7 @@ from clients.settings import ATTACKS, SCHEDULES, TASKS
 from clients.tasks import DataError
 from flwr_krum.attacks import FAULTS
 from flwr_krum.journal import read_journal
-from flwr_krum.report import conclusion
+from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import Krum
 from simulations.engines.engines import ENGINES, quiet_flower

@@ -22,10 +22,10 @@ from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
 from clients.tasks import load_task
-from flwr_krum.boundary.intake import ClientId
 from flwr_krum.boundary.records import from_record, to_record
+from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import Unsynced
-from flwr_krum.kernel.updates import Array
+from flwr_krum.kernel.arrays import Array
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation

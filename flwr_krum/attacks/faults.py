@@ -7,7 +7,7 @@ ClientApp send it, to red-team one's own federation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import flwr.app
@@ -15,9 +15,9 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
-from flwr_krum.boundary.intake import SERIALIZATION
+from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.records import from_record, to_record
-from flwr_krum.kernel.updates import Array
+from flwr_krum.kernel.arrays import Array
 
 Fault: TypeAlias = Callable[[RecordDict], None]
 Models: TypeAlias = dict[str, Array]
@@ -184,33 +184,6 @@ def malforming_mod(fault: str) -> Mod:
         return reply
 
     return mod
-
-
-def steering_vector(others: Array, target: Array, weights: Sequence[float] | None = None) -> Array:
-    """Return the vector with which one client makes a weighted sum any vector it likes (Lemma 1).
-
-    ``B = (U - sum_{i < n} l_i V_i) / l_n`` gives ``sum_{i < n} l_i V_i + l_n B = U``.
-
-    Parameters
-    ----------
-    others : (n - 1, d)
-        What the other clients send.
-    target : (d,)
-        U, what the sum shall be.
-    weights : n numbers, optional
-        l, the last one the attacker's own; by default all 1 / n, which is averaging.
-
-    Raises
-    ------
-    ValueError
-        If the number of weights is not n, or the attacker's own is 0.
-    """
-    n = len(others) + 1
-    shares = np.full(n, 1.0 / n) if weights is None else np.asarray(weights, np.float64)
-    if shares.shape != (n,) or shares[-1] == 0.0:
-        raise ValueError(f"expected {n} weights, the last not 0, got {shares.tolist()}")
-    vector: Array = (target - shares[:-1] @ others) / shares[-1]
-    return vector
 
 
 def _arrays_of(content: RecordDict) -> tuple[str, ArrayRecord]:

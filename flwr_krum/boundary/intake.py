@@ -14,21 +14,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from flwr_krum.boundary.npy import UndecodableError, decode
+from flwr_krum.boundary.replies import ClientId, Refused, Reply, client_order, quoted
+from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.threads import spread
-from flwr_krum.kernel.updates import PIECE, Array, ClientUpdates, are_finite
+from flwr_krum.kernel.updates import PIECE, ClientUpdates
 
-ClientId: TypeAlias = int | str
 Model: TypeAlias = Mapping[str, Array]
 """A model's arrays by key, in the model's order."""
-
-SERIALIZATION = "numpy.ndarray"
-"""Flower's name for npy bytes, the only serialization that is taken in."""
 
 Pattern: TypeAlias = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
 """Key, shape and dtype of each array of a model, sorted by key."""
@@ -36,29 +34,6 @@ Pattern: TypeAlias = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
 
 class RefusedError(ValueError):
     """A reply cannot be taken in; the text is the reason."""
-
-
-_NO_METRICS: Mapping[str, object] = {}
-
-
-class Reply(NamedTuple):
-    """A client's reply as it came: npy bytes by key, or the reason why there are none.
-
-    ``metrics`` is what the client says about itself; nothing in it touches the model.
-    """
-
-    client: ClientId
-    arrays: Mapping[str, bytes] | None
-    problem: str = ""
-    metrics: Mapping[str, object] = _NO_METRICS
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A client whose reply was refused, and why."""
-
-    client: ClientId
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -75,15 +50,6 @@ class Intake:
     updates: ClientUpdates | None
     refused: tuple[Refused, ...]
     encoded: tuple[Mapping[str, bytes], ...]
-
-
-def client_order(client: ClientId) -> tuple[bool, int, str]:
-    """Return the sort key of a client id: numbers, also written ones, before names."""
-    if isinstance(client, int):
-        return False, client, ""
-    if client.isdecimal() and len(client) < 40:
-        return False, int(client), client
-    return True, 0, client
 
 
 def admit(replies: Iterable[Reply], model: Model | None = None, device: str = "cpu") -> Intake:
@@ -174,7 +140,7 @@ def _decode(reply: Reply, keys: set[str] | None) -> dict[str, Array]:
         try:
             decoded[key] = decode(data)
         except UndecodableError as error:
-            raise RefusedError(f"array {_shown(key)}: {error}") from error
+            raise RefusedError(f"array {quoted(key)}: {error}") from error
     return decoded
 
 
@@ -213,10 +179,10 @@ def _checked(arrays: Model, expected: Expected) -> Model:
     for key, array in arrays.items():
         shape, dtype = expected[key]
         if array.shape != shape:
-            raise RefusedError(f"array {_shown(key)}: shape {array.shape}, expected {shape}")
+            raise RefusedError(f"array {quoted(key)}: shape {array.shape}, expected {shape}")
         if array.dtype.kind != dtype.kind:
             raise RefusedError(
-                f"array {_shown(key)}: dtype {array.dtype}, expected the kind of {dtype}"
+                f"array {quoted(key)}: dtype {array.dtype}, expected the kind of {dtype}"
             )
     for key, array in arrays.items():
         if array.size:
@@ -250,11 +216,11 @@ def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
     least, greatest = _range_of(dtype)
     if not (least <= low and high <= greatest):
         if low != low:
-            raise RefusedError(f"array {_shown(key)}: holds NaN")
+            raise RefusedError(f"array {quoted(key)}: holds NaN")
         if math.isinf(low) or math.isinf(high):
-            raise RefusedError(f"array {_shown(key)}: holds Inf")
+            raise RefusedError(f"array {quoted(key)}: holds Inf")
         values = f"values from {low} to {high}"
-        raise RefusedError(f"array {_shown(key)}: {values} do not fit into {dtype}")
+        raise RefusedError(f"array {quoted(key)}: {values} do not fit into {dtype}")
 
 
 @lru_cache
@@ -268,10 +234,5 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(_shown(name) for name in names[:3])
+    shown = ", ".join(quoted(name) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _shown(name: str) -> str:
-    """Return a name that a client may have made up, at a length that a log can bear."""
-    return repr(name[:60])

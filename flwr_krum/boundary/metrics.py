@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flwr_krum.kernel.updates import Float64
+from flwr_krum.boundary.replies import quoted
+from flwr_krum.kernel.arrays import Float64
 
 Metric: TypeAlias = float | list[float]
 Kind: TypeAlias = tuple[str, int]
@@ -84,15 +85,15 @@ def _doubt(report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Ki
     for key, value in report.items():
         if key not in parsed:
             if not isinstance(value, str | bytes | bool):
-                return f"metric {key[:40]!r} is {_shown(value)}, expected finite numbers"
+                return f"metric {quoted(key, 40)} is {_shown(value)}, expected finite numbers"
         elif key in common:
             kind, usual = parsed[key][0], common[key]
             if kind != usual:
-                return f"metric {key[:40]!r} is a {_named(kind)}, most send a {_named(usual)}"
+                return f"metric {quoted(key, 40)} is a {_named(kind)}, most send a {_named(usual)}"
         elif common:
-            return f"metric {key[:40]!r} is unknown to most"
+            return f"metric {quoted(key, 40)} is unknown to most"
     missing = [key for key in common if key not in report]
-    return f"metric {missing[0][:40]!r} is missing" if missing else ""
+    return f"metric {quoted(missing[0], 40)} is missing" if missing else ""
 
 
 def _count_doubt(key: str, count: object, value: float, usual: float) -> str:

@@ -17,7 +17,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from flwr_krum.kernel.updates import Array
+from flwr_krum.boundary.replies import quoted
+from flwr_krum.kernel.arrays import Array
+
+SERIALIZATION = "numpy.ndarray"
+"""Flower's name for npy bytes, the only serialization that is taken in."""
 
 _MAGIC = b"\x93NUMPY"
 _USUAL, _USUAL_LENGTH = b"\x93NUMPY\x01\x00v\x00", 128
@@ -153,7 +157,7 @@ def _parse_header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal[
         raise UndecodableError(f"npy header with {len(header)} entries, expected 3")
     # What is printed is bounded: a number of 4,000 digits cannot even be turned into text.
     if not (isinstance(descr, str) and _PLAIN_DTYPE.fullmatch(descr)):
-        shown = repr(descr[:40]) if isinstance(descr, str) else "no text"
+        shown = quoted(descr, 40) if isinstance(descr, str) else "no text"
         raise UndecodableError(f"dtype {shown}, expected float, integer or bool numbers")
     if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
         raise UndecodableError(f"shape is no tuple of at most {_MAX_DIMENSIONS} lengths")

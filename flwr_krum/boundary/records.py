@@ -9,9 +9,8 @@ from typing import Any
 import flwr.app
 import numpy as np
 
-from flwr_krum.boundary.intake import SERIALIZATION
-from flwr_krum.boundary.npy import decode, encode
-from flwr_krum.kernel.updates import Array
+from flwr_krum.boundary.npy import SERIALIZATION, decode, encode
+from flwr_krum.kernel.arrays import Array
 
 
 def to_record(model: Mapping[str, Array]) -> flwr.app.ArrayRecord:

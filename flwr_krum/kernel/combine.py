@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.device import is_compiled, is_cuda
 from flwr_krum.kernel.threads import MOST_THREADS, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, Array, ClientUpdates, Float64, Indices
+from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
 
 
 def weighted_mean(updates: ClientUpdates, weights: Float64) -> tuple[Array, ...]:

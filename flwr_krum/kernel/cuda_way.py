@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flwr_krum.kernel.updates import PIECE, Array, ClientUpdates, Float64
+from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.updates import PIECE, ClientUpdates
 
 if TYPE_CHECKING:
     import torch

@@ -27,27 +27,6 @@ def check_device(device: object) -> None:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
 
 
-def prepare(device: str) -> None:
-    """Have the device ready before the first round: compile what it needs, or find the GPU.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device, or what it needs is not installed.
-    """
-    check_device(device)
-    if device == "cpu:numba" and not numba_is_installed():
-        raise ValueError("device='cpu:numba' needs numba: pip install 'flwr-krum[fast]'")
-    if device.startswith("cuda"):
-        from flwr_krum.kernel import cuda_way
-
-        cuda_way.find(device)
-    elif device != "cpu:numpy" and numba_is_installed():
-        from flwr_krum.kernel import numba_way
-
-        numba_way.warm_up()
-
-
 def is_cuda(device: str) -> bool:
     """Say whether the device is a GPU."""
     return device.startswith("cuda")

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from flwr_krum.kernel.updates import Float64
+from flwr_krum.kernel.arrays import Float64
 
 UNIT = 2.0**-53
 """Unit roundoff of float64."""

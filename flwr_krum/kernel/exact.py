@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from flwr_krum.kernel.updates import Array, Float64
+from flwr_krum.kernel.arrays import Array, Float64
 
 SHIFT = 2400
 """Distances are whole multiples of 2^-SHIFT: the square of the smallest float is 2^-2148."""

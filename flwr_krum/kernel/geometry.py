@@ -16,11 +16,12 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.device import is_compiled, is_cuda
 from flwr_krum.kernel.distances import TINY, UNIT, Distances, below_diagonal
 from flwr_krum.kernel.threads import one_blas_thread, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Float64, Indices
+from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
 
 ACCURATE = 2.0**-20
 """Relative error above which a squared distance is computed again from differences."""

@@ -15,7 +15,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from flwr_krum.kernel.updates import Float64
+from flwr_krum.kernel.arrays import Float64
 
 Addresses: TypeAlias = NDArray[np.uintp]
 Values: TypeAlias = NDArray[Any]

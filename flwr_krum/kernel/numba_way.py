@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.kernel import numba_loops
+from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import TINY, UNIT, Distances
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import spread
-from flwr_krum.kernel.updates import PIECE, Array, Buffers, ClientUpdates, Float64, Indices
+from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates
 
 SINGLE_UNIT = 2.0**-24
 """Unit roundoff of float32."""

@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import UNIT, Distances, below_diagonal
 from flwr_krum.kernel.exact import SHIFT, exact_squared_distance
 from flwr_krum.kernel.geometry import gram_distances, sharper, squared_distances
-from flwr_krum.kernel.updates import Array, ClientUpdates, Float64, Indices
+from flwr_krum.kernel.updates import ClientUpdates
 
 Score: TypeAlias = Callable[[Array], Array]
 """Maps rows (r, n) of squared distances to (r,) scores.

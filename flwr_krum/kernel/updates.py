@@ -14,16 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device
-
-Array: TypeAlias = NDArray[Any]
-Float64: TypeAlias = NDArray[np.float64]
-Indices: TypeAlias = NDArray[np.intp]
 
 BLOCK = 8192
 """Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
@@ -242,18 +239,6 @@ class Buffers:
     def of(self, clients: Indices) -> Buffers:
         """Return the buffers of some clients, in the given order."""
         return replace(self, clients=self.clients[:, clients])
-
-
-def are_finite(arrays: Iterable[Array]) -> bool:
-    """Say whether arrays of floats hold neither NaN nor Inf; one pass, no memory."""
-    # A sum of squares is finite only if all terms are; one that overflows proves nothing.
-    suspects = []
-    with np.errstate(over="ignore", invalid="ignore"):
-        for array in arrays:
-            flat = array.ravel(order="K")
-            if flat.dtype.itemsize < 4 or not math.isfinite(flat.dot(flat)):
-                suspects.append(flat)
-    return all(math.isfinite(x.min()) and math.isfinite(x.max()) for x in suspects if x.size)
 
 
 def _kinds(model: Sequence[Array]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.combine import with_counters
 from flwr_krum.kernel.device import is_compiled
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import MOST_THREADS, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, Array, ClientUpdates, Float64
+from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
 
 MOST_IN_NETWORK = 40
 """Clients up to which a network of NumPy calls beats sorting."""

@@ -16,8 +16,9 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.ranking import Ranking, rank
-from flwr_krum.kernel.updates import Array, ClientUpdates
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 

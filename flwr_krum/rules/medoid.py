@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import UNIT, Distances
 from flwr_krum.kernel.ranking import rank
-from flwr_krum.kernel.updates import Array, ClientUpdates, Float64
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules.rule import Choice, Rule
 
 

@@ -14,9 +14,10 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.combine import weighted_mean
 from flwr_krum.kernel.ranking import Ranking
-from flwr_krum.kernel.updates import Array, ClientUpdates, Float64
+from flwr_krum.kernel.updates import ClientUpdates
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
-from flwr_krum.boundary.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.npy import SERIALIZATION
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
 from flwr_krum.log import announce
-from flwr_krum.report import LONGEST_TEXT, RoundReport
+from flwr_krum.report import RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
 
 
@@ -222,10 +224,10 @@ class RobustAggregation(FedAvg):
         failed: dict[ClientId, str] = {}
         for number, failure in enumerate(failures, 1):
             if isinstance(failure, BaseException):
-                failed[f"failure {number}"] = str(failure)[:LONGEST_TEXT]
+                failed[f"failure {number}"] = on_one_line(failure)
             else:
                 client, result = failure
-                failed[self._client_id(client)] = str(result.status.message)[:LONGEST_TEXT]
+                failed[self._client_id(client)] = on_one_line(result.status.message)
         return failed
 
     def _metrics(
@@ -338,12 +340,12 @@ def _reply(client: ClientId, result: FitRes) -> Reply:
     try:
         metrics = _claims(result)
         if result.parameters.tensor_type != SERIALIZATION:
-            kind = str(result.parameters.tensor_type)[:40]
-            return Reply(client, None, f"serialized as {kind!r}", metrics)
+            kind = quoted(result.parameters.tensor_type, 40)
+            return Reply(client, None, f"serialized as {kind}", metrics)
         return Reply(client, _by_position(result.parameters), metrics=metrics)
     except Exception as error:
         return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {str(error)[:LONGEST_TEXT]}"
+            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
         )
 
 

@@ -17,11 +17,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
-from flwr_krum.boundary.intake import SERIALIZATION, ClientId, Reply, decode_model
+from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.records import record_of
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
 from flwr_krum.log import announce
-from flwr_krum.report import LONGEST_TEXT, RoundReport
+from flwr_krum.report import RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
@@ -199,7 +201,7 @@ class RobustAggregation(FedAvg):
         for message in replies:
             client = self._client_id(message.metadata.src_node_id)
             if message.has_error():
-                failed[client] = str(message.error.reason)[:LONGEST_TEXT]
+                failed[client] = on_one_line(message.error.reason)
             else:
                 answered.append((client, message))
         log(INFO, "%s: Received %s results and %s failures", step, len(answered), len(failed))
@@ -319,13 +321,13 @@ def _reply(client: ClientId, message: Message) -> Reply:
         for key, array in records[0].items():
             if array.stype != SERIALIZATION:
                 return Reply(
-                    client, None, f"array {key[:60]!r}: serialized as {array.stype[:40]!r}"
+                    client, None, f"array {quoted(key)}: serialized as {quoted(array.stype, 40)}"
                 )
             arrays[key] = array.data
         return Reply(client, arrays, metrics=metrics)
     except Exception as error:
         return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {str(error)[:LONGEST_TEXT]}"
+            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
         )
 
 

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from clients.client_app import arrays_in, config_in
 from clients.cohort import Cohort, Proposal
 from clients.honest import HonestClient, round_of
-from flwr_krum.boundary.intake import SERIALIZATION
-from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.npy import SERIALIZATION, encode
 from flwr_krum.boundary.records import from_record
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flwr_krum.boundary.intake import ClientId
+from flwr_krum.boundary.replies import ClientId
 from flwr_krum.report import RoundReport
 from simulations.run.history import RoundRecord
 

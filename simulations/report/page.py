@@ -16,7 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from flwr_krum.report import conclusion
+from flwr_krum.log import conclusion
 from simulations.report import tables
 from simulations.report.runs import Run, read_runs
 from simulations.report.series import series

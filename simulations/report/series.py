@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flwr_krum.boundary.intake import ClientId, client_order
+from flwr_krum.boundary.replies import ClientId, client_order
 from flwr_krum.report import RoundReport
 from simulations.report.runs import Run
 from simulations.report.texts import TextTable, shown

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr_krum.boundary.intake import ClientId
+from flwr_krum.boundary.replies import ClientId
 from simulations.report.runs import Run
 from simulations.report.series import (
     ACCEPTED,

@@ -18,8 +18,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run, RunNotRunningException
 
-from flwr_krum.boundary.intake import ClientId
-from flwr_krum.report import LONGEST_TEXT
+from flwr_krum.boundary.replies import ClientId, on_one_line
 
 TTL_MARGIN = 60.0
 """Seconds for which a message outlives its round, so that its fate can still be asked for."""
@@ -167,8 +166,7 @@ def name_nodes(grid: Grid) -> tuple[dict[int, ClientId], list[str]]:
         try:
             claims[node] = _partition_in(answers.get(node))
         except ValueError as error:
-            reason = str(error)[:LONGEST_TEXT]
-            problems.append(f"node {node} cannot say its partition: {reason}")
+            problems.append(f"node {node} cannot say its partition: {on_one_line(error)}")
     names: dict[int, ClientId] = {}
     # What the operator registered is settled before what nodes say of themselves is heard.
     for claimants in (registered, claims):

@@ -7,7 +7,7 @@ the f Byzantine ones, and the mean of the rule's answers is held against conditi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,15 +16,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flwr_krum.attacks import steering_vector
-from flwr_krum.kernel.updates import Float64
-from flwr_krum.resilience import angle, eta, max_byzantine, sin_alpha
+from flwr_krum.attacks.vectors import Attack, gaussian, reversed_mean, shifted_mean
+from flwr_krum.kernel.arrays import Float64
+from flwr_krum.resilience import angle, max_byzantine, sin_alpha
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, Rule
 from simulations.show.plots import PALETTE
 
 Generator: TypeAlias = np.random.Generator
-Attack: TypeAlias = Callable[[Float64, int, Generator], Float64]
-"""Maps honest vectors (n - f, d), f and a generator to Byzantine vectors (f, d)."""
-
 Z = 3.0
 """Half width of a confidence interval in standard errors: wrong once in 370 times, each side
 once in 740."""
@@ -116,42 +114,6 @@ def measure(
     )
 
 
-def gaussian(variance: float = 200.0) -> Attack:
-    """Return the attack that sends independent noise."""
-    return lambda honest, f, rng: np.sqrt(variance) * rng.standard_normal((f, honest.shape[1]))
-
-
-def reversed_mean(factor: float) -> Attack:
-    """Return the omniscient attack: f copies of the honest mean, times -factor."""
-    return lambda honest, f, rng: np.tile(-factor * honest.mean(axis=0), (f, 1))
-
-
-def shifted_mean(direction: int, length: float, spread: float) -> Attack:
-    """Return the attack that sends the honest mean, moved by ``length`` typical distances.
-
-    Direction 0 is against the mean itself, 1 across it, 2 towards the origin's far side of the
-    client closest to the mean: near enough to be chosen, as far as it dares. ``spread`` puts the
-    colluders apart, so that their mutual distances are not a telling zero.
-    """
-
-    def attack(honest: Float64, f: int, rng: Generator) -> Float64:
-        mean = honest.mean(axis=0)
-        typical = np.sqrt(((honest - mean) ** 2).sum(axis=1).mean())
-        if direction == 0:
-            way = -mean
-        elif direction == 1:
-            way = honest[0] - mean
-        else:
-            way = honest[np.argmin(honest @ mean)] - mean
-        way = way / max(np.linalg.norm(way), 1e-300)
-        colluders = mean + length * typical * way
-        apart = spread * typical / np.sqrt(len(mean)) * rng.standard_normal((f, len(mean)))
-        vectors: Float64 = colluders + apart
-        return vectors
-
-    return attack
-
-
 def strongest_attack(rule: Rule, cloud: Cloud, draws: int, rng: Generator) -> tuple[str, Attack]:
     """Search direction, length and spread of the Byzantine vectors for the lowest ``<E F, g>``."""
     candidates: dict[str, Attack] = {
@@ -235,11 +197,3 @@ def angle_picture(path: Path, n: int, d: int, sigma: float, draws: int, seed: in
 
 def _worst_angle(rule: Rule, cloud: Cloud, draws: int, seed: int) -> float:
     return max(result.angle(cloud) for result in survey(rule, cloud, draws, seed))
-
-
-def regimes(ns: Sequence[int]) -> dict[str, list[float]]:
-    """Return eta over n where f is a share of n (it grows as n) and where it is not (sqrt(n))."""
-    return {
-        "f = n / 4": [eta(n, n // 4) / n for n in ns],
-        "f = 2": [eta(n, 2) / np.sqrt(n) for n in ns],
-    }

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from flwr_krum.attacks import FAULTS
-from flwr_krum.boundary.intake import Reply, admit
+from flwr_krum.boundary.intake import admit
 from flwr_krum.boundary.metrics import Claims
 from flwr_krum.boundary.records import to_record
+from flwr_krum.boundary.replies import Reply
 from flwr_krum.journal import Journal, JournalError, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds

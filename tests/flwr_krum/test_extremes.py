@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from flwr_krum.boundary.intake import Reply, admit
+from flwr_krum.boundary.intake import admit
 from flwr_krum.boundary.npy import UndecodableError, decode
-from flwr_krum.kernel.device import prepare
+from flwr_krum.boundary.replies import Reply
+from flwr_krum.kernel.ways import prepare
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flwr_krum.boundary.intake import Refused, Reply
+from flwr_krum.boundary.replies import Refused, Reply
 from flwr_krum.journal import Journal, JournalError, Unsynced, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds

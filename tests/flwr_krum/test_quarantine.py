@@ -11,7 +11,7 @@ MODEL = {"w": np.zeros(2)}
 @pytest.fixture
 def play(wire):
     """Play one round: clients named in ``bad`` send NaN, the others send themselves."""
-    from flwr_krum.boundary.intake import Reply
+    from flwr_krum.boundary.replies import Reply
 
     def play(rounds, t, clients, bad=()):
         left_out = rounds.begin(MODEL, clients)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.boundary.intake import Refused
-from flwr_krum.report import RoundReport, tree
+from flwr_krum.boundary.replies import Refused
+from flwr_krum.log import tree
+from flwr_krum.report import RoundReport
 
 
-def test_a_report_reads_as_a_tree_of_what_happened():
+def test_a_report_reads_as_lines_of_what_happened():
     report = RoundReport(
         server_round=3,
         rule="Krum(f=1, strict=True)",
@@ -24,15 +25,15 @@ def test_a_report_reads_as_a_tree_of_what_happened():
         stepped=True,
     )
     assert report.lines() == [
-        "\t├── Krum(f=1, strict=True): 3 accepted, 1 refused, 1 failed, 2 silent",
-        "\t├── refused 10: array 'w': holds NaN",
-        "\t└── selected: 9",
+        "Krum(f=1, strict=True): 3 accepted, 1 refused, 1 failed, 2 silent",
+        "refused 10: array 'w': holds NaN",
+        "selected: 9",
     ]
 
 
 def test_a_report_says_why_the_model_stayed():
     lines = RoundReport(1, "Medoid()", 0, note="no reply was accepted").lines()
-    assert lines[1:] == ["\t├── no reply was accepted", "\t└── the global model stays as it is"]
+    assert lines[1:] == ["no reply was accepted", "the global model stays as it is"]
 
 
 def test_the_last_branch_of_a_tree_is_marked():
@@ -47,9 +48,9 @@ def test_a_report_tells_of_quarantine_and_doubted_metrics():
         selected=(1,), stepped=True,
     )  # fmt: skip
     assert report.lines()[1:] == [
-        "\t├── in quarantine: 7, 8",
-        "\t├── metrics of 2: 'n' is 0",
-        "\t└── selected: 1",
+        "in quarantine: 7, 8",
+        "metrics of 2: 'n' is 0",
+        "selected: 1",
     ]
 
 

@@ -5,18 +5,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from flwr_krum.guarantee import Guarantee, estimate, judge
 from flwr_krum.kernel.geometry import squared_distances
-from flwr_krum.report import RoundReport, conclusion
+from flwr_krum.log import conclusion
+from flwr_krum.report import RoundReport
 from flwr_krum.resilience import (
-    Guarantee,
     angle,
-    estimate,
     eta,
     eta_squared,
-    judge,
     max_byzantine,
     required_clients,
-    robbins_monro,
     sin_alpha,
 )
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum, OneMinusPKrum
@@ -116,26 +114,6 @@ def test_max_byzantine_depends_on_the_rule():
     assert max_byzantine(20, Medoid()) == 9
     with pytest.raises(ValueError, match="got n=2"):
         max_byzantine(2)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "exponent", "meets"),
-    [
-        ("constant", None, False),
-        ("inverse", None, True),
-        ("power", None, True),
-        ("power", 0.5, False),
-        ("power", 1.0, True),
-        ("power", 1.1, False),
-    ],
-)
-def test_robbins_monro_is_known_for_the_schedules_on_offer(schedule, exponent, meets):
-    assert robbins_monro(schedule, exponent) is meets
-
-
-def test_robbins_monro_of_anything_else_cannot_be_known():
-    with pytest.raises(ValueError, match="'cosine', expected"):
-        robbins_monro("cosine")
 
 
 def cloud(rng, m, d, sigma, g):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from flwr_krum import round as round_
-from flwr_krum.boundary.intake import Reply
 from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.replies import Reply
 from flwr_krum.kernel.clock import STAGES
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from flwr_krum.boundary.intake import Refused, Reply, admit, client_order, decode_model
+from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
+from flwr_krum.boundary.replies import Refused, Reply, client_order
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
 

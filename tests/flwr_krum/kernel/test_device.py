@@ -8,7 +8,8 @@ import pytest
 
 from flwr_krum.kernel import cuda_way
 from flwr_krum.kernel import device as device_
-from flwr_krum.kernel.device import check_device, is_compiled, prepare
+from flwr_krum.kernel.device import check_device, is_compiled
+from flwr_krum.kernel.ways import prepare
 from flwr_krum.rules import ClientUpdates, Krum, Medoid, MultiKrum
 
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flwr_krum.boundary.intake import Refused
+from flwr_krum.boundary.replies import Refused
 from flwr_krum.report import RoundReport
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, outcome, render
 from simulations.run.history import RoundRecord

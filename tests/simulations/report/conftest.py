@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flwr_krum.boundary.intake import Refused
+from flwr_krum.boundary.replies import Refused
+from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from flwr_krum.resilience import Guarantee
 from simulations.report.page import render
 from simulations.report.runs import Run
 from simulations.run.config import RunConfig

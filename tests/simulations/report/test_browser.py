@@ -2,9 +2,9 @@
 
 import pytest
 
-from flwr_krum.boundary.intake import Refused
+from flwr_krum.boundary.replies import Refused
+from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from flwr_krum.resilience import Guarantee
 from simulations.report.page import render
 
 PHONE = {"width": 390, "height": 844, "phone": True}

@@ -1,9 +1,9 @@
 import json
 import math
 
-from flwr_krum.boundary.intake import Refused
+from flwr_krum.boundary.replies import Refused
+from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from flwr_krum.resilience import Guarantee
 from simulations.report.series import cells, series
 
 

@@ -1,6 +1,6 @@
-from flwr_krum.boundary.intake import Refused
+from flwr_krum.boundary.replies import Refused
+from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from flwr_krum.resilience import Guarantee
 from simulations.report.tables import clients, origins, refusals, settings, summary
 from simulations.report.texts import MOST
 from simulations.run.origin import Origin

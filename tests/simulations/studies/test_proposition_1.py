@@ -1,18 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 
 from flwr_krum.attacks import steering_vector
+from flwr_krum.attacks.vectors import gaussian, reversed_mean
+from flwr_krum.resilience import eta
 from flwr_krum.rules import Average, Krum
 from simulations.studies.lemma_2 import exponents, fit
-from simulations.studies.proposition_1 import (
-    Cloud,
-    gaussian,
-    lemma_1,
-    measure,
-    regimes,
-    reversed_mean,
-    survey,
-)
+from simulations.studies.proposition_1 import Cloud, lemma_1, measure, survey
 
 # Proposition 1 is a bound on an expectation: each check below is wrong with a chance under 0.2 %
 # (three standard errors, one side) even if the truth lay on the bound itself.
@@ -82,9 +78,10 @@ def test_weights_that_do_not_fit_are_refused(weights):
 
 
 def test_the_two_regimes_of_eta_flatten_out():
-    found = regimes([100, 1_000, 10_000])
-    for values in found.values():
-        assert values[-1] == pytest.approx(values[-2], rel=0.01)
+    # Where f is a share of n it grows as n, where it is not as sqrt(n).
+    for f, growth in ((lambda n: n // 4, lambda n: n), (lambda n: 2, math.sqrt)):
+        values = [eta(n, f(n)) / growth(n) for n in (1_000, 10_000)]
+        assert values[1] == pytest.approx(values[0], rel=0.01)
 
 
 def test_a_power_law_is_fitted_exactly():
