@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from flwr_krum.kernel import cuda_way
+from flwr_krum.kernel import cuda_way, ways
 from flwr_krum.kernel import device as device_
 from flwr_krum.kernel.device import check_device, is_compiled
 from flwr_krum.kernel.ways import prepare
@@ -40,6 +40,7 @@ def test_compiled_kernels_are_for_few_clients_and_models_that_are_worth_the_call
 
 def test_without_numba_the_compiled_device_says_what_to_install(monkeypatch):
     monkeypatch.setattr(device_, "numba_is_installed", lambda: False)
+    monkeypatch.setattr(ways, "numba_is_installed", lambda: False)
     prepare("cpu")
     with pytest.raises(ValueError, match=r"needs numba: pip install 'flwr-krum\[fast\]'"):
         prepare("cpu:numba")
