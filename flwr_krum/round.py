@@ -205,7 +205,8 @@ class Rounds:
             intake = admit(replies, self.model, self.device)
             with stage("metrics"):
                 metrics, doubted = self.examine(replies, intake.clients)
-            n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
+            n = len(intake.clients)
+            f = max(0, self.rule.liars(n) - len(intake.refused))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
