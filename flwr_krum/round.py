@@ -7,7 +7,7 @@ place where a round happens.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -19,6 +19,7 @@ import numpy as np
 from flwr_krum.boundary.intake import Intake, Model, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.journal import Journal
@@ -115,7 +116,7 @@ class Rounds:
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
-    _refusals: Counter[ClientId] = field(init=False)
+    _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -135,7 +136,9 @@ class Rounds:
             self._journal = Journal(self.journal, self.rounds_done)
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
-        self._refusals = Counter(refused.client for past in done for refused in past.refused)
+        self._quarantine = Quarantine(self.quarantine)
+        for report in done:
+            self._quarantine.note(report.refused)
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -164,18 +167,11 @@ class Rounds:
             that the rule could not run on the others.
         """
         ordered = sorted(sampled, key=client_order)
-        self.quarantined = self._in_quarantine(ordered)
+        spare = len(ordered) - self.rule.least_clients
+        self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.model = model
         return frozenset(self.quarantined)
-
-    def _in_quarantine(self, sampled: Sequence[ClientId]) -> tuple[ClientId, ...]:
-        if self.quarantine is None:
-            return ()
-        due = [client for client in sampled if self._refusals[client] >= self.quarantine]
-        worst = sorted(due, key=lambda client: -self._refusals[client])
-        spare = max(0, len(sampled) - self.rule.least_clients)
-        return tuple(sorted(worst[:spare], key=client_order))
 
     def finish(
         self,
@@ -276,7 +272,7 @@ class Rounds:
         return metrics, {clients[i]: doubt for i, doubt in doubts.items()}
 
     def _keep(self, report: RoundReport) -> None:
-        self._refusals.update(refused.client for refused in report.refused)
+        self._quarantine.note(report.refused)
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)
