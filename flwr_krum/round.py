@@ -82,19 +82,23 @@ class Rounds:
     ----------
     rule : Rule
         With the f that the operator declares.
-    on_infeasible : "skip" | "raise" | "degrade"
-        What to do when the accepted replies are too few for the rule: keep the model, raise
-        InfeasibleRoundError, or go on without the bound.
-    server_learning_rate : float or callable, round -> float
+    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
+        When too few replies are left for the rule: keep the model, raise InfeasibleRoundError, or
+        go on without the bound on f.
+    server_learning_rate : float or callable, round -> float (default: 1.0)
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    quarantine : int, optional
-        Leave a client out of sampling after so many refusals.
-    journal : str or Path, optional
-        File that gets one JSON line per round.
-    rounds_done : int
-        Rounds that were done before this run; it counts on from there.
-    device : str
-        Where the arithmetic happens, see `flwr_krum.kernel.device`.
+    quarantine : int (optional)
+        Leave a client out of sampling after so many refused replies, as long as enough clients
+        for the rule remain.
+    journal : str or Path (optional)
+        File that gets one JSON line per round, on the disk before the next one begins.
+    rounds_done : int (default: 0)
+        Go on after so many rounds, with that round's model as the initial one and the same
+        journal: rounds count on from there, in every function of the round and in what the
+        clients are sent.
+    device : str (default: "cpu")
+        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
+        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     count_key : str
         The metric in which clients claim their number of examples.
 
