@@ -27,9 +27,15 @@ from flwr_krum import rules
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
+from flwr_krum.boundary.proxies import (
+    ClientFailureError,
+    NoAnswerError,
+    asked_together,
+    unwrapped,
+)
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 
@@ -50,6 +56,10 @@ class FedAvgOptions(RoundOptions, total=False):
     initial_parameters: Parameters | None
     fit_metrics_aggregation_fn: MetricsAggregationFn | None
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
+
+
+def _cid(client: ClientProxy) -> ClientId:
+    return client.cid
 
 
 class Options(FedAvgOptions, total=False):
@@ -78,6 +88,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         model. Without own functions metrics take a trimmed mean over clients.
     """
 
+    _own_id = staticmethod(_cid)
+
     def __init__(
         self,
         rule: rules.Rule,
@@ -87,8 +99,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> None:
         of_rounds, of_flower = split_options(options)
         super().__init__(**of_flower)
-        self._client_id = client_id or _cid
-        self._rounds = Rounds(rule, count_key=COUNT, **of_rounds)
+        self._set_up(rule, client_id, COUNT, of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model."""
@@ -102,9 +113,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         instructions = super().configure_fit(
             self._current(server_round), parameters, client_manager
         )
-        names = [self._client_id(client) for client, _ in instructions]
+        names = [self._name(client) for client, _ in instructions]
         left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
-        return [i for i, name in zip(instructions, names, strict=True) if name not in left_out]
+        pairs = zip(instructions, names, strict=True)
+        return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
 
     def aggregate_fit(
         self,
@@ -115,13 +127,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Aggregate the clients' models with the rule; None keeps the global model."""
         if failures and not self.accept_failures:
             return None, {}
-        replies = [_reply(self._client_id(client), result) for client, result in results]
+        named = [(self._name(client), result) for client, result in results]
+        replies = [_reply(*answer) for answer in named]
         finished = self._finish(server_round, replies, self._failed(failures))
         if finished is None:
             return None, {}
         model, report = finished
         accepted = set(report.received)
-        heard = [result for client, result in results if self._client_id(client) in accepted]
+        heard = [result for client, result in named if client in accepted]
         metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)
         metrics.update(_outcome(report))
         if model is None:
@@ -138,7 +151,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Configure the next round of federated evaluation."""
-        return super().configure_evaluate(self._current(server_round), parameters, client_manager)
+        instructions = super().configure_evaluate(
+            self._current(server_round), parameters, client_manager
+        )
+        return asked_together("evaluate", instructions)
 
     def aggregate_evaluate(
         self,
@@ -149,28 +165,34 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Aggregate losses and metrics of federated evaluation by trimmed means over clients."""
         if not results or (failures and not self.accept_failures):
             return None, {}
-        means = self._examine(
-            [
-                Reply(
-                    self._client_id(client), None, metrics=_claims(result) | {"loss": result.loss}
-                )
-                for client, result in results
-            ]
-        )
+        replies = [
+            Reply(self._name(client), None, metrics=_claims(result) | {"loss": result.loss})
+            for client, result in results
+        ]
+        means = self._examine(replies)
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
         return loss if isinstance(loss, float) else None, metrics
 
+    def _name(self, client: ClientProxy) -> ClientId:
+        return super()._name(unwrapped(client))
+
     def _failed(self, failures: Failures) -> dict[ClientId, str]:
-        """Name the failures: by client where Flower says which, else by number."""
+        """Name the failures: by client where it is known, else by number.
+
+        Who has not answered in time has not failed: it is silent.
+        """
         failed: dict[ClientId, str] = {}
         for number, failure in enumerate(failures, 1):
-            if isinstance(failure, BaseException):
+            if isinstance(failure, ClientFailureError):
+                if not isinstance(failure, NoAnswerError):
+                    failed[self._name(failure.client)] = on_one_line(failure)
+            elif isinstance(failure, BaseException):
                 failed[f"failure {number}"] = on_one_line(failure)
             else:
                 client, result = failure
-                failed[self._client_id(client)] = on_one_line(result.status.message)
+                failed[self._name(client)] = on_one_line(result.status.message)
         return failed
 
     def _metrics(
@@ -271,10 +293,6 @@ class OneMinusPKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _cid(client: ClientProxy) -> ClientId:
-    return client.cid
 
 
 def _reply(client: ClientId, result: FitRes) -> Reply:
