@@ -1,5 +1,7 @@
 """Aggregation rules: what is made of the geometry of n client updates, without Flower."""
 
+from collections.abc import Mapping
+
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.updates import ClientUpdates
@@ -12,6 +14,7 @@ from flwr_krum.rules.rule import Aggregate, Chain, Choice, Mixing, Rule
 from flwr_krum.rules.trimmed_mean import TrimmedMean
 
 __all__ = [
+    "RULES",
     "Aggregate",
     "Average",
     "Chain",
@@ -30,3 +33,16 @@ __all__ = [
     "Window",
     "inverse_square_root",
 ]
+
+RULES: Mapping[str, type[Rule]] = {
+    "average": Average,
+    "krum": Krum,
+    "multi-krum": MultiKrum,
+    "medoid": Medoid,
+    "1-p-krum": OneMinusPKrum,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "meamed": MeaMed,
+}
+"""Rules by the name that they are written with, see `flwr_krum.rules.written`; whatever lists
+rules reads this, in this order."""
