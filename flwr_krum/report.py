@@ -27,7 +27,11 @@ class RoundReport:
     rule : str
         The rule in force, with its parameters for this round.
     byzantine : int
-        The f in force: the declared one less the refused replies.
+        The f in force.
+    basis : str
+        What it rests on, see `flwr_krum.in_force`.
+    seed : int, optional
+        The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
@@ -54,6 +58,8 @@ class RoundReport:
     server_round: int
     rule: str
     byzantine: int
+    basis: str = "declared"
+    seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
@@ -73,6 +79,8 @@ class RoundReport:
         """Return what an operator wants to read after the round."""
         heard = f"{len(self.received)} accepted, {len(self.refused)} refused"
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
+        if self.basis != "declared":
+            lines.append(f"f = {self.byzantine}: {self.basis}")
         if self.quarantined:
             lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]

@@ -7,9 +7,10 @@ place where a round happens.
 from __future__ import annotations
 
 import math
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
@@ -22,9 +23,11 @@ from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.guarantee import Guarantee, judge
+from flwr_krum.in_force import f_in_force
 from flwr_krum.journal import Journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
+from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
 from flwr_krum.kernel.ways import prepare
@@ -45,11 +48,18 @@ class RoundOptions(TypedDict, total=False):
     journal: str | Path | None
     rounds_done: int
     device: str
+    largest_step: float | None
 
 
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
+
+LARGEST_STEP = 10.0
+"""Median update lengths beyond which a step of an unbounded rule is not taken."""
+
+MANY = 1000
+"""Clients among which any robust rule tolerates some."""
 
 NOT_FINITE = "the aggregate is not finite"
 
@@ -59,11 +69,12 @@ class InfeasibleRoundError(ValueError):
 
 
 class _Step(NamedTuple):
-    """What a rule made of a round; no model where the aggregate is not finite."""
+    """What a rule made of a round; no model, and a note, where the step is not taken."""
 
     aggregate: Aggregate
     guarantee: Guarantee
     model: dict[str, bytes] | None
+    note: str
 
 
 class _Choice(TypedDict, total=False):
@@ -92,6 +103,10 @@ class Rounds:
         for the rule remain.
     journal : str or Path (optional)
         File that gets one JSON line per round, on the disk before the next one begins.
+    largest_step : float (optional)
+        A step longer than so many times the median length of the accepted updates is not taken;
+        math.inf takes any. By default 10 for rules that one client can steer anywhere (averaging,
+        1-p Krum), no limit for the others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
@@ -115,6 +130,7 @@ class Rounds:
     journal: str | Path | None = None
     rounds_done: int = 0
     device: str = "cpu"
+    largest_step: float | None = None
     count_key: str = "num-examples"
     model: Model | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
@@ -122,6 +138,7 @@ class Rounds:
     reports: deque[RoundReport] = field(init=False)
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
+    _seed: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -135,20 +152,33 @@ class Rounds:
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
+        if self.largest_step is not None and not self.largest_step > 0.0:
+            raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
         prepare(self.device)
         if self.journal is not None:
             self._journal = Journal(self.journal, self.rounds_done)
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
+        self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
         for report in done:
             self._quarantine.note(report.refused)
 
+    def _draw_seed(self, before: int | None) -> None:
+        """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
+        seed = secrets.randbits(63) if before is None else before
+        seeded = self.rule.seeded(seed)
+        self._seed = None if seeded == self.rule else seed
+        self.rule = seeded
+
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rate = self.server_learning_rate
+        rule = f"Rule: {self.rule!r}"
+        if self.rule.f == 0 and self.rule.most(MANY) > 0:
+            rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
-            f"Rule: {self.rule!r}",
+            rule,
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
@@ -206,7 +236,9 @@ class Rounds:
             with stage("metrics"):
                 metrics, doubted = self.examine(replies, intake.clients)
             n = len(intake.clients)
-            f = max(0, self.rule.liars(n) - len(intake.refused))
+            refused = {refusal.client for refusal in intake.refused}
+            counted = len(refused.intersection(self.asked)) if self.asked else len(refused)
+            f, basis = f_in_force(self.rule, n, counted, len(self.asked))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
@@ -220,6 +252,8 @@ class Rounds:
             server_round=server_round,
             rule=repr(rule),
             byzantine=f,
+            basis=basis,
+            seed=self._seed,
             received=intake.clients,
             refused=intake.refused,
             failed=failed,
@@ -230,7 +264,7 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
-            note=NOT_FINITE if step and model is None else obstacle,
+            note=obstacle if step is None else step.note,
             seconds=clock.seconds,
         )
         self._keep(report)
@@ -248,7 +282,10 @@ class Rounds:
         with stage("combine"):
             layers = self._move(aggregate.layers, reference, server_round)
             if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
-                return _Step(aggregate, guarantee, None)
+                return _Step(aggregate, guarantee, None, NOT_FINITE)
+            too_far = self._too_far(rule, updates, aggregate)
+            if too_far:
+                return _Step(aggregate, guarantee, None, too_far)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
@@ -256,7 +293,23 @@ class Rounds:
                 key: encode(layer, source.get(key))
                 for key, layer in zip(intake.keys, layers, strict=True)
             }
-        return _Step(aggregate, guarantee, model)
+        return _Step(aggregate, guarantee, model, aggregate.choice.note)
+
+    def _too_far(self, rule: Rule, updates: ClientUpdates, aggregate: Aggregate) -> str:
+        """Say by how much the step is longer than the limit; empty if it is not."""
+        limit = self.largest_step
+        if limit is None:
+            limit = math.inf if rule.is_bounded else LARGEST_STEP
+        if updates.reference is None or math.isinf(limit):
+            return ""
+        *clients, step = lengths(replace(updates, server_rows={"step": aggregate.layers}))
+        usual = float(np.median(clients))
+        if step <= limit * usual:
+            return ""
+        return (
+            f"the step is {step / usual if usual else math.inf:.3g} times as long as the median "
+            f"update, more than largest_step={limit:g}: it is not taken"
+        )
 
     def examine(
         self, replies: Sequence[Reply], clients: Sequence[ClientId]

@@ -163,6 +163,11 @@ class Rule(ABC):
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether f clients can move the result only so far, or one of them anywhere."""
+        return True
+
     def __post_init__(self) -> None:
         if self.f is not None:
             whole_number("f", self.f, 0)
@@ -203,6 +208,10 @@ class Rule(ABC):
     def degraded(self) -> Self:
         """Return the rule without its requirement on n."""
         return replace(self, strict=False)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed for what it draws, where it draws and has none."""
+        return self
 
     def check(self, n: int) -> None:
         """Raise ValueError if n clients are too few for the rule, saying what would be legal."""
@@ -272,6 +281,10 @@ class Mixing(ABC):
         """Return the mixing as it applies to n clients of which f may be Byzantine."""
         return replace(self, f=f)
 
+    def seeded(self, seed: int) -> Self:
+        """Return the mixing with a seed for what it draws, where it draws and has none."""
+        return self
+
     @overload
     def __or__(self, behind: Rule) -> Chain: ...
     @overload
@@ -319,6 +332,10 @@ class _Mixings(Mixing):
         """Return all parts for f Byzantine clients."""
         return replace(self, f=f, parts=tuple(part.fitted(n, f) for part in self.parts))
 
+    def seeded(self, seed: int) -> Self:
+        """Return all parts with a seed."""
+        return replace(self, parts=tuple(part.seeded(seed) for part in self.parts))
+
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.parts))
 
@@ -352,6 +369,15 @@ class Chain(Rule):
     def degraded(self) -> Self:
         """Return the chain without its requirement on n."""
         return replace(self, strict=False, rule=self.rule.degraded())
+
+    def seeded(self, seed: int) -> Self:
+        """Return both parts with a seed."""
+        return replace(self, mixing=self.mixing.seeded(seed), rule=self.rule.seeded(seed))
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the rule behind is."""
+        return self.rule.is_bounded
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""

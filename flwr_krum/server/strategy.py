@@ -212,8 +212,9 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
@@ -223,7 +224,7 @@ class Krum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int = 0,
         **options: Unpack[Options],
     ) -> None:
@@ -238,8 +239,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
@@ -249,7 +251,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -274,12 +276,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     **options
         The arguments of Flower's FedAvg, and the options below.
     """
@@ -287,9 +291,9 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)

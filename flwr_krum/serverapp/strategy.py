@@ -189,15 +189,16 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
     """
 
     def __init__(
-        self, *sampling: Any, num_malicious_nodes: int = 0, **options: Unpack[Options]
+        self, *sampling: Any, num_malicious_nodes: int | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(rules.Krum(num_malicious_nodes), *sampling, **options)
 
@@ -207,8 +208,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
@@ -219,7 +221,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         num_nodes_to_select: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -246,12 +248,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
@@ -260,9 +264,9 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
