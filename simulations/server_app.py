@@ -22,6 +22,7 @@ from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
 from clients.tasks import load_task
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import Unsynced
@@ -39,7 +40,7 @@ from simulations.run.history import (
     read_history,
     read_model,
 )
-from simulations.run.nodes import BoundedGrid, name_nodes, wait_for_nodes
+from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
 from simulations.run.tensorboard import Scalars, writer_for
 
@@ -75,7 +76,7 @@ def build_server_app(
         if run_config.tensorboard:
             writer_for(run_config.tensorboard)  # raises before an older run is replaced
         least = run_config.build_rule().least_clients
-        bounded = BoundedGrid(grid, run_config.round_timeout, least)
+        bounded = RoundGrid(grid, run_config.round_timeout, least)
         names = _gather(bounded, run_config.settings.num_clients, least)
         done, model, past = _start_of(run_config)
         with (
@@ -107,7 +108,7 @@ class _Federation:
     def __init__(
         self,
         config: RunConfig,
-        grid: BoundedGrid,
+        grid: RoundGrid,
         names: Mapping[int, ClientId],
         done: int,
         model: dict[str, Array],
@@ -283,7 +284,7 @@ def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundReco
     return 0, parameters_of(build_model(settings.task, settings.model, settings.seed)), []
 
 
-def _gather(grid: BoundedGrid, n: int, least: int) -> dict[int, ClientId]:
+def _gather(grid: RoundGrid, n: int, least: int) -> dict[int, ClientId]:
     """Wait for the nodes and return their names, by node id.
 
     Node ids are drawn anew in every run on Ray; names are not, so that naming clients by them

@@ -304,7 +304,7 @@ def test_a_single_client_is_chosen_without_strict():
     assert Krum(0, strict=False)(np.array([[7.0]])).vector.tolist() == [7]
 
 
-@pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", None, True])
+@pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", True])
 def test_f_must_be_a_whole_number(f):
     for rule in (Krum, MultiKrum, OneMinusPKrum):
         with pytest.raises(ValueError, match=r"f must be a whole number >= 0, got") as error:
