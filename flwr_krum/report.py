@@ -52,7 +52,7 @@ class RoundReport:
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
-        Own time of `flwr_krum.kernel.clock.STAGES`.
+        Own time of each `flwr_krum.kernel.clock.Stage`.
     """
 
     server_round: int

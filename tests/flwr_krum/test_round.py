@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from flwr_krum import round as round_
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.kernel.clock import STAGES
+from flwr_krum.kernel.clock import Stage
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from tests.flwr_krum.npy_bytes import npy
@@ -41,7 +43,7 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert report.weights == {4: 1.0}
     assert report.stepped
     assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
-    assert set(report.seconds) == set(STAGES)
+    assert set(report.seconds) == set(get_args(Stage))
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
 
