@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
@@ -21,7 +20,7 @@ from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.journal import Journal
+from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
@@ -41,7 +40,7 @@ class RoundOptions(TypedDict, total=False):
     server_learning_rate: LearningRate
     on_infeasible: OnInfeasible
     quarantine: int | None
-    journal: str | Path | None
+    journal: JournalLike | None
     rounds_done: int
     device: str
 
@@ -88,8 +87,9 @@ class Rounds:
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
     quarantine : int, optional
         Leave a client out of sampling after so many refusals.
-    journal : str or Path, optional
-        File that gets one JSON line per round.
+    journal : str or Path or Journal, optional
+        File that gets one JSON line per round; a `Journal` is one that is open, after as many
+        rounds.
     rounds_done : int
         Rounds that were done before this run; it counts on from there.
     device : str
@@ -107,7 +107,7 @@ class Rounds:
     on_infeasible: OnInfeasible = "skip"
     server_learning_rate: LearningRate = 1.0
     quarantine: int | None = None
-    journal: str | Path | None = None
+    journal: JournalLike | None = None
     rounds_done: int = 0
     device: str = "cpu"
     count_key: str = "num-examples"
@@ -132,7 +132,8 @@ class Rounds:
         whole_number("rounds_done", self.rounds_done, 0)
         prepare(self.device)
         if self.journal is not None:
-            self._journal = Journal(self.journal, self.rounds_done)
+            self._journal = as_journal(self.journal, self.rounds_done)
+            self._journal.check_rule(str(self.rule))
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._refusals = Counter(refused.client for past in done for refused in past.refused)
@@ -141,11 +142,11 @@ class Rounds:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rate = self.server_learning_rate
         settings = [
-            f"Rule: {self.rule!r}",
+            f"Rule: {self.rule}",
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
-            f"Journal: {self.journal or 'none'}",
+            f"Journal: {self._journal.path if self._journal else 'none'}",
             f"Device: {self.device}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
@@ -217,7 +218,7 @@ class Rounds:
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
-            rule=repr(rule),
+            rule=str(rule),
             byzantine=f,
             received=intake.clients,
             refused=intake.refused,

@@ -8,8 +8,10 @@ for all of them.
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import reduce
 from typing import Self
 
 import numpy as np
@@ -66,6 +68,10 @@ class Aggregate:
 class Rule(ABC):
     """A map from n client updates to one aggregate; subclasses are frozen dataclasses."""
 
+    def __str__(self) -> str:
+        """Return the rule as ``repr`` does, with names for functions: the same in every process."""
+        return _ADDRESS.sub("", _with_names(repr(self), self))
+
     @property
     def byzantine(self) -> int:
         """The number f of Byzantine clients that the rule is set up to tolerate."""
@@ -118,6 +124,22 @@ class Rule(ABC):
         layers = weighted_mean(updates, choice.weights)
         scores = None if choice.ranking is None else choice.ranking.scores
         return Aggregate(layers, choice.weights, choice.selected, scores, choice.ranking)
+
+
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def _with_names(text: str, value: object) -> str:
+    """Replace the representations of functions by their qualified names.
+
+    Those of the value itself, and of what it is made of.
+    """
+    if is_dataclass(value):
+        value = tuple(vars(value).values())
+    if isinstance(value, tuple | list):
+        return reduce(_with_names, value, text)
+    name = getattr(value, "__qualname__", None)
+    return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

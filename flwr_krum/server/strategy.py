@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import TypedDict, Unpack
 
 from flwr.common import (
@@ -31,6 +30,7 @@ from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.journal import JournalLike
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
@@ -82,7 +82,7 @@ class RobustAggregation(FedAvg):
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
-    journal : str or Path (optional)
+    journal : str or Path or flwr_krum.journal.Journal (optional)
         File that gets one JSON line per round, on the disk before the next one begins.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as ``initial_parameters`` and the same
@@ -109,7 +109,7 @@ class RobustAggregation(FedAvg):
         server_learning_rate: LearningRate = 1.0,
         on_infeasible: OnInfeasible = "skip",
         quarantine: int | None = None,
-        journal: str | Path | None = None,
+        journal: JournalLike | None = None,
         rounds_done: int = 0,
         device: str = "cpu",
         client_id: Callable[[ClientProxy], ClientId] | None = None,
