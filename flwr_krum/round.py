@@ -7,7 +7,7 @@ place where a round happens.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -18,6 +18,7 @@ import numpy as np
 from flwr_krum.boundary.intake import Intake, Model, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.journal import Journal, JournalLike, as_journal
@@ -80,20 +81,24 @@ class Rounds:
     ----------
     rule : Rule
         With the f that the operator declares.
-    on_infeasible : "skip" | "raise" | "degrade"
-        What to do when the accepted replies are too few for the rule: keep the model, raise
-        InfeasibleRoundError, or go on without the bound.
-    server_learning_rate : float or callable, round -> float
+    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
+        When too few replies are left for the rule: keep the model, raise InfeasibleRoundError, or
+        go on without the bound on f.
+    server_learning_rate : float or callable, round -> float (default: 1.0)
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    quarantine : int, optional
-        Leave a client out of sampling after so many refusals.
-    journal : str or Path or Journal, optional
-        File that gets one JSON line per round; a `Journal` is one that is open, after as many
-        rounds.
-    rounds_done : int
-        Rounds that were done before this run; it counts on from there.
-    device : str
-        Where the arithmetic happens, see `flwr_krum.kernel.device`.
+    quarantine : int (optional)
+        Leave a client out of sampling after so many refused replies, as long as enough clients
+        for the rule remain.
+    journal : str or Path or Journal (optional)
+        File that gets one JSON line per round, on the disk before the next one begins. A
+        `flwr_krum.journal.Journal` is one that is open, after as many rounds.
+    rounds_done : int (default: 0)
+        Go on after so many rounds, with that round's model as the initial one and the same
+        journal: rounds count on from there, in every function of the round and in what the
+        clients are sent.
+    device : str (default: "cpu")
+        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
+        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     count_key : str
         The metric in which clients claim their number of examples.
 
@@ -115,7 +120,7 @@ class Rounds:
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
-    _refusals: Counter[ClientId] = field(init=False)
+    _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -136,7 +141,9 @@ class Rounds:
             self._journal.check_rule(str(self.rule))
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
-        self._refusals = Counter(refused.client for past in done for refused in past.refused)
+        self._quarantine = Quarantine(self.quarantine)
+        for report in done:
+            self._quarantine.note(report.refused)
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -165,18 +172,11 @@ class Rounds:
             that the rule could not run on the others.
         """
         ordered = sorted(sampled, key=client_order)
-        self.quarantined = self._in_quarantine(ordered)
+        spare = len(ordered) - self.rule.least_clients
+        self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.model = model
         return frozenset(self.quarantined)
-
-    def _in_quarantine(self, sampled: Sequence[ClientId]) -> tuple[ClientId, ...]:
-        if self.quarantine is None:
-            return ()
-        due = [client for client in sampled if self._refusals[client] >= self.quarantine]
-        worst = sorted(due, key=lambda client: -self._refusals[client])
-        spare = max(0, len(sampled) - self.rule.least_clients)
-        return tuple(sorted(worst[:spare], key=client_order))
 
     def finish(
         self,
@@ -206,7 +206,8 @@ class Rounds:
             intake = admit(replies, self.model, self.device)
             with stage("metrics"):
                 metrics, doubted = self.examine(replies, intake.clients)
-            n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
+            n = len(intake.clients)
+            f = max(0, self.rule.liars(n) - len(intake.refused))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
@@ -277,7 +278,7 @@ class Rounds:
         return metrics, {clients[i]: doubt for i, doubt in doubts.items()}
 
     def _keep(self, report: RoundReport) -> None:
-        self._refusals.update(refused.client for refused in report.refused)
+        self._quarantine.note(report.refused)
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)

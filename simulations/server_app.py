@@ -22,6 +22,7 @@ from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
 from clients.tasks import Task, load_task
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import Journal
@@ -43,7 +44,7 @@ from simulations.run.history import (
     read_history,
     read_model,
 )
-from simulations.run.nodes import BoundedGrid, name_nodes, wait_for_nodes
+from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
 from simulations.run.tensorboard import Scalars, writer_for
 
@@ -86,7 +87,7 @@ def build_server_app(
 
 def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) -> None:
     least = config.build_rule().least_clients
-    bounded = BoundedGrid(grid, config.round_timeout, least)
+    bounded = RoundGrid(grid, config.round_timeout, least)
     names = _gather(bounded, config.settings.num_clients, least)
     task = load_task(config.settings)  # what can fail comes before an older run is replaced
     folder = Path(config.run_dir)
@@ -114,7 +115,7 @@ class _Federation:
     def __init__(
         self,
         config: RunConfig,
-        grid: BoundedGrid,
+        grid: RoundGrid,
         names: Mapping[int, ClientId],
         task: Task,
         done: int,
@@ -333,7 +334,7 @@ def _initial_model(config: RunConfig) -> dict[str, Array]:
     return parameters_of(build_model(settings.task, settings.model, settings.seed))
 
 
-def _gather(grid: BoundedGrid, n: int, least: int) -> dict[int, ClientId]:
+def _gather(grid: RoundGrid, n: int, least: int) -> dict[int, ClientId]:
     """Wait for the nodes and return their names, by node id.
 
     Node ids are drawn anew in every run on Ray; names are not, so that naming clients by them

@@ -24,6 +24,7 @@ from flwr_krum.journal import Journal, JournalError, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid, OneMinusPKrum, inverse_square_root
+from tests.flwr_krum.npy_bytes import npy
 
 ZERO = np.zeros(1)
 
@@ -270,11 +271,11 @@ def test_a_journal_may_be_named_by_text(path):
 # --- through rounds ---
 
 
-def test_every_round_is_journaled_before_it_returns(path, wire):
+def test_every_round_is_journaled_before_it_returns(path):
     rounds = Rounds(Krum(1), journal=path)
     rounds.begin({"w": ZERO}, range(1, 7))
-    replies = [Reply(i, {"w": wire.npy(ZERO + i)}) for i in range(1, 6)]
-    bad = Reply(6, {"w": wire.npy(ZERO * math.nan)})
+    replies = [Reply(i, {"w": npy(ZERO + i)}) for i in range(1, 6)]
+    bad = Reply(6, {"w": npy(ZERO * math.nan)})
     for t, sent in enumerate(([*replies, bad], replies[:2], []), 1):
         _, made = rounds.finish(t, sent, {9: "error"})
         assert read_journal(path)[-1] == made
@@ -283,7 +284,7 @@ def test_every_round_is_journaled_before_it_returns(path, wire):
     assert read_journal(path)[0].refused == (Refused(6, "array 'w': holds NaN"),)
 
 
-def test_a_round_that_raises_is_in_the_journal(path, wire):
+def test_a_round_that_raises_is_in_the_journal(path):
     rounds = Rounds(Krum(1), on_infeasible="raise", journal=path)
     with pytest.raises(ValueError, match="no reply"):
         rounds.finish(4, [])
@@ -318,7 +319,7 @@ def test_an_empty_journal_is_no_other_run(path):
 
 def test_another_kind_of_rule_is_refused_before_anything_is_written(path):
     before = write(path, 1, 2).read_bytes()
-    with pytest.raises(JournalError, match=r"rounds of Krum\(f=1, .*and the rule is Medoid\(\)"):
+    with pytest.raises(JournalError, match=r"rounds of Krum\(f=1, .*and the rule is Medoid\("):
         Rounds(Medoid(), journal=path, rounds_done=1)
     assert path.read_bytes() == before
 
@@ -374,9 +375,9 @@ def test_a_journal_from_before_there_were_times_is_read_and_gone_on_with(path):
         (0.25, r"p=0\.25"),
     ],
 )  # fmt: skip
-def test_a_rule_is_written_without_addresses(path, wire, p, written):
+def test_a_rule_is_written_without_addresses(path, p, written):
     rounds = Rounds(OneMinusPKrum(1, p), journal=path)
-    rounds.finish(1, [Reply(i, {"w": wire.npy(ZERO + i)}) for i in range(5)])
+    rounds.finish(1, [Reply(i, {"w": npy(ZERO + i)}) for i in range(5)])
     (line,) = path.read_text().splitlines()
     assert "0x" not in line
     assert re.search(written, json.loads(line)["rule"])

@@ -6,8 +6,10 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.proto.node_pb2 import NodeInfo
 
+from flwr_krum.boundary.arrivals import TTL_MARGIN
+from flwr_krum.boundary.nodes import name_nodes
 from simulations.engines.inprocess import InProcessGrid
-from simulations.run.nodes import TTL_MARGIN, BoundedGrid, name_nodes, wait_for_nodes
+from simulations.run.nodes import RoundGrid, wait_for_nodes
 
 
 class Faulty(InProcessGrid):
@@ -71,7 +73,7 @@ def ask(grid, nodes):
 
 
 def test_replies_that_come_in_time_are_returned_and_the_others_not_waited_for():
-    grid = BoundedGrid(Faulty(answering(), 4, silent=[3]), timeout=0.4, least=1)
+    grid = RoundGrid(Faulty(answering(), 4, silent=[3]), timeout=0.4, least=1)
     start = time.monotonic()
     replies = ask(grid, [2, 3, 4, 5])
     assert 0.4 <= time.monotonic() - start < 2.0
@@ -79,21 +81,21 @@ def test_replies_that_come_in_time_are_returned_and_the_others_not_waited_for():
 
 
 def test_no_time_is_lost_when_all_have_answered():
-    grid = BoundedGrid(Faulty(answering(), 3), timeout=60.0, least=1)
+    grid = RoundGrid(Faulty(answering(), 3), timeout=60.0, least=1)
     start = time.monotonic()
     assert len(ask(grid, [2, 3, 4])) == 3
     assert time.monotonic() - start < 2.0
 
 
 def test_a_shorter_patience_of_the_caller_is_kept():
-    grid = BoundedGrid(Faulty(answering(), 1, silent=[2]), timeout=60.0, least=1)
+    grid = RoundGrid(Faulty(answering(), 1, silent=[2]), timeout=60.0, least=1)
     start = time.monotonic()
     assert grid.send_and_receive([Message(RecordDict(), 2, "query")], timeout=0.2) == []
     assert time.monotonic() - start < 2.0
 
 
 def test_a_reply_that_cannot_be_read_is_a_failure_of_its_node_and_hides_no_other():
-    grid = BoundedGrid(Faulty(answering(), 3, unreadable=[3]), timeout=5.0, least=1)
+    grid = RoundGrid(Faulty(answering(), 3, unreadable=[3]), timeout=5.0, least=1)
     replies = {reply.metadata.src_node_id: reply for reply in ask(grid, [2, 3, 4])}
     assert set(replies) == {2, 3, 4}
     assert replies[3].error.reason == "unreadable reply: KeyError: 'no such object'"
@@ -102,7 +104,7 @@ def test_a_reply_that_cannot_be_read_is_a_failure_of_its_node_and_hides_no_other
 
 
 def test_the_superlinks_word_for_a_dead_node_is_signed_with_that_node():
-    grid = BoundedGrid(Faulty(answering(), 2, gone=[3]), timeout=5.0, least=1)
+    grid = RoundGrid(Faulty(answering(), 2, gone=[3]), timeout=5.0, least=1)
     replies = {reply.metadata.src_node_id: reply for reply in ask(grid, [2, 3])}
     assert set(replies) == {2, 3}
     assert replies[3].error.reason == "Node Unavailable"
@@ -110,20 +112,18 @@ def test_the_superlinks_word_for_a_dead_node_is_signed_with_that_node():
 
 def test_messages_do_not_outlive_their_round_by_hours():
     inner = Faulty(answering(), 1)
-    ask(BoundedGrid(inner, timeout=7.0, least=1), [2])
+    ask(RoundGrid(inner, timeout=7.0, least=1), [2])
     (message,) = inner.sent.values()
     assert message.metadata.ttl == 7.0 + TTL_MARGIN
 
 
 def test_nothing_is_asked_of_nobody():
-    assert (
-        list(BoundedGrid(Faulty(answering(), 1), timeout=5.0, least=1).send_and_receive([])) == []
-    )
+    assert list(RoundGrid(Faulty(answering(), 1), timeout=5.0, least=1).send_and_receive([])) == []
 
 
 def test_a_round_is_shown_the_same_nodes_until_the_next_begins():
     inner = Faulty(answering(), 3)
-    grid = BoundedGrid(inner, timeout=5.0, least=2)
+    grid = RoundGrid(inner, timeout=5.0, least=2)
     assert list(grid.get_node_ids()) == [2, 3, 4]
     grid.begin_round()
     inner.offline = {4}
@@ -135,7 +135,7 @@ def test_a_round_is_shown_the_same_nodes_until_the_next_begins():
 def test_a_round_waits_for_enough_nodes_and_not_for_ever():
     inner = Faulty(answering(), 3)
     inner.offline = {3, 4}
-    grid = BoundedGrid(inner, timeout=0.5, least=2)
+    grid = RoundGrid(inner, timeout=0.5, least=2)
     start = time.monotonic()
     grid.begin_round()
     assert 0.5 <= time.monotonic() - start < 2.0
@@ -150,7 +150,7 @@ def test_waiting_for_nodes_ends_when_they_are_there():
 
 def named(partitions=None, **faults):
     n = 4
-    return name_nodes(BoundedGrid(Faulty(answering(partitions), n, **faults), 0.3, 1))
+    return name_nodes(RoundGrid(Faulty(answering(partitions), n, **faults), 0.3, 1))
 
 
 def test_nodes_are_called_by_the_partitions_that_they_hold():
