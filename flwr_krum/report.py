@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from flwr_krum.boundary.metrics import Metric
@@ -12,13 +13,17 @@ from flwr_krum.boundary.replies import ClientId, Refused
 from flwr_krum.guarantee import Guarantee
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """One round of robust aggregation.
 
     The same replies give the same ``selected`` on any device, and the same bits of everything but
-    ``seconds`` on any number of cores. From device to device scores may differ in the sixth digit
-    or later, and the guarantee's figures by less than they are sure of.
+    ``seconds`` and ``time`` on any number of cores. From device to device scores may differ in the
+    sixth digit or later, and the guarantee's figures by less than they are sure of.
 
     Attributes
     ----------
@@ -53,6 +58,9 @@ class RoundReport:
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
         Own time of each `flwr_krum.kernel.clock.Stage`.
+    time : str
+        When the round was over, ISO 8601 in UTC; empty where an old journal does not say. Reports
+        that differ in nothing else are equal.
     """
 
     server_round: int
@@ -74,6 +82,7 @@ class RoundReport:
     stepped: bool = False
     note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    time: str = field(default_factory=_now, compare=False)
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read after the round."""
@@ -129,9 +138,10 @@ class RoundReport:
         KeyError, TypeError, ValueError
             If the values are not a report's.
         """
-        read = dict(values)
-        if not isinstance(read["server_round"], int):
-            raise TypeError(f"server_round is {read['server_round']!r}, expected a whole number")
+        read = {"time": "", **values}
+        for name, kind in _KINDS.items():
+            if not isinstance(read[name], kind):
+                raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -139,13 +149,22 @@ class RoundReport:
             }
         if read["guarantee"] is not None:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
-        for name in ("received", "silent", "quarantined", "selected"):
+        for name in _CLIENTS:
             read[name] = tuple(read[name])
         return cls(**read)
 
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
+_CLIENTS = ("received", "silent", "quarantined", "selected")
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("server_round", "byzantine"), int),
+    **dict.fromkeys(("rule", "note", "time"), str),
+    "stepped": bool,
+    **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
+    **dict.fromkeys(("metrics", "seconds"), dict),
+}
+"""What the JSON value of a field is."""
 
 
 def _finite(value: Any) -> Any:

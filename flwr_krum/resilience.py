@@ -32,7 +32,8 @@ def eta(n: int, f: int) -> float:
     whole_number("n", n, 1)
     whole_number("f", f, 0)
     if 2 * f + 2 >= n:
-        raise ValueError(f"eta needs 2f + 2 < n, got n={n}, f={f}; legal: n >= {2 * f + 3}")
+        legal = f"f <= {(n - 3) // 2} at n={n}, or n >= {2 * f + 3} at f={f}"
+        raise ValueError(f"eta needs 2f + 2 < n, got n={n}, f={f}; legal: {legal}")
     return math.sqrt(eta_squared(n, f))
 
 

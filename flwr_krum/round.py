@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
@@ -24,7 +23,7 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import f_in_force
-from flwr_krum.journal import Journal
+from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.pairwise import lengths
@@ -45,7 +44,7 @@ class RoundOptions(TypedDict, total=False):
     server_learning_rate: LearningRate
     on_infeasible: OnInfeasible
     quarantine: int | None
-    journal: str | Path | None
+    journal: JournalLike | None
     rounds_done: int
     device: str
     largest_step: float | None
@@ -101,8 +100,9 @@ class Rounds:
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
+    journal : str or Path or Journal (optional)
+        File that gets one JSON line per round, on the disk before the next one begins. A
+        `flwr_krum.journal.Journal` is one that is open, after as many rounds.
     largest_step : float (optional)
         A step longer than so many times the median length of the accepted updates is not taken;
         math.inf takes any. By default 10 for rules that one client can steer anywhere (averaging,
@@ -127,7 +127,7 @@ class Rounds:
     on_infeasible: OnInfeasible = "skip"
     server_learning_rate: LearningRate = 1.0
     quarantine: int | None = None
-    journal: str | Path | None = None
+    journal: JournalLike | None = None
     rounds_done: int = 0
     device: str = "cpu"
     largest_step: float | None = None
@@ -156,7 +156,8 @@ class Rounds:
             raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
         prepare(self.device)
         if self.journal is not None:
-            self._journal = Journal(self.journal, self.rounds_done)
+            self._journal = as_journal(self.journal, self.rounds_done)
+            self._journal.check_rule(str(self.rule))
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._draw_seed(done[-1].seed if done else None)
@@ -174,7 +175,7 @@ class Rounds:
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rate = self.server_learning_rate
-        rule = f"Rule: {self.rule!r}"
+        rule = f"Rule: {self.rule}"
         if self.rule.f == 0 and self.rule.most(MANY) > 0:
             rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
@@ -182,7 +183,7 @@ class Rounds:
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
-            f"Journal: {self.journal or 'none'}",
+            f"Journal: {self._journal.path if self._journal else 'none'}",
             f"Device: {self.device}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
@@ -250,7 +251,7 @@ class Rounds:
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
-            rule=repr(rule),
+            rule=str(rule),
             byzantine=f,
             basis=basis,
             seed=self._seed,

@@ -8,10 +8,11 @@ A mixing is a matrix that comes before a rule: ``mixing | rule`` is a rule again
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property, reduce
 from typing import ClassVar, Self, overload
 
 import numpy as np
@@ -171,6 +172,10 @@ class Rule(ABC):
     def __post_init__(self) -> None:
         if self.f is not None:
             whole_number("f", self.f, 0)
+
+    def __str__(self) -> str:
+        """Return the rule as ``repr`` does, with names for functions: the same in every process."""
+        return _ADDRESS.sub("", _with_names(repr(self), self))
 
     @abstractmethod
     def least(self, f: int) -> int:
@@ -407,6 +412,22 @@ def _smallest(suffices: Callable[[int], bool]) -> int:
         if suffices(n):
             return n
     raise ValueError(f"the chain can never run: no n up to {MOST_CLIENTS} leaves its rule enough")
+
+
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def _with_names(text: str, value: object) -> str:
+    """Replace the representations of functions by their qualified names.
+
+    Those of the value itself, and of what it is made of.
+    """
+    if is_dataclass(value):
+        value = tuple(vars(value).values())
+    if isinstance(value, tuple | list):
+        return reduce(_with_names, value, text)
+    name = getattr(value, "__qualname__", None)
+    return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:
