@@ -16,10 +16,12 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
-from flwr_krum.boundary.intake import Intake, Model, admit
+from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
-from flwr_krum.boundary.replies import ClientId, Reply, client_order
+from flwr_krum.boundary.quarantine import blamed
+from flwr_krum.boundary.replies import ClientId, Reply, client_order, few
+from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.journal import Journal
 from flwr_krum.kernel.arrays import Array, are_finite
@@ -44,6 +46,9 @@ class RoundOptions(TypedDict, total=False):
     journal: str | Path | None
     rounds_done: int
     device: str
+    shared_keys: Keys | None
+    distance_keys: Keys | None
+    max_reply_bytes: int | None
 
 
 REPORTS_KEPT = 10_000
@@ -55,6 +60,23 @@ NOT_FINITE = "the aggregate is not finite"
 
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
+
+
+class Claimed(NamedTuple):
+    """What clients report about themselves, aggregated.
+
+    ``metrics`` are trimmed means by name, without the example counts; ``dropped`` says which
+    metrics have none; ``doubted`` what is wrong with the reports of a client.
+    """
+
+    metrics: dict[str, Metric]
+    dropped: tuple[str, ...]
+    doubted: dict[ClientId, str]
+
+    def lines(self) -> list[str]:
+        """Return what an operator wants to read of it."""
+        doubts = [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
+        return [*doubts, *self.dropped]
 
 
 class _Step(NamedTuple):
@@ -96,6 +118,14 @@ class Rounds:
         Where the arithmetic happens, see `flwr_krum.kernel.device`.
     count_key : str
         The metric in which clients claim their number of examples.
+    shared_keys : keys or callable, key -> bool, optional
+        The arrays that travel from the clients; the others stay as they are. By default all, or
+        the subset that the replies agree on.
+    distance_keys : keys or callable, key -> bool, optional
+        The float arrays that a distance sees, by default all.
+    max_reply_bytes : int, optional
+        The largest reply that is read; by default every number of the model in 64 bits, and a
+        MiB.
 
     Raises
     ------
@@ -111,7 +141,10 @@ class Rounds:
     rounds_done: int = 0
     device: str = "cpu"
     count_key: str = "num-examples"
-    model: Model | None = field(default=None, init=False)
+    shared_keys: Keys | None = None
+    distance_keys: Keys | None = None
+    max_reply_bytes: int | None = None
+    template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
@@ -130,12 +163,18 @@ class Rounds:
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
+        self.shared_keys = check_keys("shared_keys", self.shared_keys)
+        self.distance_keys = check_keys("distance_keys", self.distance_keys)
+        if self.max_reply_bytes is not None:
+            whole_number("max_reply_bytes", self.max_reply_bytes, 1)
         prepare(self.device)
         if self.journal is not None:
             self._journal = Journal(self.journal, self.rounds_done)
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
-        self._refusals = Counter(refused.client for past in done for refused in past.refused)
+        self._refusals = Counter()
+        for past in done:
+            self._refusals.update(blamed(past.refused, len(past.received)))
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -147,6 +186,9 @@ class Rounds:
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
             f"Journal: {self.journal or 'none'}",
             f"Device: {self.device}",
+            f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
+            f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
+            f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
@@ -157,6 +199,11 @@ class Rounds:
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.
 
+        Raises
+        ------
+        ValueError
+            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats.
+
         Returns
         -------
         frozenset of client ids
@@ -166,8 +213,15 @@ class Rounds:
         ordered = sorted(sampled, key=client_order)
         self.quarantined = self._in_quarantine(ordered)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
-        self.model = model
+        self.template = Template.of(model, self.shared_keys, self.distance_keys)
         return frozenset(self.quarantined)
+
+    @property
+    def most_bytes(self) -> float:
+        """The size of the largest reply that is read."""
+        if self.max_reply_bytes is not None:
+            return self.max_reply_bytes
+        return math.inf if self.template is None else self.template.largest_reply
 
     def _in_quarantine(self, sampled: Sequence[ClientId]) -> tuple[ClientId, ...]:
         if self.quarantine is None:
@@ -198,13 +252,18 @@ class Rounds:
         InfeasibleRoundError
             Only with ``on_infeasible="raise"``.
         ValueError
-            If a server learning rate other than 1 is set and no global model is known.
+            If no global model is known and a server learning rate other than 1 is set, or keys.
         """
         failed = failed or {}
+        if self.template is None and (self.shared_keys or self.distance_keys):
+            raise ValueError(
+                "shared_keys and distance_keys need the global model: "
+                "let the strategy configure the round"
+            )
         with timed() as clock, one_blas_thread():
-            intake = admit(replies, self.model, self.device)
+            intake = admit(replies, self.template, self.device, self.rule.trim(len(replies)))
             with stage("metrics"):
-                metrics, doubted = self.examine(replies, intake.clients)
+                claimed = self.examine(replies, intake.clients)
             n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
@@ -224,8 +283,10 @@ class Rounds:
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
             quarantined=self.quarantined,
-            doubted=doubted,
-            metrics=metrics,
+            doubted=claimed.doubted,
+            metrics=claimed.metrics,
+            dropped=claimed.dropped,
+            kept=intake.kept,
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
@@ -251,32 +312,30 @@ class Rounds:
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
-            model = {
-                key: encode(layer, source.get(key))
-                for key, layer in zip(intake.keys, layers, strict=True)
-            }
+            changed = dict(zip(intake.keys, layers, strict=True))
+            whole = changed if self.template is None else self.template.completed(changed)
+            model = {key: encode(array, source.get(key)) for key, array in whole.items()}
         return _Step(aggregate, guarantee, model)
 
-    def examine(
-        self, replies: Sequence[Reply], clients: Sequence[ClientId]
-    ) -> tuple[dict[str, Metric], dict[ClientId, str]]:
+    def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong with it.
 
-        Returns
-        -------
-        metrics : trimmed means by name, without the example counts
-        doubts : reasons by client id
+        Who answers twice is not heard: which answer counts would depend on their order.
         """
+        answers = Counter(reply.client for reply in replies)
         reported = {reply.client: reply.metrics for reply in replies}
-        clients = list(dict.fromkeys(clients))  # who answers twice counts once
-        claims = Claims([reported[client] for client in clients])
-        metrics = claims.trimmed_means(self.rule.trim(len(clients)))
+        heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
+        claims = Claims([reported[client] for client in heard], self.rule.trim(len(heard)))
+        metrics = claims.trimmed_means()
         metrics.pop(self.count_key, None)
-        doubts = claims.doubts(self.count_key)
-        return metrics, {clients[i]: doubt for i, doubt in doubts.items()}
+        doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
+        for client in clients:
+            if answers[client] > 1:
+                doubted[client] = f"{answers[client]} replies in one round, expected 1"
+        return Claimed(metrics, claims.dropped(self.count_key), doubted)
 
     def _keep(self, report: RoundReport) -> None:
-        self._refusals.update(refused.client for refused in report.refused)
+        self._refusals.update(blamed(report.refused, len(report.received)))
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)
@@ -304,6 +363,12 @@ class Rounds:
 def _check_rate(rate: object) -> None:
     if isinstance(rate, bool) or not (isinstance(rate, Real) and 0.0 <= float(rate) < math.inf):
         raise ValueError(f"server_learning_rate must be a finite number >= 0, got {rate!r}")
+
+
+def _told(keys: Keys | None, default: str) -> str:
+    if keys is None:
+        return default
+    return "a function of the key" if callable(keys) else few([str(key) for key in keys])
 
 
 def _step_layer(old: Array, new: Array, rate: float) -> Array:

@@ -78,6 +78,7 @@ def rank(
     ValueError
         If fewer than ``count`` clients are finite.
     """
+    updates = updates.compared
     distances = squared_distances(updates)
     finite = np.flatnonzero(distances.finite)
     if finite.size < count:

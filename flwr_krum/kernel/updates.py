@@ -47,12 +47,15 @@ class ClientUpdates:
         Dtype of each layer of the result: the global model's, if there is one.
     device : str
         Where the arithmetic happens, see `kernel.device`; the selection is the same anywhere.
+    measured : indices of float layers, optional
+        Those that a distance sees, by default all.
     """
 
     models: tuple[tuple[Array, ...], ...]
     reference: tuple[Array, ...] | None
     dtypes: tuple[np.dtype[Any], ...]
     device: str = "cpu"
+    measured: tuple[int, ...] | None = None
 
     @classmethod
     def from_layers(
@@ -114,8 +117,26 @@ class ClientUpdates:
         return tuple(i for i, dtype in enumerate(self.dtypes) if dtype.kind == "f")
 
     @cached_property
+    def compared(self) -> ClientUpdates:
+        """The same updates in nothing but the layers that a distance sees."""
+        if self.measured is None:
+            return self
+        layers = self.measured
+
+        def seen(model: Sequence[Array]) -> tuple[Array, ...]:
+            return tuple(model[i] for i in layers)
+
+        return replace(
+            self,
+            models=tuple(map(seen, self.models)),
+            reference=None if self.reference is None else seen(self.reference),
+            dtypes=tuple(self.dtypes[i] for i in layers),
+            measured=None,
+        )
+
+    @cached_property
     def d(self) -> int:
-        """Number of coordinates that enter a distance."""
+        """Number of coordinates in float layers."""
         return sum(self.models[0][i].size for i in self.float_layers)
 
     @cached_property

@@ -28,9 +28,11 @@ from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.boundary.template import Keys
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
@@ -61,9 +63,6 @@ class Options(FedAvgOptions, RoundOptions, total=False):
     client_id: Callable[[ClientProxy], ClientId] | None
 
 
-COUNT = "num-examples"
-"""Key of the example count among a client's claims."""
-
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
 
@@ -90,6 +89,13 @@ class RobustAggregation(FedAvg):
     device : str (default: "cpu")
         Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
         "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
+    shared_keys : list of positions or callable, position -> bool (optional)
+        The arrays that travel from the clients, in their order; the others stay as they are. By
+        default all. Positions are texts here, "0" is the first: this API has no names.
+    distance_keys : list of positions or callable, position -> bool (optional)
+        The float arrays that distances are taken over; all are combined. By default all.
+    max_reply_bytes : int (optional)
+        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
     **options
@@ -112,6 +118,9 @@ class RobustAggregation(FedAvg):
         journal: str | Path | None = None,
         rounds_done: int = 0,
         device: str = "cpu",
+        shared_keys: Keys | None = None,
+        distance_keys: Keys | None = None,
+        max_reply_bytes: int | None = None,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
@@ -125,6 +134,9 @@ class RobustAggregation(FedAvg):
             rounds_done,
             device,
             COUNT,
+            shared_keys,
+            distance_keys,
+            max_reply_bytes,
         )
         self._client_id = client_id or (lambda client: client.cid)
 
@@ -172,7 +184,8 @@ class RobustAggregation(FedAvg):
             return None, {}
         if failures and not self.accept_failures:
             return None, {}
-        replies = [_reply(self._client_id(client), result) for client, result in results]
+        most = self._rounds.most_bytes
+        replies = [of_result(self._client_id(client), result, most) for client, result in results]
         model, report = self._rounds.finish(
             server_round + self._rounds.rounds_done, replies, self._failed(failures)
         )
@@ -208,12 +221,13 @@ class RobustAggregation(FedAvg):
         if not results or (failures and not self.accept_failures):
             return None, {}
         replies = [
-            Reply(self._client_id(client), None, metrics=_claims(result) | {"loss": result.loss})
+            Reply(self._client_id(client), None, metrics=claims_of(result) | {"loss": result.loss})
             for client, result in results
         ]
-        means, doubted = self._rounds.examine(replies, [reply.client for reply in replies])
-        for client, doubt in doubted.items():
-            log(WARNING, "\t> metrics of %s: %s", client, doubt)
+        claimed = self._rounds.examine(replies, [reply.client for reply in replies])
+        for line in claimed.lines():
+            log(WARNING, "\t> %s", line)
+        means = claimed.metrics
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
@@ -333,26 +347,6 @@ class OneMinusPKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _reply(client: ClientId, result: FitRes) -> Reply:
-    """Take npy bytes and metrics out of a result; without names, positions are the keys."""
-    try:
-        metrics = _claims(result)
-        if result.parameters.tensor_type != SERIALIZATION:
-            kind = quoted(result.parameters.tensor_type, 40)
-            return Reply(client, None, f"serialized as {kind}", metrics)
-        return Reply(client, _by_position(result.parameters), metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
-
-
-def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:
-    """Return what a client says about itself, its example count among the metrics."""
-    metrics = result.metrics if isinstance(result.metrics, Mapping) else {}
-    return {**metrics, COUNT: result.num_examples}
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:

@@ -18,10 +18,11 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.records import record_of
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.boundary.template import Keys
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
@@ -76,6 +77,13 @@ class RobustAggregation(FedAvg):
     device : str (default: "cpu")
         Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
         "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
+    shared_keys : list of keys or callable, key -> bool (optional)
+        The arrays that travel from the nodes; the others stay as they are. By default all, or the
+        subset of the model's keys that the replies agree on.
+    distance_keys : list of keys or callable, key -> bool (optional)
+        The float arrays that distances are taken over; all are combined. By default all.
+    max_reply_bytes : int (optional)
+        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
     **options
@@ -99,6 +107,9 @@ class RobustAggregation(FedAvg):
         journal: str | Path | None = None,
         rounds_done: int = 0,
         device: str = "cpu",
+        shared_keys: Keys | None = None,
+        distance_keys: Keys | None = None,
+        max_reply_bytes: int | None = None,
         client_id: Callable[[int], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
@@ -117,6 +128,9 @@ class RobustAggregation(FedAvg):
             rounds_done,
             device,
             self.weighted_by_key,
+            shared_keys,
+            distance_keys,
+            max_reply_bytes,
         )
 
     @property
@@ -160,7 +174,7 @@ class RobustAggregation(FedAvg):
         answered, failed = self._sort(replies, "aggregate_train")
         if not (answered or failed or self._rounds.asked):
             return None, None
-        taken = [_reply(client, message) for client, message in answered]
+        taken = self._taken(answered)
         model, report = self._rounds.finish(server_round + self._rounds.rounds_done, taken, failed)
         announce(report)
         accepted = set(report.received)
@@ -185,12 +199,16 @@ class RobustAggregation(FedAvg):
         answered, _ = self._sort(replies, "aggregate_evaluate")
         if not answered:
             return None
-        taken = [_reply(client, message) for client, message in answered]
-        means, doubted = self._rounds.examine(taken, [reply.client for reply in taken])
-        for client, doubt in doubted.items():
-            log(WARNING, "\t> metrics of %s: %s", client, doubt)
+        taken = self._taken(answered)
+        claimed = self._rounds.examine(taken, [reply.client for reply in taken])
+        for line in claimed.lines():
+            log(WARNING, "\t> %s", line)
         contents = [message.content for _, message in answered]
-        return self._metrics(self._own_evaluate_metrics, contents, means)
+        return self._metrics(self._own_evaluate_metrics, contents, claimed.metrics)
+
+    def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
+        most = self._rounds.most_bytes
+        return [of_message(client, message, most) for client, message in answered]
 
     def _sort(
         self, replies: Iterable[Message], step: str
@@ -302,33 +320,6 @@ class OneMinusPKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
-
-
-def _reply(client: ClientId, message: Message) -> Reply:
-    """Take npy bytes and metrics out of a message, whatever the client put there."""
-    try:
-        metrics: dict[str, object] = {}
-        records: list[ArrayRecord] = []
-        # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
-        for record in message.content.values():
-            if isinstance(record, MetricRecord):
-                metrics.update(record.items())
-            elif isinstance(record, ArrayRecord):
-                records.append(record)
-        if len(records) != 1:
-            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
-        arrays = {}
-        for key, array in records[0].items():
-            if array.stype != SERIALIZATION:
-                return Reply(
-                    client, None, f"array {quoted(key)}: serialized as {quoted(array.stype, 40)}"
-                )
-            arrays[key] = array.data
-        return Reply(client, arrays, metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:

@@ -57,8 +57,10 @@ def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
 
 def test_a_rule_without_a_bound_keeps_one(play):
     rounds = Rounds(Medoid(), quarantine=1)
-    play(rounds, 1, range(3), bad=[0, 1, 2])
-    assert len(play(rounds, 2, range(3)).quarantined) == 2
+    for t, bad in enumerate(([0], [1], [2]), 1):  # none is the reason of most
+        rounds.begin(MODEL, range(3))
+        play(rounds, t, range(3), bad)
+    assert len(play(rounds, 4, range(3)).quarantined) == 2
 
 
 def test_it_is_remembered_in_the_journal(play, tmp_path):

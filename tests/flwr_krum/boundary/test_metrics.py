@@ -14,17 +14,18 @@ VALUES = st.floats(-1e6, 1e6)
 
 
 def trimmed(values, f):
-    """Drop the f smallest and largest; where none would be left, keep the median or two."""
-    ordered = sorted(values)
-    while f > 0 and len(ordered) > 2:
-        ordered, f = ordered[1:-1], f - 1
-    return math.fsum(ordered) / len(ordered)
+    """Drop the f smallest and largest."""
+    kept = sorted(values)[f : len(values) - f]
+    return math.fsum(kept) / len(kept)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=12), st.integers(0, 7))
-def test_a_metric_is_the_trimmed_mean_over_clients(values, f):
-    found = Claims([{"loss": v} for v in values]).trimmed_means(f)["loss"]
-    assert found == pytest.approx(trimmed(values, f), rel=1e-12, abs=1e-9)
+def test_a_metric_is_the_trimmed_mean_over_clients_if_liars_are_a_minority(values, f):
+    found = Claims([{"loss": v} for v in values], f).trimmed_means()
+    if len(values) <= 2 * f:
+        assert found == {}
+    else:
+        assert found["loss"] == pytest.approx(trimmed(values, f), rel=1e-12, abs=1e-9)
 
 
 @given(st.lists(VALUES, min_size=3, max_size=9), st.lists(st.floats(), max_size=4))
@@ -32,15 +33,17 @@ def test_f_clients_cannot_move_a_metric_beyond_the_others(honest, lies):
     if len(honest) <= len(lies):
         return
     reports = [{"loss": v} for v in honest + lies]
-    found = Claims(reports).trimmed_means(len(lies)).get("loss")
-    assert found is not None
-    assert min(honest) - 1e-6 <= found <= max(honest) + 1e-6
+    found = Claims(reports, len(lies)).trimmed_means().get("loss")
+    if all(map(math.isfinite, lies)):
+        assert found is not None
+    if found is not None:
+        assert min(honest) - 1e-6 <= found <= max(honest) + 1e-6
 
 
 def test_lists_are_averaged_element_by_element():
     reports = [{"x": [1.0, 10.0]}, {"x": [2.0, 20.0]}, {"x": [30.0, 0.0]}]
-    assert Claims(reports).trimmed_means(1) == {"x": [2.0, 10.0]}
-    assert Claims(reports).trimmed_means(0) == {"x": [11.0, 10.0]}
+    assert Claims(reports, 1).trimmed_means() == {"x": [2.0, 10.0]}
+    assert Claims(reports, 0).trimmed_means() == {"x": [11.0, 10.0]}
 
 
 @pytest.mark.parametrize(
@@ -52,38 +55,39 @@ def test_lists_are_averaged_element_by_element():
 )  # fmt: skip
 def test_what_is_not_a_finite_number_is_dropped(lie):
     reports = [{"loss": 1.0}, {"loss": 2.0}, {"loss": 3.0}, {"loss": lie}]
-    assert Claims(reports).trimmed_means(0) == {"loss": 2.0}
-    assert Claims(reports[::-1]).trimmed_means(0) == {"loss": 2.0}
+    assert Claims(reports, 0).trimmed_means() == {"loss": 2.0}
+    assert Claims(reports[::-1], 0).trimmed_means() == {"loss": 2.0}
 
 
 def test_a_list_of_another_length_is_dropped():
-    reports = [{"x": [1.0, 2.0]}, {"x": [3.0, 4.0]}, {"x": [9.0]}, {"x": [9.0] * 100}]
-    assert Claims(reports).trimmed_means(0) == {"x": [2.0, 3.0]}
+    reports = [{"x": [1.0, 2.0]}, {"x": [3.0, 4.0]}, {"x": [5.0, 9.0]}]
+    others = [{"x": [9.0]}, {"x": [9.0] * 100}]
+    assert Claims(reports + others, 0).trimmed_means() == {"x": [3.0, 5.0]}
 
 
 def test_a_list_of_one_is_not_a_number():
-    assert Claims([{"x": [1.0]}, {"x": [3.0]}, {"x": 100.0}]).trimmed_means(0) == {"x": [2.0]}
-    assert Claims([{"x": 1.0}, {"x": 3.0}, {"x": [100.0]}]).trimmed_means(0) == {"x": 2.0}
+    assert Claims([{"x": [1.0]}, {"x": [3.0]}, {"x": 100.0}], 0).trimmed_means() == {"x": [2.0]}
+    assert Claims([{"x": 1.0}, {"x": 3.0}, {"x": [100.0]}], 0).trimmed_means() == {"x": 2.0}
 
 
 def test_only_what_most_clients_report_is_kept():
     reports = [{"a": 1.0, "b": 1.0}, {"a": 2.0, "evil": 9.0}, {"a": 3.0}, {"b": 5.0}]
-    assert Claims(reports).trimmed_means(0) == {"a": 2.0}
+    assert Claims(reports, 0).trimmed_means() == {"a": 2.0}
 
 
 def test_values_near_the_largest_float_do_not_overflow():
     big = 1.7e308
-    found = Claims([{"x": big}, {"x": big}, {"x": big}]).trimmed_means(0)["x"]
+    found = Claims([{"x": big}, {"x": big}, {"x": big}], 0).trimmed_means()["x"]
     assert found == pytest.approx(big, rel=1e-12)
 
 
 def test_whole_numbers_are_numbers():
-    assert Claims([{"x": 1}, {"x": 2}]).trimmed_means(0) == {"x": 1.5}
+    assert Claims([{"x": 1}, {"x": 2}], 0).trimmed_means() == {"x": 1.5}
 
 
 def test_no_reports_are_no_metrics():
-    assert Claims([]).trimmed_means(3) == {}
-    assert Claims([{}, {}]).trimmed_means(3) == {}
+    assert Claims([], 3).trimmed_means() == {}
+    assert Claims([{}, {}], 3).trimmed_means() == {}
 
 
 # --- no client can steer a mean ---
@@ -94,7 +98,7 @@ def test_one_client_moves_nothing_beyond_the_honest_at_f_1(lie):
     honest = [{"loss": v} for v in (0.5, 0.6, 0.7, 0.8)]
     for place in range(5):
         reports = [*honest[:place], {"loss": lie}, *honest[place:]]
-        found = Claims(reports).trimmed_means(1)["loss"]
+        found = Claims(reports, 1).trimmed_means()["loss"]
         assert found == pytest.approx(0.7 if lie > 0 else 0.6)
 
 
@@ -102,14 +106,14 @@ def test_a_medoid_trusts_the_median_alone():
     for n in range(1, 12):
         values = [float(i) for i in range(n)]
         cut = Medoid().trim(n)
-        found = Claims([{"x": v} for v in values]).trimmed_means(cut)["x"]
+        found = Claims([{"x": v} for v in values], cut).trimmed_means()["x"]
         assert found == statistics.median(values)
 
 
 @pytest.mark.parametrize("liars", [1, 2, 3])
 def test_no_minority_moves_a_medoids_metrics(liars):
     reports = [{"x": 1.0}] * (liars + 1) + [{"x": 1e300}] * liars
-    assert Claims(reports).trimmed_means(Medoid().trim(len(reports))) == {"x": 1.0}
+    assert Claims(reports, Medoid().trim(len(reports))).trimmed_means() == {"x": 1.0}
 
 
 @pytest.mark.parametrize("rule", [Krum(2), MultiKrum(2), OneMinusPKrum(2)])
@@ -170,7 +174,7 @@ DOUBTS = {
     "nothing": ({}, "metric 'loss' is missing"),
     "a long name": (
         SOUND | {"x" * 1000: math.nan},
-        f"metric '{'x' * 40}' is nan, expected finite numbers",
+        "a metric's name of more than 200 characters: none is read",
     ),
     "a long list": (
         SOUND | {"loss": [math.nan] * 1000},
@@ -223,7 +227,7 @@ METRIC = st.one_of(
 def test_no_reports_at_all_can_raise_or_give_a_metric_that_is_not_a_number(reports, f):
     for text in Claims(reports).doubts("a").values():
         assert 0 < len(text) < 200
-    for value in Claims(reports).trimmed_means(f).values():
+    for value in Claims(reports, f).trimmed_means().values():
         for number in value if isinstance(value, list) else [value]:
             assert type(number) is float
             assert number == number
@@ -252,5 +256,5 @@ def test_what_is_wrong_with_a_report_is_said_by_position(report, doubt):
 def test_one_client_cannot_move_a_metric_beyond_the_others():
     honest = [{"loss": 0.1 * i} for i in range(1, 7)]
     for claim in (1e300, -1e300, float("inf"), 0.35):
-        loss = Claims([*honest, {"loss": claim}]).trimmed_means(f=1)["loss"]
+        loss = Claims([*honest, {"loss": claim}], 1).trimmed_means()["loss"]
         assert 0.1 <= loss <= 0.6
