@@ -19,7 +19,7 @@ import numpy as np
 from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
-from flwr_krum.boundary.quarantine import blamed
+from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
@@ -103,29 +103,33 @@ class Rounds:
     ----------
     rule : Rule
         With the f that the operator declares.
-    on_infeasible : "skip" | "raise" | "degrade"
-        What to do when the accepted replies are too few for the rule: keep the model, raise
-        InfeasibleRoundError, or go on without the bound.
-    server_learning_rate : float or callable, round -> float
+    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
+        When too few replies are left for the rule: keep the model, raise InfeasibleRoundError, or
+        go on without the bound on f.
+    server_learning_rate : float or callable, round -> float (default: 1.0)
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    quarantine : int, optional
-        Leave a client out of sampling after so many refusals.
-    journal : str or Path, optional
-        File that gets one JSON line per round.
-    rounds_done : int
-        Rounds that were done before this run; it counts on from there.
-    device : str
-        Where the arithmetic happens, see `flwr_krum.kernel.device`.
+    quarantine : int (optional)
+        Leave a client out of sampling after so many refused replies, as long as enough clients
+        for the rule remain.
+    journal : str or Path (optional)
+        File that gets one JSON line per round, on the disk before the next one begins.
+    rounds_done : int (default: 0)
+        Go on after so many rounds, with that round's model as the initial one and the same
+        journal: rounds count on from there, in every function of the round and in what the
+        clients are sent.
+    device : str (default: "cpu")
+        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
+        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     count_key : str
         The metric in which clients claim their number of examples.
-    shared_keys : keys or callable, key -> bool, optional
+    shared_keys : list of keys or callable, key -> bool (optional)
         The arrays that travel from the clients; the others stay as they are. By default all, or
-        the subset that the replies agree on.
-    distance_keys : keys or callable, key -> bool, optional
-        The float arrays that a distance sees, by default all.
-    max_reply_bytes : int, optional
-        The largest reply that is read; by default every number of the model in 64 bits, and a
-        MiB.
+        the subset of the model's keys that the replies agree on. ``aggregate_fit`` has no names:
+        its keys are positions, and replies hold the shared arrays in their order.
+    distance_keys : list of keys or callable, key -> bool (optional)
+        The float arrays that distances are taken over; all arrays are combined. By default all.
+    max_reply_bytes : int (optional)
+        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
 
     Raises
     ------
@@ -148,7 +152,7 @@ class Rounds:
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
-    _refusals: Counter[ClientId] = field(init=False)
+    _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -172,9 +176,9 @@ class Rounds:
             self._journal = Journal(self.journal, self.rounds_done)
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
-        self._refusals = Counter()
-        for past in done:
-            self._refusals.update(blamed(past.refused, len(past.received)))
+        self._quarantine = Quarantine(self.quarantine)
+        for report in done:
+            self._quarantine.note(report.refused, len(report.received))
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -211,7 +215,8 @@ class Rounds:
             that the rule could not run on the others.
         """
         ordered = sorted(sampled, key=client_order)
-        self.quarantined = self._in_quarantine(ordered)
+        spare = len(ordered) - self.rule.least_clients
+        self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.template = Template.of(model, self.shared_keys, self.distance_keys)
         return frozenset(self.quarantined)
@@ -222,14 +227,6 @@ class Rounds:
         if self.max_reply_bytes is not None:
             return self.max_reply_bytes
         return math.inf if self.template is None else self.template.largest_reply
-
-    def _in_quarantine(self, sampled: Sequence[ClientId]) -> tuple[ClientId, ...]:
-        if self.quarantine is None:
-            return ()
-        due = [client for client in sampled if self._refusals[client] >= self.quarantine]
-        worst = sorted(due, key=lambda client: -self._refusals[client])
-        spare = max(0, len(sampled) - self.rule.least_clients)
-        return tuple(sorted(worst[:spare], key=client_order))
 
     def finish(
         self,
@@ -335,7 +332,7 @@ class Rounds:
         return Claimed(metrics, claims.dropped(self.count_key), doubted)
 
     def _keep(self, report: RoundReport) -> None:
-        self._refusals.update(blamed(report.refused, len(report.received)))
+        self._quarantine.note(report.refused, len(report.received))
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)

@@ -7,9 +7,7 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from logging import INFO, WARNING
-from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from flwr.common import (
     EvaluateIns,
@@ -21,7 +19,6 @@ from flwr.common import (
     Parameters,
     Scalar,
 )
-from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
@@ -32,14 +29,13 @@ from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
-from flwr_krum.boundary.template import Keys
-from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 
-class FedAvgOptions(TypedDict, total=False):
-    """Arguments of Flower's FedAvg, passed on to it."""
+class FedAvgOptions(RoundOptions, total=False):
+    """Arguments that are handed on: to Flower's FedAvg, and to the rounds."""
 
     fraction_fit: float
     fraction_evaluate: float
@@ -57,7 +53,7 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
 
 
-class Options(FedAvgOptions, RoundOptions, total=False):
+class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[ClientProxy], ClientId] | None
@@ -66,97 +62,31 @@ class Options(FedAvgOptions, RoundOptions, total=False):
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
 
-class RobustAggregation(FedAvg):
+class RobustAggregation(RobustStrategy, FedAvg):
     """Aggregate the clients' models with a robust rule.
 
     Parameters
     ----------
     rule : flwr_krum.rules.Rule
         For example ``Krum(f=3)``.
-    server_learning_rate : float or callable, round -> float (default: 1.0)
-        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
-        When too few replies are left for the rule: keep the model, raise, or go on without the
-        bound on f.
-    quarantine : int (optional)
-        Leave a client out of sampling after so many refused replies, as long as enough clients
-        for the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
-    rounds_done : int (default: 0)
-        Go on after so many rounds, with that round's model as ``initial_parameters`` and the same
-        journal: rounds count on from there, in every function of the round as well.
-    device : str (default: "cpu")
-        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
-        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
-    shared_keys : list of positions or callable, position -> bool (optional)
-        The arrays that travel from the clients, in their order; the others stay as they are. By
-        default all. Positions are texts here, "0" is the first: this API has no names.
-    distance_keys : list of positions or callable, position -> bool (optional)
-        The float arrays that distances are taken over; all are combined. By default all.
-    max_reply_bytes : int (optional)
-        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
     **options
-        The arguments of Flower's FedAvg. Example counts never weigh a model. Without own
-        functions metrics take a trimmed mean over clients.
-
-    Attributes
-    ----------
-    reports : list of RoundReport
-        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+        The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
+        model. Without own functions metrics take a trimmed mean over clients.
     """
 
     def __init__(
         self,
         rule: rules.Rule,
         *,
-        server_learning_rate: LearningRate = 1.0,
-        on_infeasible: OnInfeasible = "skip",
-        quarantine: int | None = None,
-        journal: str | Path | None = None,
-        rounds_done: int = 0,
-        device: str = "cpu",
-        shared_keys: Keys | None = None,
-        distance_keys: Keys | None = None,
-        max_reply_bytes: int | None = None,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        super().__init__(**options)
-        self._rounds = Rounds(
-            rule,
-            on_infeasible,
-            server_learning_rate,
-            quarantine,
-            journal,
-            rounds_done,
-            device,
-            COUNT,
-            shared_keys,
-            distance_keys,
-            max_reply_bytes,
-        )
-        self._client_id = client_id or (lambda client: client.cid)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rule={self._rounds.rule!r})"
-
-    @property
-    def reports(self) -> list[RoundReport]:
-        """What each round did, oldest first."""
-        return list(self._rounds.reports)
-
-    @property
-    def last_report(self) -> RoundReport | None:
-        """What the last round did; None before the first."""
-        return self._rounds.reports[-1] if self._rounds.reports else None
-
-    def summary(self) -> None:
-        """Log the settings as a small tree."""
-        for line in self._rounds.summary(type(self).__name__):
-            log(INFO, line)
+        of_rounds, of_flower = split_options(options)
+        super().__init__(**of_flower)
+        self._client_id = client_id or _cid
+        self._rounds = Rounds(rule, count_key=COUNT, **of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model."""
@@ -167,8 +97,9 @@ class RobustAggregation(FedAvg):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Configure the next round of training and remember the global model."""
-        current = server_round + self._rounds.rounds_done
-        instructions = super().configure_fit(current, parameters, client_manager)
+        instructions = super().configure_fit(
+            self._current(server_round), parameters, client_manager
+        )
         names = [self._client_id(client) for client, _ in instructions]
         left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
         return [i for i, name in zip(instructions, names, strict=True) if name not in left_out]
@@ -180,16 +111,14 @@ class RobustAggregation(FedAvg):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Aggregate the clients' models with the rule; None keeps the global model."""
-        if not (results or failures or self._rounds.asked):
-            return None, {}
         if failures and not self.accept_failures:
             return None, {}
         most = self._rounds.most_bytes
         replies = [of_result(self._client_id(client), result, most) for client, result in results]
-        model, report = self._rounds.finish(
-            server_round + self._rounds.rounds_done, replies, self._failed(failures)
-        )
-        announce(report)
+        finished = self._finish(server_round, replies, self._failed(failures))
+        if finished is None:
+            return None, {}
+        model, report = finished
         accepted = set(report.received)
         heard = [result for client, result in results if self._client_id(client) in accepted]
         metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)
@@ -202,14 +131,13 @@ class RobustAggregation(FedAvg):
         self, server_round: int, parameters: Parameters
     ) -> tuple[float, dict[str, Scalar]] | None:
         """Evaluate the model on the server."""
-        return super().evaluate(server_round + self._rounds.rounds_done, parameters)
+        return super().evaluate(self._current(server_round), parameters)
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Configure the next round of federated evaluation."""
-        current = server_round + self._rounds.rounds_done
-        return super().configure_evaluate(current, parameters, client_manager)
+        return super().configure_evaluate(self._current(server_round), parameters, client_manager)
 
     def aggregate_evaluate(
         self,
@@ -220,14 +148,14 @@ class RobustAggregation(FedAvg):
         """Aggregate losses and metrics of federated evaluation by trimmed means over clients."""
         if not results or (failures and not self.accept_failures):
             return None, {}
-        replies = [
-            Reply(self._client_id(client), None, metrics=claims_of(result) | {"loss": result.loss})
-            for client, result in results
-        ]
-        claimed = self._rounds.examine(replies, [reply.client for reply in replies])
-        for line in claimed.lines():
-            log(WARNING, "\t> %s", line)
-        means = claimed.metrics
+        means = self._examine(
+            [
+                Reply(
+                    self._client_id(client), None, metrics=claims_of(result) | {"loss": result.loss}
+                )
+                for client, result in results
+            ]
+        )
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
@@ -253,12 +181,7 @@ class RobustAggregation(FedAvg):
         """Return the trimmed means, or what the operator's own function makes of the results."""
         if own is None or not results:
             return {key: mean for key, mean in means.items() if not isinstance(mean, list)}
-        try:
-            return dict(own([(result.num_examples, result.metrics) for result in results]))
-        except Exception as error:
-            # It met what a client made up; the round must go on.
-            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
-            return {}
+        return own_metrics(own, [(result.num_examples, result.metrics) for result in results])
 
 
 class Krum(RobustAggregation):
@@ -271,7 +194,7 @@ class Krum(RobustAggregation):
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
@@ -297,7 +220,7 @@ class MultiKrum(RobustAggregation):
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
@@ -316,7 +239,7 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -335,7 +258,7 @@ class OneMinusPKrum(RobustAggregation):
     seed : int (default: 0)
         Seed of the draws: (seed, round) decide each one.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
@@ -347,6 +270,10 @@ class OneMinusPKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
+
+
+def _cid(client: ClientProxy) -> ClientId:
+    return client.cid
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:

@@ -7,9 +7,8 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from logging import INFO, WARNING
-from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from logging import INFO
+from typing import Any, Unpack
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
@@ -22,16 +21,15 @@ from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
-from flwr_krum.boundary.template import Keys
-from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
 
-class FedAvgOptions(TypedDict, total=False):
-    """Arguments of Flower's FedAvg, passed on to it."""
+class FedAvgOptions(RoundOptions, total=False):
+    """Arguments that are handed on: to Flower's FedAvg, and to the rounds."""
 
     fraction_train: float
     fraction_evaluate: float
@@ -45,13 +43,13 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggr_fn: MetricsFunction | None
 
 
-class Options(FedAvgOptions, RoundOptions, total=False):
+class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[int], ClientId] | None
 
 
-class RobustAggregation(FedAvg):
+class RobustAggregation(RobustStrategy, FedAvg):
     """Aggregate the clients' models with a robust rule.
 
     Parameters
@@ -61,93 +59,34 @@ class RobustAggregation(FedAvg):
     *sampling
         Flower's ``fraction_train``, ``fraction_evaluate``, ``min_train_nodes``,
         ``min_evaluate_nodes``, ``min_available_nodes``, by position or by keyword.
-    server_learning_rate : float or callable, round -> float (default: 1.0)
-        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
-        When too few replies are left for the rule: keep the model, raise, or go on without the
-        bound on f.
-    quarantine : int (optional)
-        Leave a node out of sampling after so many refused replies, as long as enough nodes for
-        the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
-    rounds_done : int (default: 0)
-        Go on after so many rounds, with that round's model as ``initial_arrays`` and the same
-        journal: rounds count on from there, in what the nodes are sent as well.
-    device : str (default: "cpu")
-        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
-        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
-    shared_keys : list of keys or callable, key -> bool (optional)
-        The arrays that travel from the nodes; the others stay as they are. By default all, or the
-        subset of the model's keys that the replies agree on.
-    distance_keys : list of keys or callable, key -> bool (optional)
-        The float arrays that distances are taken over; all are combined. By default all.
-    max_reply_bytes : int (optional)
-        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
     **options
         Flower's other arguments: ``weighted_by_key``, ``arrayrecord_key``, ``configrecord_key``,
-        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``. Example counts never weigh a
-        model. Without own functions metrics take a trimmed mean over clients.
-
-    Attributes
-    ----------
-    reports : list of RoundReport
-        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``; and the options below. Example
+        counts never weigh a model. Without own functions metrics take a trimmed mean over clients.
     """
 
     def __init__(
         self,
         rule: rules.Rule,
         *sampling: Any,
-        server_learning_rate: LearningRate = 1.0,
-        on_infeasible: OnInfeasible = "skip",
-        quarantine: int | None = None,
-        journal: str | Path | None = None,
-        rounds_done: int = 0,
-        device: str = "cpu",
-        shared_keys: Keys | None = None,
-        distance_keys: Keys | None = None,
-        max_reply_bytes: int | None = None,
         client_id: Callable[[int], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         if len(sampling) > 5:
             raise TypeError(f"{len(sampling)} arguments by position, at most 5; name the others")
-        super().__init__(*sampling, **options)
+        of_rounds, of_flower = split_options(options)
+        super().__init__(*sampling, **of_flower)
         self._own_train_metrics = options.get("train_metrics_aggr_fn")
         self._own_evaluate_metrics = options.get("evaluate_metrics_aggr_fn")
-        self._client_id = client_id or (lambda node_id: node_id)
-        self._rounds = Rounds(
-            rule,
-            on_infeasible,
-            server_learning_rate,
-            quarantine,
-            journal,
-            rounds_done,
-            device,
-            self.weighted_by_key,
-            shared_keys,
-            distance_keys,
-            max_reply_bytes,
-        )
-
-    @property
-    def reports(self) -> list[RoundReport]:
-        """What each round did, oldest first."""
-        return list(self._rounds.reports)
-
-    @property
-    def last_report(self) -> RoundReport | None:
-        """What the last round did; None before the first."""
-        return self._rounds.reports[-1] if self._rounds.reports else None
+        self._client_id = client_id or _node_id
+        self._rounds = Rounds(rule, count_key=self.weighted_by_key, **of_rounds)
 
     def summary(self) -> None:
         """Log the settings as a small tree."""
-        for line in self._rounds.summary(type(self).__name__):
-            log(INFO, line)
-        super().summary()
+        RobustStrategy.summary(self)
+        FedAvg.summary(self)
 
     def start(self, *args: Any, **kwargs: Any) -> Result:
         """Run the rounds as Flower does, and say at the end what they come to."""
@@ -160,7 +99,7 @@ class RobustAggregation(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of training and remember the global model."""
-        current = server_round + self._rounds.rounds_done
+        current = self._current(server_round)
         messages = list(super().configure_train(current, arrays, config, grid))
         names = [self._client_id(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
@@ -172,25 +111,21 @@ class RobustAggregation(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate the replies' arrays with the rule; None keeps the global model."""
         answered, failed = self._sort(replies, "aggregate_train")
-        if not (answered or failed or self._rounds.asked):
+        finished = self._finish(server_round, self._taken(answered), failed)
+        if finished is None:
             return None, None
-        taken = self._taken(answered)
-        model, report = self._rounds.finish(server_round + self._rounds.rounds_done, taken, failed)
-        announce(report)
+        model, report = finished
         accepted = set(report.received)
         contents = [message.content for client, message in answered if client in accepted]
         metrics = self._metrics(self._own_train_metrics, contents, report.metrics)
         metrics.update(_outcome(report))
-        if model is None:
-            return None, metrics
-        return record_of(model), metrics
+        return None if model is None else record_of(model), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of federated evaluation."""
-        current = server_round + self._rounds.rounds_done
-        return super().configure_evaluate(current, arrays, config, grid)
+        return super().configure_evaluate(self._current(server_round), arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -199,12 +134,9 @@ class RobustAggregation(FedAvg):
         answered, _ = self._sort(replies, "aggregate_evaluate")
         if not answered:
             return None
-        taken = self._taken(answered)
-        claimed = self._rounds.examine(taken, [reply.client for reply in taken])
-        for line in claimed.lines():
-            log(WARNING, "\t> %s", line)
+        means = self._examine(self._taken(answered))
         contents = [message.content for _, message in answered]
-        return self._metrics(self._own_evaluate_metrics, contents, claimed.metrics)
+        return self._metrics(self._own_evaluate_metrics, contents, means)
 
     def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
         most = self._rounds.most_bytes
@@ -234,12 +166,7 @@ class RobustAggregation(FedAvg):
         """Return the trimmed means, or what the operator's own function makes of the replies."""
         if own is None or not contents:
             return MetricRecord(dict(means))
-        try:
-            return MetricRecord(dict(own(contents, self.weighted_by_key)))
-        except Exception as error:
-            # It met what a client made up; the round must go on.
-            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
-            return MetricRecord()
+        return MetricRecord(own_metrics(own, contents, self.weighted_by_key))
 
 
 class Krum(RobustAggregation):
@@ -250,7 +177,8 @@ class Krum(RobustAggregation):
     num_malicious_nodes : int (default: 0)
         f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
@@ -269,7 +197,8 @@ class MultiKrum(RobustAggregation):
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
@@ -289,7 +218,8 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
@@ -308,7 +238,8 @@ class OneMinusPKrum(RobustAggregation):
     seed : int (default: 0)
         Seed of the draws: (seed, round) decide each one.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
@@ -320,6 +251,10 @@ class OneMinusPKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
+
+
+def _node_id(node: int) -> ClientId:
+    return node
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from flwr_krum.boundary.replies import Refused
 from flwr_krum.journal import read_journal
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid
@@ -50,7 +51,7 @@ def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
     rounds = Rounds(Krum(2), quarantine=1)  # needs 7
     play(rounds, 1, range(9), bad=[8])
     play(rounds, 2, range(9), bad=[6, 7])  # 8 is out by now
-    rounds._refusals[7] += 1
+    rounds._quarantine.note([Refused(7, "as if once more")], 6)
     assert play(rounds, 3, range(8), bad=()).quarantined == (7,)
     assert play(rounds, 4, range(7), bad=()).quarantined == ()
 
