@@ -14,6 +14,7 @@ from flwr_krum.journal import Journal, JournalError, Unsynced, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum
+from tests.flwr_krum.npy_bytes import npy
 
 ZERO = np.zeros(1)
 
@@ -241,11 +242,11 @@ def test_a_journal_may_be_named_by_text(path):
 # --- through rounds ---
 
 
-def test_every_round_is_journaled_before_it_returns(path, wire):
+def test_every_round_is_journaled_before_it_returns(path):
     rounds = Rounds(Krum(1), journal=path)
     rounds.begin({"w": ZERO}, range(1, 7))
-    replies = [Reply(i, {"w": wire.npy(ZERO + i)}) for i in range(1, 6)]
-    bad = Reply(6, {"w": wire.npy(ZERO * math.nan)})
+    replies = [Reply(i, {"w": npy(ZERO + i)}) for i in range(1, 6)]
+    bad = Reply(6, {"w": npy(ZERO * math.nan)})
     for t, sent in enumerate(([*replies, bad], replies[:2], []), 1):
         _, made = rounds.finish(t, sent, {9: "error"})
         assert read_journal(path)[-1] == made
@@ -254,7 +255,7 @@ def test_every_round_is_journaled_before_it_returns(path, wire):
     assert read_journal(path)[0].refused == (Refused(6, "array 'w': holds NaN"),)
 
 
-def test_a_round_that_raises_is_in_the_journal(path, wire):
+def test_a_round_that_raises_is_in_the_journal(path):
     rounds = Rounds(Krum(1), on_infeasible="raise", journal=path)
     with pytest.raises(ValueError, match="no reply"):
         rounds.finish(4, [])

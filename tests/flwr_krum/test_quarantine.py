@@ -5,12 +5,13 @@ from flwr_krum.boundary.replies import Refused
 from flwr_krum.journal import read_journal
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid
+from tests.flwr_krum.npy_bytes import npy
 
 MODEL = {"w": np.zeros(2)}
 
 
 @pytest.fixture
-def play(wire):
+def play():
     """Play one round: clients named in ``bad`` send NaN, the others send themselves."""
     from flwr_krum.boundary.replies import Reply
 
@@ -18,7 +19,7 @@ def play(wire):
         left_out = rounds.begin(MODEL, clients)
         asked = [client for client in clients if client not in left_out]
         replies = [
-            Reply(c, {"w": wire.npy(np.full(2, np.nan if c in bad else float(c)))}) for c in asked
+            Reply(c, {"w": npy(np.full(2, np.nan if c in bad else float(c)))}) for c in asked
         ]
         return rounds.finish(t, replies)[1]
 

@@ -9,16 +9,14 @@ from flwr_krum.boundary.replies import Reply
 from flwr_krum.kernel.clock import STAGES
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
-
-CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
+from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.references import CONFORMANCE, best, krum_scores, squared_distances
 
 
 @pytest.fixture
-def replies(wire):
+def replies():
     def build(values, start=1, dtype=np.float64):
-        return [
-            Reply(start + i, {"w": wire.npy(np.array([v], dtype))}) for i, v in enumerate(values)
-        ]
+        return [Reply(start + i, {"w": npy(np.array([v], dtype))}) for i, v in enumerate(values)]
 
     return build
 
@@ -90,15 +88,15 @@ def test_f_drops_by_one_for_every_refused_reply_and_never_below_zero(replies, ba
     assert len(report.refused) == bad
 
 
-def test_the_lowered_f_is_the_one_that_scores(replies, reference):
+def test_the_lowered_f_is_the_one_that_scores(replies):
     values = [0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 30.0]
     V = [[v] for v in values]
-    squared = reference.squared_distances(V)
+    squared = squared_distances(V)
     sent = [*replies(values), *replies([np.nan], start=50)]
     _, report = known(Rounds(Krum(2))).finish(1, sent)
-    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 1 - 2)
+    assert list(report.scores.values()) == krum_scores(squared, 7 - 1 - 2)
     _, report = known(Rounds(Krum(2))).finish(1, replies(values))
-    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 2 - 2)
+    assert list(report.scores.values()) == krum_scores(squared, 7 - 2 - 2)
 
 
 def test_a_lowered_f_is_for_one_round_only(replies):
@@ -149,13 +147,11 @@ def test_raise_raises_and_still_reports(replies):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_degrade_goes_on_with_at_least_one_neighbour(replies, reference, n):
+def test_degrade_goes_on_with_at_least_one_neighbour(replies, n):
     values = [4.0, 1.0, 1.5, 9.0][:n]
     model, report = known(Rounds(Krum(1), on_infeasible="degrade")).finish(1, replies(values))
-    scores = reference.krum_scores(
-        reference.squared_distances([[v] for v in values]), max(1, n - 1 - 2)
-    )
-    assert decode(model["w"]).tolist() == [values[reference.best(scores, 1)[0]]]
+    scores = krum_scores(squared_distances([[v] for v in values]), max(1, n - 1 - 2))
+    assert decode(model["w"]).tolist() == [values[best(scores, 1)[0]]]
     assert report.stepped
     assert "strict=False" in report.rule
     assert f"got n={n}, f=1" in report.note
@@ -211,7 +207,7 @@ def test_rate_one_takes_the_aggregate_bit_for_bit(replies):
     assert decode(model["w"]).tolist() == [0.1]
 
 
-def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire):
+def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters():
     rng = np.random.default_rng(0)
     base, new = (
         {
@@ -224,7 +220,7 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
     )
     rounds = Rounds(Krum(1), server_learning_rate=0.3)
     rounds.begin(base, range(5))
-    sent = {key: wire.npy(array) for key, array in new.items()}
+    sent = {key: npy(array) for key, array in new.items()}
     model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
     for key, array in base.items():
         x, y = array.astype(float), new[key].astype(float)
@@ -235,11 +231,11 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_step_towards_a_single_client_is_taken_whatever_the_order_of_its_numbers(wire, order):
+def test_a_step_towards_a_single_client_is_taken_whatever_the_order_of_its_numbers(order):
     base, new = np.zeros((40, 30)), np.arange(1200.0).reshape(40, 30)
     rounds = Rounds(Krum(1), server_learning_rate=0.5)
     rounds.begin({"w": base}, range(5))
-    sent = {"w": wire.npy(np.asarray(new, order=order))}
+    sent = {"w": npy(np.asarray(new, order=order))}
     model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
     np.testing.assert_array_equal(decode(model["w"]), new / 2)
 
@@ -338,9 +334,9 @@ def test_a_client_is_left_out_after_k_refusals_and_reported(replies, k):
     assert report.silent == (4, 5, 6, 7, 8, 9)
 
 
-def test_only_refusals_count_not_silence_errors_or_doubts(wire):
+def test_only_refusals_count_not_silence_errors_or_doubts():
     rounds = Rounds(Krum(1), quarantine=1)
-    good = {"w": wire.npy(np.zeros(1))}
+    good = {"w": npy(np.zeros(1))}
     for t in range(1, 4):
         rounds.begin(MODEL, range(1, 10))
         sent = [Reply(i, good, metrics={"num-examples": 10}) for i in range(1, 7)]
@@ -385,9 +381,9 @@ def test_only_clients_that_were_sampled_are_left_out():
     assert rounds.quarantined == (2,)
 
 
-def test_a_client_that_sends_twice_has_one_refusal_for_it(wire):
+def test_a_client_that_sends_twice_has_one_refusal_for_it():
     rounds = Rounds(Krum(1), quarantine=2)
-    good = {"w": wire.npy(np.zeros(1))}
+    good = {"w": npy(np.zeros(1))}
     rounds.finish(1, [Reply(1, good), Reply(1, good), Reply(2, good)])
     assert rounds.begin(MODEL, range(1, 12)) == frozenset()
 
@@ -440,9 +436,9 @@ def test_the_summary_tells_of_quarantine_and_journal(tmp_path):
 # --- what clients say about themselves ---
 
 
-def test_metrics_and_doubts_are_reported_and_touch_nothing(wire):
+def test_metrics_and_doubts_are_reported_and_touch_nothing():
     def reply(i, **metrics):
-        return Reply(i, {"w": wire.npy(np.array([float(i)]))}, metrics=metrics)
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
 
     sound = [reply(i, loss=0.1 * i, **{"num-examples": 10}) for i in range(1, 7)]
     liar = reply(7, loss=1e300, **{"num-examples": 10**15})
@@ -464,8 +460,8 @@ def test_a_client_that_answers_twice_is_not_heard_among_the_metrics():
         assert claimed.doubted == {9: "2 replies in one round, expected 1"}
 
 
-def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
-    replies = [Reply(i, {"w": wire.npy(np.array([1.0]))}, metrics={"loss": 1.0}) for i in range(5)]
+def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
+    replies = [Reply(i, {"w": npy(np.array([1.0]))}, metrics={"loss": 1.0}) for i in range(5)]
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
@@ -474,13 +470,13 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
 # --- what is not encoded anew ---
 
 
-def as_sent(array, wire, version=None):
-    return {"w": wire.npy(array, version), "k": wire.npy(np.array([3]))}
+def as_sent(array, version=None):
+    return {"w": npy(array, version), "k": npy(np.array([3]))}
 
 
 @pytest.mark.parametrize("rule", [Krum(1), MultiKrum(1, m=1), Medoid()])
-def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule, wire):
-    sent = [as_sent(np.array([v, 1.0], np.float32), wire) for v in CONFORMANCE]
+def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule):
+    sent = [as_sent(np.array([v, 1.0], np.float32)) for v in CONFORMANCE]
     rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=rule)
     model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
     assert model["w"] is sent[report.selected[0]]["w"]
@@ -488,18 +484,18 @@ def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule, w
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0])
-def test_bytes_of_another_form_or_of_another_model_are_encoded_as_numpy_does(rate, wire):
+def test_bytes_of_another_form_or_of_another_model_are_encoded_as_numpy_does(rate):
     arrays = [np.array([v, 1.0], np.float32) for v in CONFORMANCE]
-    sent = [as_sent(a, wire, version=(2, 0)) for a in arrays]
+    sent = [as_sent(a, version=(2, 0)) for a in arrays]
     rounds = known_model(
         w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1), rate=rate
     )
     model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
-    assert model["w"] == wire.npy(arrays[report.selected[0]] * np.float32(rate))
+    assert model["w"] == npy(arrays[report.selected[0]] * np.float32(rate))
 
 
-def test_a_reply_in_a_wider_type_is_encoded_in_the_models(wire):
-    sent = [as_sent(np.array([v, 1.0]), wire) for v in CONFORMANCE]
+def test_a_reply_in_a_wider_type_is_encoded_in_the_models():
+    sent = [as_sent(np.array([v, 1.0])) for v in CONFORMANCE]
     rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1))
     model, _ = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
     assert decode(model["w"]).dtype == np.float32

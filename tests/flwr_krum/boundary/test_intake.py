@@ -10,15 +10,16 @@ from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
 from flwr_krum.boundary.template import Template
+from tests.flwr_krum.npy_bytes import npy
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
 TEMPLATE = Template.of(MODEL)
 
 
 @pytest.fixture
-def reply(wire):
+def reply():
     def build(client, **arrays):
-        data = {k: v if isinstance(v, bytes) else wire.npy(v) for k, v in arrays.items()}
+        data = {k: v if isinstance(v, bytes) else npy(v) for k, v in arrays.items()}
         return Reply(client, data)
 
     return build
@@ -234,8 +235,8 @@ def test_no_replies_are_no_updates():
 # --- the server's own model ---
 
 
-def test_the_servers_own_model_is_decoded_and_its_faults_are_named(wire):
-    model = decode_model({"w": wire.npy(np.arange(3.0))})
+def test_the_servers_own_model_is_decoded_and_its_faults_are_named():
+    model = decode_model({"w": npy(np.arange(3.0))})
     np.testing.assert_array_equal(model["w"], np.arange(3.0))
     with pytest.raises(UndecodableError, match="global model, array 'w': not an npy array"):
         decode_model({"w": b"x"})

@@ -11,6 +11,8 @@ from flwr_krum.kernel import device as device_
 from flwr_krum.kernel.device import check_device, is_compiled
 from flwr_krum.kernel.ways import prepare
 from flwr_krum.rules import ClientUpdates, Krum, Medoid, MultiKrum
+from tests.flwr_krum.hard_inputs import updates_of
+from tests.flwr_krum.references import best, krum_scores
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:", "cpu:numpy ", "cuda:x", "CUDA", "", None, 0])
@@ -98,10 +100,8 @@ def test_the_code_for_a_gpu_chooses_the_same_clients(dtype, outlier):
 
 
 @pytest.mark.usefixtures("torch_on_the_cpu")
-def test_the_code_for_a_gpu_decides_hard_draws_as_exact_arithmetic(
-    hard_draws, reference, updates_of
-):
+def test_the_code_for_a_gpu_decides_hard_draws_as_exact_arithmetic(hard_draws):
     for draw in hard_draws:
         n, f = len(draw.V), draw.f
-        order = reference.best(reference.krum_scores(draw.squared, n - f - 2), n)
+        order = best(krum_scores(draw.squared, n - f - 2), n)
         assert MultiKrum(f, m=n - f)(updates_of(draw.V, "cuda")).selected == order[: n - f]

@@ -12,6 +12,8 @@ from flwr_krum.kernel.combine import weighted_mean
 from flwr_krum.kernel.geometry import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.updates import PIECE
 from flwr_krum.rules import ClientUpdates, Krum, Medoid, MultiKrum
+from tests.flwr_krum import references
+from tests.flwr_krum.hard_inputs import updates_of
 
 pytest.importorskip("numba")
 numba_loops = pytest.importorskip("flwr_krum.kernel.numba_loops")
@@ -156,10 +158,10 @@ def test_clients_that_are_not_finite_are_infinitely_far(value, dtype):
     assert not {0, 7} & set(MultiKrum(1, m=7)(updates).selected)
 
 
-def test_values_whose_squares_overflow_float64_are_still_ranked(updates_of, reference):
+def test_values_whose_squares_overflow_float64_are_still_ranked():
     V = 1e200 * np.random.default_rng(5).standard_normal((9, 40))
-    scores = reference.krum_scores(reference.exact_distances(V), 5)
-    assert MultiKrum(2, m=9)(updates_of(V, NUMBA)).selected == reference.best(scores, 9)
+    scores = references.krum_scores(references.exact_distances(V), 5)
+    assert MultiKrum(2, m=9)(updates_of(V, NUMBA)).selected == references.best(scores, 9)
 
 
 @pytest.mark.parametrize("kind", ["float16", "big endian", "unaligned", "mixed"])

@@ -11,6 +11,7 @@ from flwr_krum.kernel import threads
 from flwr_krum.kernel.sorting import network
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
 from flwr_krum.kernel.windows import mean_around_median, median, trimmed_mean
+from tests.flwr_krum.hard_inputs import updates_of
 
 SIZES = [1, 2, 3, 4, 5, 10, 13, 20, 40, 41, 64, 101]
 
@@ -63,7 +64,7 @@ def rounded(values, dtype):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_median_is_numpys(n, dtype, updates_of, device):
+def test_the_median_is_numpys(n, dtype, device):
     rng = np.random.default_rng(n)
     for _ in range(3):
         V = draw(n, rng, dtype)
@@ -73,7 +74,7 @@ def test_the_median_is_numpys(n, dtype, updates_of, device):
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_the_trimmed_mean_leaves_out_both_ends(n, updates_of, device):
+def test_the_trimmed_mean_leaves_out_both_ends(n, device):
     V = draw(n, np.random.default_rng(n), np.float32, 40)
     for trim in {0, (n - 1) // 4, (n - 1) // 2}:
         middle = np.sort(V, axis=0)[trim : n - trim]
@@ -92,9 +93,7 @@ def closest_to_median(column, keep):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 20, 41])
-def test_the_mean_around_the_median_takes_the_closest_values_the_smaller_of_two(
-    n, updates_of, device
-):
+def test_the_mean_around_the_median_takes_the_closest_values_the_smaller_of_two(n, device):
     rng = np.random.default_rng(n)
     V = np.concatenate([draw(n, rng, np.float32, 40) for _ in range(4)], axis=1)
     for keep in {1, 2, (n + 1) // 2, n - 1, n} & set(range(1, n + 1)):
@@ -124,7 +123,7 @@ def test_layers_keep_their_shapes_and_dtypes_and_counters_take_the_lower_median(
         assert not any(layer.flags.writeable for layer in layers)
 
 
-def test_both_ways_give_the_same_bits_on_any_number_of_threads(updates_of, monkeypatch):
+def test_both_ways_give_the_same_bits_on_any_number_of_threads(monkeypatch):
     pytest.importorskip("numba")
     V = np.random.default_rng(1).standard_normal((7, 2 * PIECE + 100)).astype(np.float32)
     for most in (1, 4):
@@ -135,12 +134,12 @@ def test_both_ways_give_the_same_bits_on_any_number_of_threads(updates_of, monke
 
 
 @pytest.mark.parametrize("trim", [-1, 3, 4])
-def test_an_impossible_trim_is_named(trim, updates_of):
+def test_an_impossible_trim_is_named(trim):
     with pytest.raises(ValueError, match=f"trim must be from 0 to 2 for n=6, got {trim}"):
         trimmed_mean(updates_of(np.zeros((6, 2))), trim)
 
 
 @pytest.mark.parametrize("keep", [0, 7, math.inf])
-def test_an_impossible_number_to_keep_is_named(keep, updates_of):
+def test_an_impossible_number_to_keep_is_named(keep):
     with pytest.raises(ValueError, match=f"keep must be from 1 to n=6, got {keep}"):
         mean_around_median(updates_of(np.zeros((6, 2))), keep)
