@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
+from flwr_krum.kernel.counters import lower_median
 from flwr_krum.kernel.device import is_compiled, is_cuda
 from flwr_krum.kernel.threads import MOST_THREADS, spread
 from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
@@ -48,7 +48,7 @@ def with_counters(updates: ClientUpdates, floats: Sequence[Array]) -> tuple[Arra
     layers = tuple(
         next(computed)
         if dtype.kind == "f"
-        else _lower_median([model[i] for model in updates.models], dtype)
+        else lower_median([model[i] for model in updates.models], dtype)
         for i, dtype in enumerate(updates.dtypes)
     )
     for layer in layers:
@@ -96,9 +96,3 @@ def _weighted_sum(
         part = flat[piece][first:last]
         np.add(total, part if weight == 1.0 else part.astype(np.float64) * weight, out=total)
     return total
-
-
-def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
-    """Return the element-wise lower median of integers or booleans."""
-    ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
-    return np.asarray(ordered[(len(layers) - 1) // 2])
