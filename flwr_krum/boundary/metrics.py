@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -66,8 +67,12 @@ class Claims:
         self._reports = reports
         self._f = f
         self._excess = [_excess(report) for report in reports]
+        read = [r for r, excess in zip(reports, self._excess, strict=True) if not excess]
+        carriers = Counter(chain.from_iterable(read))
+        # What at most f clients report may be invented: it is not even looked at.
+        self._known = {key for key, count in carriers.items() if count > f}
         self._parsed = [
-            {} if excess else _parsed(report)
+            {} if excess else _parsed(report, self._known)
             for report, excess in zip(reports, self._excess, strict=True)
         ]
         self._usual = _usual_kinds(self._parsed)
@@ -86,8 +91,6 @@ class Claims:
 
     def dropped(self, count_key: str) -> tuple[str, ...]:
         """Say which metrics are not aggregated although more than f clients report them, and why.
-
-        What at most f clients report may be their invention alone, and is a doubt about them.
 
         Parameters
         ----------
@@ -121,13 +124,31 @@ class Claims:
         median = self._median(count_key)
         doubts: dict[int, str] = {}
         for i, (report, parsed) in enumerate(zip(self._reports, self._parsed, strict=True)):
-            doubt = self._excess[i] or _doubt(report, parsed, common)
+            doubt = self._excess[i] or self._doubt(report, parsed, common)
             if not doubt and count_key in parsed and parsed[count_key][0] == _SCALAR:
                 claimed = parsed[count_key][1][0]
                 doubt = _count_doubt(count_key, report[count_key], claimed, median)
             if doubt:
                 doubts[i] = doubt
         return doubts
+
+    def _doubt(
+        self, report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]
+    ) -> str:
+        for key, value in report.items():
+            name = quoted(key, _MOST_SHOWN)
+            if isinstance(value, str | bytes | bool):
+                continue
+            if key in self._known and key not in parsed:
+                return f"metric {name} is {_shown(value)}, expected finite numbers"
+            if key not in common:
+                if common:
+                    return f"metric {name} is unknown to most"
+            elif parsed[key][0] != common[key]:
+                found, usual = _named(parsed[key][0]), _named(common[key])
+                return f"metric {name} is a {found}, most send a {usual}"
+        missing = [key for key in common if key not in report]
+        return f"metric {quoted(missing[0], _MOST_SHOWN)} is missing" if missing else ""
 
     def _median(self, count_key: str) -> float | None:
         """Return the lower median of the claimed counts, if liars cannot have chosen it."""
@@ -149,22 +170,6 @@ def _excess(report: Mapping[str, object]) -> str:
     if numbers > MOST_NUMBERS:
         return f"more than {MOST_NUMBERS} numbers in metrics: none is read"
     return ""
-
-
-def _doubt(report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]) -> str:
-    for key, value in report.items():
-        name = quoted(key, _MOST_SHOWN)
-        if key not in parsed:
-            if not isinstance(value, str | bytes | bool):
-                return f"metric {name} is {_shown(value)}, expected finite numbers"
-        elif key in common:
-            kind, usual = parsed[key][0], common[key]
-            if kind != usual:
-                return f"metric {name} is a {_named(kind)}, most send a {_named(usual)}"
-        elif common:
-            return f"metric {name} is unknown to most"
-    missing = [key for key in common if key not in report]
-    return f"metric {quoted(missing[0], _MOST_SHOWN)} is missing" if missing else ""
 
 
 def _count_doubt(key: str, count: object, value: float, median: float | None) -> str:
@@ -193,9 +198,10 @@ def _named(kind: Kind) -> str:
     return "number" if kind[0] == "scalar" else f"list of {kind[1]}"
 
 
-def _parsed(report: Mapping[str, object]) -> Parsed:
-    """Return the metrics of a report that are numbers."""
-    return {key: found for key, value in report.items() if (found := _numbers(value)) is not None}
+def _parsed(report: Mapping[str, object], known: Set[str]) -> Parsed:
+    """Return those of the known metrics of a report that are numbers."""
+    found = {key: _numbers(value) for key, value in report.items() if key in known}
+    return {key: numbers for key, numbers in found.items() if numbers is not None}
 
 
 def _usual_kinds(parsed: Sequence[Parsed]) -> dict[str, _Usual]:

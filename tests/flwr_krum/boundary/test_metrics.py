@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.boundary.metrics import Claims
+from flwr_krum.boundary.metrics import MOST_METRICS, Claims
 from flwr_krum.rules import Krum, Medoid, MultiKrum, OneMinusPKrum
 
 VALUES = st.floats(-1e6, 1e6)
@@ -258,3 +260,72 @@ def test_one_client_cannot_move_a_metric_beyond_the_others():
     for claim in (1e300, -1e300, float("inf"), 0.35):
         loss = Claims([*honest, {"loss": claim}], 1).trimmed_means()["loss"]
         assert 0.1 <= loss <= 0.6
+
+
+# --- what a report may cost ---
+
+
+def deep(levels):
+    nested = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+@pytest.mark.parametrize(
+    "value",
+    [deep(100_000), [deep(100_000)], {"a": deep(100_000)}, ["x" * 10**6] * 50, "x" * 10**6,
+     {i: i for i in range(10**5)}, [10**5000], [True] * 50, (1.0, 2.0), {1.0}],
+)  # fmt: skip
+def test_deep_and_long_values_are_told_in_short(value):
+    found = Claims([SOUND, SOUND, SOUND | {"loss": value}, SOUND], 1)
+    assert found.trimmed_means()["loss"] == 0.5
+    for text in found.doubts("num-examples").values():
+        assert text.startswith("metric 'loss' is ")
+        assert len(text) < 120
+
+
+def test_a_huge_count_is_told_in_short():
+    found = Claims([SOUND] * 4 + [SOUND | {"num-examples": 10**300}], 1).doubts("num-examples")
+    assert found[4] == f"'num-examples' is 1{'0' * 39}, the median is 10"
+
+
+def test_so_many_dropped_metrics_are_named_and_the_others_counted():
+    reports = [{f"m{i}": 1.0 for i in range(100)}] * 4 + [{}] * 5
+    dropped = Claims(reports).dropped("num-examples")
+    assert len(dropped) == 21
+    assert dropped[0] == (
+        "metric 'm0' dropped: 4 of 9 replies hold it as a number, at least 5 are needed"
+    )
+    assert dropped[20] == "80 more metrics dropped"
+
+
+def test_liars_pay_for_what_they_invent_not_the_server():
+    honest = [{"loss": 0.5}] * 52
+    flood = [{f"{liar}-{i}": [1.0] * 10 for i in range(MOST_METRICS)} for liar in range(48)]
+    start = time.perf_counter()
+    Claims(honest, 48).doubts("num-examples")
+    plain = time.perf_counter() - start
+    start = time.perf_counter()
+    claims = Claims(honest + flood, 48)
+    assert claims.trimmed_means() == {}
+    assert claims.dropped("n") == (
+        "metric 'loss' dropped: 52 of 100 replies hold it as a number, at least 97 are needed",
+    )
+    assert len(claims.doubts("num-examples")) == 48
+    assert time.perf_counter() - start < 3 * plain + 0.1
+
+
+@pytest.mark.parametrize(("honest", "liars"), [(9, 4), (12, 8), (7, 7)])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_metric_lies_among_honest_values_or_is_dropped_whatever_f_clients_do(honest, liars, seed):
+    rng = np.random.default_rng(seed)
+    kinds = [lambda x: x, lambda x: [x], lambda x: [x, x]]
+    values = rng.uniform(0.4, 0.6, honest)
+    reports = [{"auc": kinds[rng.integers(0, 2)](float(v))} for v in values]
+    reports = [report if rng.random() < 0.8 else {} for report in reports]
+    lie = kinds[rng.integers(0, 3)](float(rng.choice([1e308, -1e308, 0.0])))
+    reports += [{"auc": lie}] * liars
+    found = Claims(reports, liars).trimmed_means().get("auc", [])
+    for value in found if isinstance(found, list) else [found]:
+        assert values.min() <= value <= values.max()
