@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.replies import ClientId, Refused
+from flwr_krum.boundary.replies import ClientId, Refused, few
 from flwr_krum.guarantee import Guarantee
 
 
@@ -50,6 +50,10 @@ class RoundReport:
     weights : mapping of client id to weight, of the selected
     metrics : mapping of name to number or list
         Trimmed means of what the accepted clients report about themselves.
+    dropped : tuple of text
+        Which metrics have no mean although several clients report them, and why.
+    kept : tuple of keys
+        Arrays of the global model that the replies did not hold, and that stayed as they are.
     guarantee : Guarantee, optional
         What can be said of the paper's condition in this round.
     stepped : bool
@@ -78,6 +82,8 @@ class RoundReport:
     selected: tuple[ClientId, ...] = ()
     weights: Mapping[ClientId, float] = field(default_factory=dict)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
     stepped: bool = False
     note: str = ""
@@ -94,6 +100,9 @@ class RoundReport:
             lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
+        lines += self.dropped
+        if self.kept:
+            lines.append(f"not sent, and kept: {few(self.kept)}")
         if self.selected:
             lines.append(f"selected: {_list(self.selected)}")
         if self.guarantee:
@@ -115,7 +124,7 @@ class RoundReport:
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
-        return bool(self.note or self.refused or self.doubted or not self.stepped)
+        return bool(self.note or self.refused or self.doubted or self.dropped or not self.stepped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
@@ -151,6 +160,8 @@ class RoundReport:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
         for name in _CLIENTS:
             read[name] = tuple(read[name])
+        for name in ("dropped", "kept"):  # older journals have none
+            read[name] = tuple(read.get(name, ()))
         return cls(**read)
 
 

@@ -14,6 +14,7 @@ from flwr_krum.boundary.intake import admit
 from flwr_krum.boundary.metrics import Claims
 from flwr_krum.boundary.records import to_record
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.boundary.template import Template
 from flwr_krum.journal import Journal, JournalError, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
@@ -43,7 +44,7 @@ def test_long_headers_do_not_stall_the_intake():
 
     replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
     start = time.perf_counter()
-    admit([Reply(1, replies)], {"w": np.zeros(3, np.float32)})
+    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
     assert time.perf_counter() - start < 0.2
 
 
