@@ -13,11 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flwr_krum.rules import RULES
 from simulations.engines.parallel import run_all
-from simulations.run.config import RULES, RunConfig
+from simulations.run.config import RunConfig
 from simulations.run.history import RoundRecord, final_window, read_history, window_mean
 from simulations.show.plots import accuracy_curves
-from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.terminal import add_run, progress_bar, show
 
 PEACE = "average, no attack"
 
