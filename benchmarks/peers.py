@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from benchmarks.data import Case, draw
 from clients.tasks.torchvision_ops import import_torchvision_datasets
-from flwr_krum.kernel import windows
 from flwr_krum.kernel.device import numba_is_installed
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.rules import Average, Krum, Medoid, MultiKrum
+from flwr_krum.rules import Average, Krum, MeaMed, Median, Medoid, MultiKrum, TrimmedMean
 from flwr_krum.rules.rule import Aggregate
 
 Run: TypeAlias = Callable[[Any, int], Any]
@@ -166,9 +165,9 @@ def _ours(name: str) -> Contestant:
         "multi-krum": lambda case, f: MultiKrum(f)(updates(case)),
         "medoid": lambda case, f: Medoid()(updates(case)),
         "average": lambda case, f: Average()(updates(case)),
-        "median": lambda case, f: windows.median(updates(case)),
-        "trimmed-mean": lambda case, f: windows.trimmed_mean(updates(case), f),
-        "mean-around-median": lambda case, f: windows.mean_around_median(updates(case), case.n - f),
+        "median": lambda case, f: Median()(updates(case)),
+        "trimmed-mean": lambda case, f: TrimmedMean(f)(updates(case)),
+        "mean-around-median": lambda case, f: MeaMed(f)(updates(case)),
     }
     return Contestant(
         name, version("flwr-krum"), OTHERS, rules, lambda case: case, _our_vector, 0.1

@@ -70,7 +70,7 @@ def written(rule: Rule) -> str:
         raise ValueError(f"{own} cannot be written: it is a class inside a function")
     options = {
         field.name: value
-        for field in fields(rule)  # type: ignore[arg-type]
+        for field in fields(rule)
         if (value := getattr(rule, field.name)) != field.default
     }
     return str(Call(names.get(kind, own), (), options))

@@ -7,9 +7,7 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from logging import INFO, WARNING
-from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from flwr.common import (
     EvaluateIns,
@@ -21,23 +19,29 @@ from flwr.common import (
     Parameters,
     Scalar,
 )
-from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
-from flwr_krum.log import announce
+from flwr_krum.boundary.proxies import (
+    ClientFailureError,
+    NoAnswerError,
+    asked_together,
+    unwrapped,
+)
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import RoundOptions
+from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 
-class FedAvgOptions(TypedDict, total=False):
-    """Arguments of Flower's FedAvg, passed on to it."""
+class FedAvgOptions(RoundOptions, total=False):
+    """Arguments that are handed on: to Flower's FedAvg, and to the rounds."""
 
     fraction_fit: float
     fraction_evaluate: float
@@ -55,96 +59,45 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
 
 
-class Options(FedAvgOptions, RoundOptions, total=False):
+def _cid(client: ClientProxy) -> ClientId:
+    return client.cid
+
+
+class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[ClientProxy], ClientId] | None
 
 
-COUNT = "num-examples"
-"""Key of the example count among a client's claims."""
-
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
 
-class RobustAggregation(FedAvg):
+class RobustAggregation(RobustStrategy, FedAvg):
     """Aggregate the clients' models with a robust rule.
 
     Parameters
     ----------
     rule : flwr_krum.rules.Rule
         For example ``Krum(f=3)``.
-    server_learning_rate : float or callable, round -> float (default: 1.0)
-        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
-        When too few replies are left for the rule: keep the model, raise, or go on without the
-        bound on f.
-    quarantine : int (optional)
-        Leave a client out of sampling after so many refused replies, as long as enough clients
-        for the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
-    rounds_done : int (default: 0)
-        Go on after so many rounds, with that round's model as ``initial_parameters`` and the same
-        journal: rounds count on from there, in every function of the round as well.
-    device : str (default: "cpu")
-        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
-        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
     **options
-        The arguments of Flower's FedAvg. Example counts never weigh a model. Without own
-        functions metrics take a trimmed mean over clients.
-
-    Attributes
-    ----------
-    reports : list of RoundReport
-        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+        The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
+        model. Without own functions metrics take a trimmed mean over clients.
     """
+
+    _own_id = staticmethod(_cid)
 
     def __init__(
         self,
         rule: rules.Rule,
         *,
-        server_learning_rate: LearningRate = 1.0,
-        on_infeasible: OnInfeasible = "skip",
-        quarantine: int | None = None,
-        journal: str | Path | None = None,
-        rounds_done: int = 0,
-        device: str = "cpu",
         client_id: Callable[[ClientProxy], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        super().__init__(**options)
-        self._rounds = Rounds(
-            rule,
-            on_infeasible,
-            server_learning_rate,
-            quarantine,
-            journal,
-            rounds_done,
-            device,
-            COUNT,
-        )
-        self._client_id = client_id or (lambda client: client.cid)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rule={self._rounds.rule!r})"
-
-    @property
-    def reports(self) -> list[RoundReport]:
-        """What each round did, oldest first."""
-        return list(self._rounds.reports)
-
-    @property
-    def last_report(self) -> RoundReport | None:
-        """What the last round did; None before the first."""
-        return self._rounds.reports[-1] if self._rounds.reports else None
-
-    def summary(self) -> None:
-        """Log the settings as a small tree."""
-        for line in self._rounds.summary(type(self).__name__):
-            log(INFO, line)
+        of_rounds, of_flower = split_options(options)
+        super().__init__(**of_flower)
+        self._set_up(rule, client_id, COUNT, of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model."""
@@ -155,11 +108,13 @@ class RobustAggregation(FedAvg):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Configure the next round of training and remember the global model."""
-        current = server_round + self._rounds.rounds_done
-        instructions = super().configure_fit(current, parameters, client_manager)
-        names = [self._client_id(client) for client, _ in instructions]
+        instructions = super().configure_fit(
+            self._current(server_round), parameters, client_manager
+        )
+        names = [self._name(client) for client, _ in instructions]
         left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
-        return [i for i, name in zip(instructions, names, strict=True) if name not in left_out]
+        pairs = zip(instructions, names, strict=True)
+        return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
 
     def aggregate_fit(
         self,
@@ -168,17 +123,17 @@ class RobustAggregation(FedAvg):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Aggregate the clients' models with the rule; None keeps the global model."""
-        if not (results or failures or self._rounds.asked):
-            return None, {}
         if failures and not self.accept_failures:
             return None, {}
-        replies = [_reply(self._client_id(client), result) for client, result in results]
-        model, report = self._rounds.finish(
-            server_round + self._rounds.rounds_done, replies, self._failed(failures)
-        )
-        announce(report)
+        most = self._rounds.most_bytes
+        named = [(self._name(client), result) for client, result in results]
+        replies = [of_result(client, result, most) for client, result in named]
+        finished = self._finish(server_round, replies, self._failed(failures))
+        if finished is None:
+            return None, {}
+        model, report = finished
         accepted = set(report.received)
-        heard = [result for client, result in results if self._client_id(client) in accepted]
+        heard = [result for client, result in named if client in accepted]
         metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)
         metrics.update(_outcome(report))
         if model is None:
@@ -189,14 +144,16 @@ class RobustAggregation(FedAvg):
         self, server_round: int, parameters: Parameters
     ) -> tuple[float, dict[str, Scalar]] | None:
         """Evaluate the model on the server."""
-        return super().evaluate(server_round + self._rounds.rounds_done, parameters)
+        return super().evaluate(self._current(server_round), parameters)
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Configure the next round of federated evaluation."""
-        current = server_round + self._rounds.rounds_done
-        return super().configure_evaluate(current, parameters, client_manager)
+        instructions = super().configure_evaluate(
+            self._current(server_round), parameters, client_manager
+        )
+        return asked_together("evaluate", instructions)
 
     def aggregate_evaluate(
         self,
@@ -208,26 +165,33 @@ class RobustAggregation(FedAvg):
         if not results or (failures and not self.accept_failures):
             return None, {}
         replies = [
-            Reply(self._client_id(client), None, metrics=_claims(result) | {"loss": result.loss})
+            Reply(self._name(client), None, metrics=claims_of(result) | {"loss": result.loss})
             for client, result in results
         ]
-        means, doubted = self._rounds.examine(replies, [reply.client for reply in replies])
-        for client, doubt in doubted.items():
-            log(WARNING, "\t> metrics of %s: %s", client, doubt)
+        means = self._examine(replies)
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
         return loss if isinstance(loss, float) else None, metrics
 
+    def _name(self, client: ClientProxy) -> ClientId:
+        return super()._name(unwrapped(client))
+
     def _failed(self, failures: Failures) -> dict[ClientId, str]:
-        """Name the failures: by client where Flower says which, else by number."""
+        """Name the failures: by client where it is known, else by number.
+
+        Who has not answered in time has not failed: it is silent.
+        """
         failed: dict[ClientId, str] = {}
         for number, failure in enumerate(failures, 1):
-            if isinstance(failure, BaseException):
+            if isinstance(failure, ClientFailureError):
+                if not isinstance(failure, NoAnswerError):
+                    failed[self._name(failure.client)] = on_one_line(failure)
+            elif isinstance(failure, BaseException):
                 failed[f"failure {number}"] = on_one_line(failure)
             else:
                 client, result = failure
-                failed[self._client_id(client)] = on_one_line(result.status.message)
+                failed[self._name(client)] = on_one_line(result.status.message)
         return failed
 
     def _metrics(
@@ -239,12 +203,7 @@ class RobustAggregation(FedAvg):
         """Return the trimmed means, or what the operator's own function makes of the results."""
         if own is None or not results:
             return {key: mean for key, mean in means.items() if not isinstance(mean, list)}
-        try:
-            return dict(own([(result.num_examples, result.metrics) for result in results]))
-        except Exception as error:
-            # It met what a client made up; the round must go on.
-            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
-            return {}
+        return own_metrics(own, [(result.num_examples, result.metrics) for result in results])
 
 
 class Krum(RobustAggregation):
@@ -252,18 +211,19 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int = 0,
         **options: Unpack[Options],
     ) -> None:
@@ -278,18 +238,19 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -302,7 +263,7 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -314,45 +275,27 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, and the options below.
     """
 
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _reply(client: ClientId, result: FitRes) -> Reply:
-    """Take npy bytes and metrics out of a result; without names, positions are the keys."""
-    try:
-        metrics = _claims(result)
-        if result.parameters.tensor_type != SERIALIZATION:
-            kind = quoted(result.parameters.tensor_type, 40)
-            return Reply(client, None, f"serialized as {kind}", metrics)
-        return Reply(client, _by_position(result.parameters), metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
-
-
-def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:
-    """Return what a client says about itself, its example count among the metrics."""
-    metrics = result.metrics if isinstance(result.metrics, Mapping) else {}
-    return {**metrics, COUNT: result.num_examples}
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:

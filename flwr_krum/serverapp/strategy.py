@@ -7,9 +7,8 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from logging import INFO, WARNING
-from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from logging import INFO
+from typing import Any, Unpack
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
@@ -17,20 +16,21 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
+from flwr_krum.boundary.arrivals import arriving
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.records import record_of
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
-from flwr_krum.log import announce
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import LearningRate, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import RoundOptions
+from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 
 
-class FedAvgOptions(TypedDict, total=False):
-    """Arguments of Flower's FedAvg, passed on to it."""
+class FedAvgOptions(RoundOptions, total=False):
+    """Arguments that are handed on: to Flower's FedAvg, and to the rounds."""
 
     fraction_train: float
     fraction_evaluate: float
@@ -44,13 +44,17 @@ class FedAvgOptions(TypedDict, total=False):
     evaluate_metrics_aggr_fn: MetricsFunction | None
 
 
-class Options(FedAvgOptions, RoundOptions, total=False):
+def _node_id(node: int) -> ClientId:
+    return node
+
+
+class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[int], ClientId] | None
 
 
-class RobustAggregation(FedAvg):
+class RobustAggregation(RobustStrategy, FedAvg):
     """Aggregate the clients' models with a robust rule.
 
     Parameters
@@ -60,84 +64,52 @@ class RobustAggregation(FedAvg):
     *sampling
         Flower's ``fraction_train``, ``fraction_evaluate``, ``min_train_nodes``,
         ``min_evaluate_nodes``, ``min_available_nodes``, by position or by keyword.
-    server_learning_rate : float or callable, round -> float (default: 1.0)
-        ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
-    on_infeasible : "skip" | "raise" | "degrade" (default: "skip")
-        When too few replies are left for the rule: keep the model, raise, or go on without the
-        bound on f.
-    quarantine : int (optional)
-        Leave a node out of sampling after so many refused replies, as long as enough nodes for
-        the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
-    rounds_done : int (default: 0)
-        Go on after so many rounds, with that round's model as ``initial_arrays`` and the same
-        journal: rounds count on from there, in what the nodes are sent as well.
-    device : str (default: "cpu")
-        Where the arithmetic happens: "cpu" is the fastest way that is installed, "cpu:numpy" and
-        "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
     **options
         Flower's other arguments: ``weighted_by_key``, ``arrayrecord_key``, ``configrecord_key``,
-        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``. Example counts never weigh a
-        model. Without own functions metrics take a trimmed mean over clients.
-
-    Attributes
-    ----------
-    reports : list of RoundReport
-        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``; and the options below. Example
+        counts never weigh a model. Without own functions metrics take a trimmed mean over clients.
     """
+
+    _own_id = staticmethod(_node_id)
 
     def __init__(
         self,
         rule: rules.Rule,
         *sampling: Any,
-        server_learning_rate: LearningRate = 1.0,
-        on_infeasible: OnInfeasible = "skip",
-        quarantine: int | None = None,
-        journal: str | Path | None = None,
-        rounds_done: int = 0,
-        device: str = "cpu",
         client_id: Callable[[int], ClientId] | None = None,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         if len(sampling) > 5:
             raise TypeError(f"{len(sampling)} arguments by position, at most 5; name the others")
-        super().__init__(*sampling, **options)
+        of_rounds, of_flower = split_options(options)
+        super().__init__(*sampling, **of_flower)
         self._own_train_metrics = options.get("train_metrics_aggr_fn")
         self._own_evaluate_metrics = options.get("evaluate_metrics_aggr_fn")
-        self._client_id = client_id or (lambda node_id: node_id)
-        self._rounds = Rounds(
-            rule,
-            on_infeasible,
-            server_learning_rate,
-            quarantine,
-            journal,
-            rounds_done,
-            device,
-            self.weighted_by_key,
-        )
-
-    @property
-    def reports(self) -> list[RoundReport]:
-        """What each round did, oldest first."""
-        return list(self._rounds.reports)
-
-    @property
-    def last_report(self) -> RoundReport | None:
-        """What the last round did; None before the first."""
-        return self._rounds.reports[-1] if self._rounds.reports else None
+        self._set_up(rule, client_id, self.weighted_by_key, of_rounds)
 
     def summary(self) -> None:
         """Log the settings as a small tree."""
-        for line in self._rounds.summary(type(self).__name__):
-            log(INFO, line)
-        super().summary()
+        RobustStrategy.summary(self)
+        FedAvg.summary(self)
 
-    def start(self, *args: Any, **kwargs: Any) -> Result:
-        """Run the rounds as Flower does, and say at the end what they come to."""
-        result = super().start(*args, **kwargs)
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        *configs: Any,
+        **others: Any,
+    ) -> Result:
+        """Run the rounds as Flower does, and say at the end what they come to.
+
+        Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
+        replies that came: the grid is used through an `ArrivingGrid`.
+        """
+        grid = arriving(grid)
+        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, **others)
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result
@@ -146,9 +118,9 @@ class RobustAggregation(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of training and remember the global model."""
-        current = server_round + self._rounds.rounds_done
+        current = self._current(server_round)
         messages = list(super().configure_train(current, arrays, config, grid))
-        names = [self._client_id(message.metadata.dst_node_id) for message in messages]
+        names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
@@ -158,25 +130,21 @@ class RobustAggregation(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate the replies' arrays with the rule; None keeps the global model."""
         answered, failed = self._sort(replies, "aggregate_train")
-        if not (answered or failed or self._rounds.asked):
+        finished = self._finish(server_round, self._taken(answered), failed)
+        if finished is None:
             return None, None
-        taken = [_reply(client, message) for client, message in answered]
-        model, report = self._rounds.finish(server_round + self._rounds.rounds_done, taken, failed)
-        announce(report)
+        model, report = finished
         accepted = set(report.received)
         contents = [message.content for client, message in answered if client in accepted]
         metrics = self._metrics(self._own_train_metrics, contents, report.metrics)
         metrics.update(_outcome(report))
-        if model is None:
-            return None, metrics
-        return record_of(model), metrics
+        return None if model is None else record_of(model), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of federated evaluation."""
-        current = server_round + self._rounds.rounds_done
-        return super().configure_evaluate(current, arrays, config, grid)
+        return super().configure_evaluate(self._current(server_round), arrays, config, grid)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -185,12 +153,13 @@ class RobustAggregation(FedAvg):
         answered, _ = self._sort(replies, "aggregate_evaluate")
         if not answered:
             return None
-        taken = [_reply(client, message) for client, message in answered]
-        means, doubted = self._rounds.examine(taken, [reply.client for reply in taken])
-        for client, doubt in doubted.items():
-            log(WARNING, "\t> metrics of %s: %s", client, doubt)
+        means = self._examine(self._taken(answered))
         contents = [message.content for _, message in answered]
         return self._metrics(self._own_evaluate_metrics, contents, means)
+
+    def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
+        most = self._rounds.most_bytes
+        return [of_message(client, message, most) for client, message in answered]
 
     def _sort(
         self, replies: Iterable[Message], step: str
@@ -199,7 +168,7 @@ class RobustAggregation(FedAvg):
         answered: list[tuple[ClientId, Message]] = []
         failed: dict[ClientId, str] = {}
         for message in replies:
-            client = self._client_id(message.metadata.src_node_id)
+            client = self._name(message.metadata.src_node_id)
             if message.has_error():
                 failed[client] = on_one_line(message.error.reason)
             else:
@@ -216,12 +185,7 @@ class RobustAggregation(FedAvg):
         """Return the trimmed means, or what the operator's own function makes of the replies."""
         if own is None or not contents:
             return MetricRecord(dict(means))
-        try:
-            return MetricRecord(dict(own(contents, self.weighted_by_key)))
-        except Exception as error:
-            # It met what a client made up; the round must go on.
-            log(WARNING, "metrics were not aggregated: %s: %s", type(error).__name__, error)
-            return MetricRecord()
+        return MetricRecord(own_metrics(own, contents, self.weighted_by_key))
 
 
 class Krum(RobustAggregation):
@@ -229,14 +193,16 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
-        self, *sampling: Any, num_malicious_nodes: int = 0, **options: Unpack[Options]
+        self, *sampling: Any, num_malicious_nodes: int | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(rules.Krum(num_malicious_nodes), *sampling, **options)
 
@@ -246,18 +212,20 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         num_nodes_to_select: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -271,7 +239,8 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
@@ -283,52 +252,28 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     *sampling, **options
-        As for RobustAggregation.
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
     """
 
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
-
-
-def _reply(client: ClientId, message: Message) -> Reply:
-    """Take npy bytes and metrics out of a message, whatever the client put there."""
-    try:
-        metrics: dict[str, object] = {}
-        records: list[ArrayRecord] = []
-        # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
-        for record in message.content.values():
-            if isinstance(record, MetricRecord):
-                metrics.update(record.items())
-            elif isinstance(record, ArrayRecord):
-                records.append(record)
-        if len(records) != 1:
-            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
-        arrays = {}
-        for key, array in records[0].items():
-            if array.stype != SERIALIZATION:
-                return Reply(
-                    client, None, f"array {quoted(key)}: serialized as {quoted(array.stype, 40)}"
-                )
-            arrays[key] = array.data
-        return Reply(client, arrays, metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:

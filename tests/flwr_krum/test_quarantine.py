@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 
+from flwr_krum.boundary.replies import Refused
 from flwr_krum.journal import read_journal
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid
+from tests.flwr_krum.npy_bytes import npy
 
 MODEL = {"w": np.zeros(2)}
 
 
 @pytest.fixture
-def play(wire):
+def play():
     """Play one round: clients named in ``bad`` send NaN, the others send themselves."""
     from flwr_krum.boundary.replies import Reply
 
@@ -17,7 +19,7 @@ def play(wire):
         left_out = rounds.begin(MODEL, clients)
         asked = [client for client in clients if client not in left_out]
         replies = [
-            Reply(c, {"w": wire.npy(np.full(2, np.nan if c in bad else float(c)))}) for c in asked
+            Reply(c, {"w": npy(np.full(2, np.nan if c in bad else float(c)))}) for c in asked
         ]
         return rounds.finish(t, replies)[1]
 
@@ -50,15 +52,17 @@ def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
     rounds = Rounds(Krum(2), quarantine=1)  # needs 7
     play(rounds, 1, range(9), bad=[8])
     play(rounds, 2, range(9), bad=[6, 7])  # 8 is out by now
-    rounds._refusals[7] += 1
+    rounds._quarantine.note([Refused(7, "as if once more")], 6)
     assert play(rounds, 3, range(8), bad=()).quarantined == (7,)
     assert play(rounds, 4, range(7), bad=()).quarantined == ()
 
 
 def test_a_rule_without_a_bound_keeps_one(play):
     rounds = Rounds(Medoid(), quarantine=1)
-    play(rounds, 1, range(3), bad=[0, 1, 2])
-    assert len(play(rounds, 2, range(3)).quarantined) == 2
+    for t, bad in enumerate(([0], [1], [2]), 1):  # none is the reason of most
+        rounds.begin(MODEL, range(3))
+        play(rounds, t, range(3), bad)
+    assert len(play(rounds, 4, range(3)).quarantined) == 2
 
 
 def test_it_is_remembered_in_the_journal(play, tmp_path):

@@ -1,0 +1,168 @@
+"""What the strategies of both of Flower's APIs share; each of them only translates its API."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from logging import INFO, WARNING
+from typing import Any, ClassVar
+
+from flwr.common.logger import log
+
+from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.log import announce
+from flwr_krum.report import RoundReport
+from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.rules.rule import Rule
+
+
+class RobustStrategy:
+    """A rule's rounds, what they leave behind, and what is said of them.
+
+    Attributes
+    ----------
+    reports : list of RoundReport
+        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+    last_report : RoundReport or None
+    """
+
+    __signature__: ClassVar[inspect.Signature]
+    _own_id: Callable[[Any], ClientId]
+    """What a client is called by default."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _tell_arguments(cls)
+
+    def _set_up(
+        self,
+        rule: Rule,
+        client_id: Callable[[Any], ClientId] | None,
+        count_key: str,
+        options: RoundOptions,
+    ) -> None:
+        self._rounds = Rounds(rule, count_key=count_key, **options)
+        self._client_id: Callable[[Any], object] = client_id or type(self)._own_id
+        self._nameless: set[ClientId] = set()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rule={self._rounds.rule!r})"
+
+    @property
+    def reports(self) -> list[RoundReport]:
+        """What each round did, oldest first."""
+        return list(self._rounds.reports)
+
+    @property
+    def last_report(self) -> RoundReport | None:
+        """What the last round did; None before the first."""
+        return self._rounds.reports[-1] if self._rounds.reports else None
+
+    def summary(self) -> None:
+        """Log the settings as a small tree."""
+        for line in self._rounds.summary(type(self).__name__):
+            log(INFO, line)
+
+    def _name(self, client: Any) -> ClientId:
+        """Return the name under which a client is reported: the operator's, else its own."""
+        try:
+            name = self._client_id(client)
+            if isinstance(name, int | str):
+                return name
+            problem = f"returns {name!r}"
+        except Exception as error:  # a client that the operator's function does not know
+            problem = f"raises {type(error).__name__}: {on_one_line(error)}"
+        own = type(self)._own_id(client)
+        if own not in self._nameless:
+            self._nameless.add(own)
+            log(WARNING, "client_id %s for client %s, which goes by that id", problem, own)
+        return own
+
+    def _current(self, server_round: int) -> int:
+        """Return the round as it counts on from those that were done before."""
+        return server_round + self._rounds.rounds_done
+
+    def _finish(
+        self, server_round: int, replies: Sequence[Reply], failed: Mapping[ClientId, str]
+    ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
+        """Aggregate and announce a round; None where nobody was asked and nobody answered."""
+        if not (replies or failed or self._rounds.asked):
+            return None
+        model, report = self._rounds.finish(self._current(server_round), replies, failed)
+        announce(report)
+        return model, report
+
+    def _examine(self, replies: Sequence[Reply]) -> dict[str, Metric]:
+        """Return the trimmed means of a federated evaluation, and log what is wrong with it."""
+        claimed = self._rounds.examine(replies, [reply.client for reply in replies])
+        for line in claimed.lines():
+            log(WARNING, "\t> %s", line)
+        return claimed.metrics
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, dict[str, Any]]:
+    """Part the arguments of a strategy into those of its rounds and those of Flower's FedAvg."""
+    own = RoundOptions.__optional_keys__
+    ours: RoundOptions = {key: value for key, value in options.items() if key in own}  # type: ignore[assignment]
+    return ours, {key: value for key, value in options.items() if key not in own}
+
+
+def own_metrics(aggregate: Callable[..., Mapping[str, Any]], *heard: Any) -> dict[str, Any]:
+    """Return what the operator's own function makes of the replies; nothing where it fails."""
+    try:
+        return dict(aggregate(*heard))
+    except Exception as error:
+        # It met what a client made up; the round must go on.
+        reason = f"{type(error).__name__}: {on_one_line(error)}"
+        log(WARNING, "metrics were not aggregated: %s", reason)
+        return {}
+
+
+# --- what help() says of a strategy's arguments ---
+
+
+def _tell_arguments(cls: type[RobustStrategy]) -> None:
+    """Have a class's signature and docstring name what ``**options`` hands on.
+
+    Each argument is described once, by the class that takes it.
+    """
+    own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        source = next(base for base in cls.__mro__[1:] if issubclass(base, RobustStrategy))
+        named = {parameter.name for parameter in own}
+        handed_on = [p for p in _taken_by(source, cls) if p.name not in named]
+        own[-1:] = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in handed_on]
+        if "__doc__" in vars(cls) and cls.__doc__:
+            described = Rounds if source is RobustStrategy else source
+            told = _entries(described, {parameter.name for parameter in handed_on})
+            cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", *_OPTIONS, *told])
+    cls.__signature__ = inspect.Signature(own)
+
+
+_OPTIONS = ("Options", "-------")
+
+
+def _taken_by(source: type, cls: type) -> Iterator[inspect.Parameter]:
+    """Yield the arguments with a default that a base takes, or Flower's FedAvg and the rounds."""
+    sources = [source]
+    if source is RobustStrategy:
+        sources = [Rounds, next(b for b in cls.__mro__ if b.__module__.startswith("flwr."))]
+    for taker in sources:
+        for parameter in inspect.signature(taker).parameters.values():
+            is_option = taker is not Rounds or parameter.name in RoundOptions.__optional_keys__
+            if is_option and parameter.default is not parameter.empty:
+                yield parameter
+
+
+def _entries(cls: type, names: Container[str]) -> list[str]:
+    """Return the lines in which a class's docstring describes the arguments of these names."""
+    lines: list[str] = []
+    taking = False
+    for line in (inspect.getdoc(cls) or "").splitlines():
+        if not line.startswith(" "):
+            name, colon, _ = line.partition(" : ")
+            taking = bool(colon) and name in names
+        if taking:
+            lines.append(line)
+    return lines

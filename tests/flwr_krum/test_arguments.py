@@ -1,0 +1,60 @@
+"""What help() says of the strategies' arguments."""
+
+import inspect
+
+import flwr.server.strategy as flower_fit
+import flwr.serverapp.strategy as flower_messages
+import pytest
+
+import flwr_krum.server.strategy as fit
+import flwr_krum.serverapp.strategy as messages
+from flwr_krum.round import RoundOptions
+
+NAMES = ("RobustAggregation", "Krum", "MultiKrum", "Medoid", "OneMinusPKrum")
+STRATEGIES = [getattr(module, name) for module in (messages, fit) for name in NAMES]
+OF_ROUNDS = set(RoundOptions.__annotations__)
+
+
+def flowers(cls):
+    module = flower_messages if cls.__module__ == messages.__name__ else flower_fit
+    return inspect.signature(module.FedAvg).parameters
+
+
+@pytest.mark.parametrize("cls", STRATEGIES, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
+def test_the_signature_names_every_argument_with_its_default(cls):
+    parameters = inspect.signature(cls).parameters
+    assert {"client_id", *OF_ROUNDS, *flowers(cls)} <= set(parameters)
+    assert parameters["on_infeasible"].default == "skip"
+    assert all(parameters[name].default == theirs.default for name, theirs in flowers(cls).items())
+    assert ("rule" in parameters) == (cls.__name__ == "RobustAggregation")
+    assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+@pytest.mark.parametrize("cls", STRATEGIES, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
+def test_the_docstring_describes_every_argument_that_is_not_flowers_once(cls):
+    text = inspect.getdoc(cls)
+    own = {name for name in inspect.signature(cls).parameters if name not in flowers(cls)}
+    for name in own - {"sampling"}:
+        assert text.count(f"\n{name} : ") == 1, name
+    assert text.startswith(cls.__doc__.splitlines()[0])
+
+
+def test_a_class_of_ones_own_hands_on_what_it_says_it_does():
+    class Named(messages.MultiKrum):
+        """Mine."""
+
+        def __init__(self, name, **options):
+            super().__init__(**options)
+
+    class Closed(messages.MultiKrum):
+        """Mine."""
+
+        def __init__(self, name):
+            super().__init__()
+
+    assert list(inspect.signature(Closed).parameters) == ["name"]
+    assert Closed.__doc__ == "Mine."
+    parameters = inspect.signature(Named).parameters
+    assert next(iter(parameters)) == "name"
+    assert {"num_malicious_nodes", "quarantine", "fraction_train"} <= set(parameters)
+    assert "num_malicious_nodes : int" in Named.__doc__
