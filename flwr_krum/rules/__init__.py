@@ -14,6 +14,7 @@ from flwr_krum.rules.rule import Aggregate, Chain, Choice, Mixing, Rule
 from flwr_krum.rules.trimmed_mean import TrimmedMean
 
 __all__ = [
+    "MIXINGS",
     "RULES",
     "Aggregate",
     "Average",
@@ -46,3 +47,6 @@ RULES: Mapping[str, type[Rule]] = {
 }
 """Rules by the name that they are written with, see `flwr_krum.rules.written`; whatever lists
 rules reads this, in this order."""
+
+MIXINGS: Mapping[str, type[Mixing]] = {}
+"""Mixings by the name that they are written with, before a rule."""
