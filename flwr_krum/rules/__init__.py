@@ -26,6 +26,7 @@ from flwr_krum.rules.trimmed_mean import TrimmedMean
 __all__ = [
     "CAF",
     "CGE",
+    "MIXINGS",
     "RULES",
     "SMEA",
     "AdaptiveClipping",
@@ -65,6 +66,22 @@ RULES: Mapping[str, type[Rule]] = {
     "median": Median,
     "trimmed-mean": TrimmedMean,
     "meamed": MeaMed,
+    "geometric-median": GeometricMedian,
+    "minimum-diameter": MinimumDiameter,
+    "centered-clipping": CenteredClipping,
+    "norm-bounding": NormBounding,
+    "caf": CAF,
+    "smea": SMEA,
+    "cge": CGE,
+    "bulyan": Bulyan,
 }
 """Rules by the name that they are written with, see `flwr_krum.rules.written`; whatever lists
 rules reads this, in this order."""
+
+MIXINGS: Mapping[str, type[Mixing]] = {
+    "nnm": NearestNeighborMixing,
+    "bucketing": Bucketing,
+    "clipping": Clipping,
+    "arc": AdaptiveClipping,
+}
+"""Mixings by the name that they are written with, before a rule."""
