@@ -258,7 +258,8 @@ class Rounds:
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            intake = admit(replies, self.template, self.device, self.rule.trim(len(replies)))
+            liars = self.rule.trim(len({reply.client for reply in replies}))
+            intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
             n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
