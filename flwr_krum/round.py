@@ -252,7 +252,7 @@ class Rounds:
             If no global model is known and a server learning rate other than 1 is set, or keys.
         """
         failed = failed or {}
-        if self.template is None and (self.shared_keys or self.distance_keys):
+        if self.template is None and (self.shared_keys, self.distance_keys) != (None, None):
             raise ValueError(
                 "shared_keys and distance_keys need the global model: "
                 "let the strategy configure the round"
