@@ -10,7 +10,7 @@ from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
 from flwr_krum.boundary.template import Template
-from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
 TEMPLATE = Template.of(MODEL)
@@ -175,6 +175,29 @@ def test_without_a_global_model_the_majority_decides_what_fits(reply, case):
     assert intake.clients == (2, 3, 4)
     assert [refused.client for refused in intake.refused] == [1]
     assert reason in intake.refused[0].reason
+
+
+HOSTILE_TEXTS = {
+    "a shape of many long lengths": forge(forged_header("'<f4'", f"(0, {f'{2**47}, ' * 31})")),
+    "a claim of many digits": forge(forged_header("'<f4'", f"({f'{2**47}, ' * 32})")),
+    "a dtype of several lines": forge(forged_header("'\n\x1b[31m<f4'")),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_TEXTS)
+def test_a_reason_is_short_and_on_one_line_whatever_a_header_claims(reply, case):
+    (refused,) = admit([reply(1, **like_model(0, b=HOSTILE_TEXTS[case]))], TEMPLATE).refused
+    assert refused.reason.startswith("array 'b': ")
+    assert refused.reason.isprintable()
+    assert len(refused.reason) <= 600
+
+
+@pytest.mark.parametrize("name", ["w\nINFO all is well", "\x1b[31mw", "\u202ew", "w" * 10**6, ""])
+def test_a_key_is_quoted_and_cut_in_a_reason(reply, name):
+    (refused,) = admit([reply(1, **{name: np.zeros(3)})], TEMPLATE).refused
+    assert f"unknown {name[:60]!r}" in refused.reason
+    assert refused.reason.isprintable()
+    assert len(refused.reason) < 400
 
 
 def test_a_missing_key_is_named(reply):
