@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
 from clients.settings import ATTACKS, SCHEDULES, TASKS
-from clients.tasks import DataError
 from flwr_krum.attacks import FAULTS
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
@@ -38,6 +34,7 @@ from simulations.run.history import (
 )
 from simulations.show.plots import accuracy_curves
 from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.sentences import InSentences
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
@@ -50,7 +47,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
 app.command()(speed)
 
@@ -122,9 +119,8 @@ def run(
         "resume": resume, "run-dir": run_dir, "tensorboard": tensorboard,
     }  # fmt: skip
     console = Console()
-    with _errors_in_a_sentence(console):
-        config = RunConfig.from_config(options)
-        _run_with_bar(config, engine, read_backend(backend))
+    config = RunConfig.from_config(options)
+    _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
 
 
@@ -134,10 +130,8 @@ def report(
     page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
 ) -> None:
     """Write a page about one run or several: curves, selections, refusals and the guarantee."""
-    console = Console()
-    with _errors_in_a_sentence(console):
-        write_report(runs, page)
-    console.print(f"report: {page}", soft_wrap=True)
+    write_report(runs, page)
+    Console().print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -203,16 +197,6 @@ def demo(
 ) -> None:
     """Train on spam with a third of the clients hostile, once per rule, and once in peace."""
     run_demo(folder, rounds, seed)
-
-
-@contextmanager
-def _errors_in_a_sentence(console: Console) -> Iterator[None]:
-    """End the command with a sentence where a setting, the data or a run folder is at fault."""
-    try:
-        yield
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from error
 
 
 def _run_with_bar(config: RunConfig, engine: str, backend: Backend) -> None:

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import click
-import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
-from clients.tasks import DataError
 from flwr_krum.kernel.threads import cores
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
@@ -54,20 +51,16 @@ def figure(
     console = Console()
     at_once = processes or cores()
     options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
-    try:
-        for each in NAMES if name == ALL else [name] * (name != FACTS):
-            experiment = load_experiment(each)
-            made = make(experiment, options)
-            _show(console, made)
-            if page is not None:
-                publish(experiment, made, page)
-        if name in (FACTS, ALL):
-            _show_facts(console)
-            if page is not None:
-                update_page(page, FACTS, facts_block(facts()))
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from error
+    for each in NAMES if name == ALL else [name] * (name != FACTS):
+        experiment = load_experiment(each)
+        made = make(experiment, options)
+        _show(console, made)
+        if page is not None:
+            publish(experiment, made, page)
+    if name in (FACTS, ALL):
+        _show_facts(console)
+        if page is not None:
+            update_page(page, FACTS, facts_block(facts()))
 
 
 def _show(console: Console, made: Made) -> None:

@@ -18,16 +18,19 @@ from rich.live import Live
 from typer import Option
 
 from clients.settings import ATTACKS, TASKS
-from clients.tasks import DataError
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
 from simulations.real.federation import Federation, FederationError, Node, NodeConfig
 from simulations.real.flower import FlowerError
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
 from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.folder import alone_in
 from simulations.run.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
+from simulations.show.sentences import say
 
 COMPLETED = "finished:completed"
+LOCK_FILE = "real.lock"
+"""Of this command; the ServerApp that it starts is another process, with a lock of its own."""
 POLL = 1.0
 
 _DEFAULT = run_config_defaults()
@@ -79,13 +82,10 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
         console = Console()
         try:
             config = RunConfig.from_config({**options, **parse_config_args([run_config])})
-            with _interruptible(), _alone(Path(config.run_dir)):
+            with _interruptible(), alone_in(Path(config.run_dir), LOCK_FILE):
                 _run(config, console)
-        except (ValueError, DataError) as error:
-            _say(console, error)
-            raise typer.Exit(2) from error
         except (FederationError, FlowerError) as error:
-            _say(console, error)
+            say(console, error)
             raise typer.Exit(1) from error
         except Interrupted as name:
             with contextlib.suppress(OSError):  # the terminal may be what is gone
@@ -221,32 +221,5 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a run folder to one real run at a time; the kernel ends the claim with the process.
-
-    Raises
-    ------
-    FederationError
-        If another one has it.
-    """
-    import fcntl  # not there on every system that virtual runs work on
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "real.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(
-                f"another real run writes into {folder}: wait for it, or choose another --run-dir"
-            ) from None
-        yield
-
-
 def _one_of(values: tuple[str, ...], help_: str) -> Any:
     return Option(click_type=click.Choice(values), help=help_)
-
-
-def _say(console: Console, error: Exception) -> None:
-    console.print(f"[red]{type(error).__name__}[/red]:", end=" ")
-    console.print(str(error), soft_wrap=True, markup=False, highlight=False)
