@@ -89,7 +89,11 @@ def test_a_config_survives_the_way_through_flowers_run_config(config):
     ("key", "value", "message"),
     [
         ("rule", "krumm", "rule is 'krumm': there is no 'krumm', expected one of average, krum,"),
-        ("rule", "krum(g=1)", "got an unexpected keyword argument 'g'; it takes f=None, strict=True"),
+        (
+            "rule",
+            "krum(g=1)",
+            "got an unexpected keyword argument 'g'; it takes f=None, strict=True",
+        ),
         ("rule", "", "rule is '', expected a rule such as 'multi-krum"),
         ("rule", 3, "rule is 3, expected a rule such as 'multi-krum"),
         ("rule", "krum(f=9)", r"2f \+ 2 < n, got n=20, f=9"),
