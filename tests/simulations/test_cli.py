@@ -66,7 +66,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         (("--learning-rate", "nan"), "learning-rate is nan, expected a finite number >= 0"),
         (("--model", "convnet"), "model is 'convnet'"),
         (("--rule", "krumm"), "there is no 'krumm', expected one of average, krum, multi-krum"),
-        (("--rule", "multi-krum(k=4)"), "argument 'k'; it takes f, m=None, strict=True"),
+        (("--rule", "multi-krum(k=4)"), "argument 'k'; it takes f=None, m=None, strict=True"),
         (("--rule", "multi-krum(m=40)"), "m=40, n=20; m <= 20"),
         (("--rule", "krum(f=[x])"), "'[x]' is no value"),
         (("--rule", "nope.py:MyRule"), "/nope.py"),

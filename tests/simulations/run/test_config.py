@@ -26,10 +26,10 @@ def test_every_setting_of_a_run_is_described_once():
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        ("average", Average()),
+        ("average", Average(6)),
         ("krum", Krum(6)),
         ("multi-krum", MultiKrum(6)),
-        ("medoid", Medoid()),
+        ("medoid", Medoid(6)),
         ("1-p-krum", OneMinusPKrum(6, seed=4)),
         ("1-p-krum(p=0.5, seed=1)", OneMinusPKrum(6, p=0.5, seed=1)),
         ("multi-krum(m=3, f=2)", MultiKrum(2, 3)),
@@ -89,7 +89,11 @@ def test_a_config_survives_the_way_through_flowers_run_config(config):
     ("key", "value", "message"),
     [
         ("rule", "krumm", "rule is 'krumm': there is no 'krumm', expected one of average, krum,"),
-        ("rule", "krum(g=1)", "got an unexpected keyword argument 'g'; it takes f, strict=True"),
+        (
+            "rule",
+            "krum(g=1)",
+            "got an unexpected keyword argument 'g'; it takes f=None, strict=True",
+        ),
         ("rule", "", "rule is '', expected a rule such as 'multi-krum"),
         ("rule", 3, "rule is 3, expected a rule such as 'multi-krum"),
         ("rule", "krum(f=9)", r"2f \+ 2 < n, got n=20, f=9"),
