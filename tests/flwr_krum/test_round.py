@@ -77,6 +77,19 @@ def test_only_the_last_reports_are_kept(replies, monkeypatch):
     assert (rounds.reports[0].server_round, rounds.reports[-1].server_round) == (3, 10_002)
 
 
+def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes():
+    def reply(client, w, k):
+        return Reply(client, {"w": npy(w), "k": npy(k)})
+
+    honest = [reply(i, np.array([1e5 + i], np.float32), np.array([1000 + i])) for i in range(1, 7)]
+    hostile = reply(0, np.array([0.0], np.float16), np.array([1], np.int8))
+    model, report = Rounds(Krum(1)).finish(1, [hostile, *honest])
+    assert report.stepped
+    assert decode(model["w"]).dtype == np.float32
+    assert decode(model["k"]).dtype == np.int64
+    assert decode(model["k"])[0] == 1003
+
+
 # --- f and the replies ---
 
 
@@ -270,6 +283,11 @@ def test_a_step_that_overflows_keeps_the_model(replies):
     assert report.note == "the aggregate is not finite"
 
 
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.int64(1)])
+def test_numpy_numbers_are_learning_rates(rate):
+    Rounds(Krum(1), server_learning_rate=rate)
+
+
 # --- settings ---
 
 
@@ -461,6 +479,15 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
+
+
+def test_a_metric_too_long_to_print_does_not_end_the_round():
+    def reply(i, **metrics):
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
+
+    sent = [*(reply(i, loss=1.0) for i in range(1, 7)), reply(7, x=10**5000)]
+    _, report = Rounds(Krum(1)).finish(1, sent)
+    assert report.stepped
 
 
 # --- what is not encoded anew ---

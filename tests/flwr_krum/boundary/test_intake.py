@@ -9,7 +9,7 @@ import pytest
 from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
-from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
 
@@ -225,6 +225,12 @@ def test_without_a_global_model_equal_camps_follow_the_smallest_id(reply):
 def test_no_replies_are_no_updates():
     assert admit([], MODEL).updates is None
     assert admit([]).keys == ()
+
+
+def test_a_reason_is_short_however_long_the_header():
+    bad = forge(forged_header(descr=f"'{'f' * 3900}'"))
+    reason = admit([Reply(1, {"w": bad})]).refused[0].reason
+    assert len(reason) < 400
 
 
 # --- the server's own model ---
