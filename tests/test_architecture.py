@@ -102,9 +102,10 @@ def test_no_import_leads_where_none_may(source, target):
 FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules"),
-    ("attacks", "resilience"),
+    ("attacks", "resilience", "in_force"),
     ("guarantee",),
     ("report",),
+    ("lines", "lock"),
     ("journal", "log"),
     ("round",),
     ("strategy",),

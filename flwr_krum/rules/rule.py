@@ -8,10 +8,11 @@ A mixing is a matrix that comes before a rule: ``mixing | rule`` is a rule again
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property, reduce
 from typing import ClassVar, Self, overload
 
 import numpy as np
@@ -163,9 +164,18 @@ class Rule(ABC):
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether f clients can move the result only so far, or one of them anywhere."""
+        return True
+
     def __post_init__(self) -> None:
         if self.f is not None:
             whole_number("f", self.f, 0)
+
+    def __str__(self) -> str:
+        """Return the rule as ``repr`` does, with names for functions: the same in every process."""
+        return _ADDRESS.sub("", _with_names(repr(self), self))
 
     @abstractmethod
     def least(self, f: int) -> int:
@@ -203,6 +213,10 @@ class Rule(ABC):
     def degraded(self) -> Self:
         """Return the rule without its requirement on n."""
         return replace(self, strict=False)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed for what it draws, where it draws and has none."""
+        return self
 
     def check(self, n: int) -> None:
         """Raise ValueError if n clients are too few for the rule, saying what would be legal."""
@@ -272,6 +286,10 @@ class Mixing(ABC):
         """Return the mixing as it applies to n clients of which f may be Byzantine."""
         return replace(self, f=f)
 
+    def seeded(self, seed: int) -> Self:
+        """Return the mixing with a seed for what it draws, where it draws and has none."""
+        return self
+
     @overload
     def __or__(self, behind: Rule) -> Chain: ...
     @overload
@@ -319,6 +337,10 @@ class _Mixings(Mixing):
         """Return all parts for f Byzantine clients."""
         return replace(self, f=f, parts=tuple(part.fitted(n, f) for part in self.parts))
 
+    def seeded(self, seed: int) -> Self:
+        """Return all parts with a seed."""
+        return replace(self, parts=tuple(part.seeded(seed) for part in self.parts))
+
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.parts))
 
@@ -353,6 +375,15 @@ class Chain(Rule):
         """Return the chain without its requirement on n."""
         return replace(self, strict=False, rule=self.rule.degraded())
 
+    def seeded(self, seed: int) -> Self:
+        """Return both parts with a seed."""
+        return replace(self, mixing=self.mixing.seeded(seed), rule=self.rule.seeded(seed))
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the rule behind is."""
+        return self.rule.is_bounded
+
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""
         f = self.liars(geometry.n)
@@ -381,6 +412,22 @@ def _smallest(suffices: Callable[[int], bool]) -> int:
         if suffices(n):
             return n
     raise ValueError(f"the chain can never run: no n up to {MOST_CLIENTS} leaves its rule enough")
+
+
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def _with_names(text: str, value: object) -> str:
+    """Replace the representations of functions by their qualified names.
+
+    Those of the value itself, and of what it is made of.
+    """
+    if is_dataclass(value):
+        value = tuple(vars(value).values())
+    if isinstance(value, tuple | list):
+        return reduce(_with_names, value, text)
+    name = getattr(value, "__qualname__", None)
+    return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

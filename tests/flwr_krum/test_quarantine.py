@@ -52,15 +52,17 @@ def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
     rounds = Rounds(Krum(2), quarantine=1)  # needs 7
     play(rounds, 1, range(9), bad=[8])
     play(rounds, 2, range(9), bad=[6, 7])  # 8 is out by now
-    rounds._quarantine.note([Refused(7, "as if once more")])
+    rounds._quarantine.note([Refused(7, "as if once more")], 6)
     assert play(rounds, 3, range(8), bad=()).quarantined == (7,)
     assert play(rounds, 4, range(7), bad=()).quarantined == ()
 
 
 def test_a_rule_without_a_bound_keeps_one(play):
     rounds = Rounds(Medoid(), quarantine=1)
-    play(rounds, 1, range(3), bad=[0, 1, 2])
-    assert len(play(rounds, 2, range(3)).quarantined) == 2
+    for t, bad in enumerate(([0], [1], [2]), 1):  # none is the reason of most
+        rounds.begin(MODEL, range(3))
+        play(rounds, t, range(3), bad)
+    assert len(play(rounds, 4, range(3)).quarantined) == 2
 
 
 def test_it_is_remembered_in_the_journal(play, tmp_path):

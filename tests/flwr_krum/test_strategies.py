@@ -301,6 +301,13 @@ def test_the_reason_of_a_refusal_is_in_the_report(federation):
     assert reasons == ["array '0': holds NaN", "array '0': shape (2,), expected (1,)"]
 
 
+def test_the_text_of_an_error_is_short(federation):
+    strategy = federation.strategy("Krum", 0)
+    federation.aggregate(strategy, {1: RuntimeError("x" * 1_000_000)})
+    (text,) = strategy.reports[-1].failed.values()
+    assert len(text) < 1000
+
+
 def test_silent_and_failed_clients_do_not_lower_f(federation):
     strategy = federation.strategy("Krum", 2)
     replies = around(1.0, 10)

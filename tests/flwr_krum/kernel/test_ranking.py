@@ -153,6 +153,17 @@ def test_colluding_ties_do_not_stall_a_round():
     assert time.process_time() - start < 0.5
 
 
+def test_colluders_apart_by_less_than_a_normal_float_do_not_stall_a_round():
+    rng = np.random.default_rng(0)
+    d = 10_000
+    models = [[(1e-2 * rng.standard_normal(d)).astype(np.float32)] for _ in range(7)]
+    models[0], models[1] = [np.full(d, 1e-310)], [np.full(d, 2e-310)]
+    updates = ClientUpdates.from_layers(models, [np.zeros(d, np.float32)])
+    start = time.perf_counter()
+    Krum(2)(updates)
+    assert time.perf_counter() - start < 0.5
+
+
 # --- clients that are not finite ---
 
 

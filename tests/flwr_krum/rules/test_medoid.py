@@ -81,3 +81,21 @@ def test_the_medoid_beside_a_huge_hostile_vector_is_exact(huge):
         V[0] = huge * rng.standard_normal(3)
         scores = exact_medoid_scores(exact_distances(V))
         assert Medoid()(V).selected == best(scores, 1)
+
+
+def test_the_medoid_among_vectors_whose_squares_underflow_is_exact():
+    V = np.array(
+        [
+            [9.241120367011457e-181], [-0.0003592629380835823], [0.5705157312751826],
+            [1.6115890898926154e-180], [2.833969406582865e-180], [-9.232646653032858e-201],
+            [1.0650737311362373], [0.5177406291981792],
+        ]
+    )  # fmt: skip
+    # Of eight numbers both middle ones, 3 and 4, have the smallest sum: the first wins.
+    assert Medoid()(V).selected == (3,)
+
+
+def test_the_scores_beside_a_giant_are_numbers():
+    V = np.arange(7.0)[:, None]
+    V[0] = 1e200
+    assert np.isfinite(Medoid()(V).scores).all()
