@@ -139,7 +139,7 @@ class _Federation:
         self._strategy: TrainAggregation | FitAggregation
         self._shared: RoundOptions = {
             "server_learning_rate": config.server_learning_rate,
-            "on_infeasible": "skip" if config.strict else "degrade",
+            "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
             "journal": journal,
             "rounds_done": done,

@@ -20,7 +20,15 @@ import numpy as np
 
 from flwr_krum.boundary.bfloat16 import widened
 from flwr_krum.boundary.npy import UndecodableError, decode
-from flwr_krum.boundary.replies import ClientId, Refused, Reply, client_order, few, quoted
+from flwr_krum.boundary.replies import (
+    ClientId,
+    Refused,
+    Reply,
+    client_order,
+    few,
+    on_one_line,
+    quoted,
+)
 from flwr_krum.boundary.template import Model, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
@@ -96,7 +104,10 @@ def admit(
         keys,
         tuple(key for key in template.formats if key not in set(keys)),
         _updates(list(accepted.values()), keys, template, device),
-        tuple(Refused(client, refused[client]) for client in sorted(refused, key=client_order)),
+        tuple(
+            Refused(client, on_one_line(refused[client]))
+            for client in sorted(refused, key=client_order)
+        ),
         tuple(_by_key(r.arrays or {}, template) for r in ordered if r.client in accepted),
     )
 

@@ -152,7 +152,7 @@ class Rule(ABC):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n.
+        If f is not a whole number >= 0 or, when called, illegal for n; if strict is no bool.
     """
 
     f: int | None = None
@@ -172,6 +172,8 @@ class Rule(ABC):
     def __post_init__(self) -> None:
         if self.f is not None:
             whole_number("f", self.f, 0)
+        if not isinstance(self.strict, bool):
+            raise ValueError(f"strict must be True or False, got {self.strict!r}")
 
     def __str__(self) -> str:
         """Return the rule as ``repr`` does, with names for functions: the same in every process."""
@@ -293,17 +295,17 @@ class Mixing(ABC):
     @overload
     def __or__(self, behind: Rule) -> Chain: ...
     @overload
-    def __or__(self, behind: Mixing) -> _Mixings: ...
-    def __or__(self, behind: Rule | Mixing) -> Chain | _Mixings:
+    def __or__(self, behind: Mixing) -> Mixings: ...
+    def __or__(self, behind: Rule | Mixing) -> Chain | Mixings:
         if isinstance(behind, Rule):
             return Chain(behind.f, strict=behind.strict, mixing=self, rule=behind)
         if isinstance(behind, Mixing):
-            return _Mixings(self.f, (self, behind))
+            return Mixings(self.f, (self, behind))
         return NotImplemented
 
 
 @dataclass(frozen=True, repr=False)
-class _Mixings(Mixing):
+class Mixings(Mixing):
     """Mixings one after the other."""
 
     parts: tuple[Mixing, ...] = ()

@@ -225,6 +225,8 @@ def test_a_run_that_is_stopped_ends(api):
         api.run(Stopped(NODES, api.answer), rounds=3, timeout=5.0, fraction_evaluate=0.0)
 
 
+# Flower's own thread, which looks for new nodes, ends with the error that it meets.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_superlink_that_is_gone_ends_the_run(api):
     class Dead(ScriptedGrid):
         dead = False

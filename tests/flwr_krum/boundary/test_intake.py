@@ -179,6 +179,29 @@ def test_without_a_global_model_the_majority_decides_what_fits(reply, case):
     assert reason in intake.refused[0].reason
 
 
+HOSTILE_TEXTS = {
+    "a shape of many long lengths": forge(forged_header("'<f4'", f"(0, {f'{2**47}, ' * 31})")),
+    "a claim of many digits": forge(forged_header("'<f4'", f"({f'{2**47}, ' * 32})")),
+    "a dtype of several lines": forge(forged_header("'\n\x1b[31m<f4'")),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_TEXTS)
+def test_a_reason_is_short_and_on_one_line_whatever_a_header_claims(reply, case):
+    (refused,) = admit([reply(1, **like_model(0, b=HOSTILE_TEXTS[case]))], TEMPLATE).refused
+    assert refused.reason.startswith("array 'b': ")
+    assert refused.reason.isprintable()
+    assert len(refused.reason) <= 600
+
+
+@pytest.mark.parametrize("name", ["w\nINFO all is well", "\x1b[31mw", "\u202ew", "w" * 10**6, ""])
+def test_a_key_is_quoted_and_cut_in_a_reason(reply, name):
+    (refused,) = admit([reply(1, **{name: np.zeros(3)})], TEMPLATE).refused
+    assert f"unknown {name[:60]!r}" in refused.reason
+    assert refused.reason.isprintable()
+    assert len(refused.reason) < 400
+
+
 def test_a_missing_key_is_named(reply):
     arrays = like_model(0)
     del arrays["b"]
