@@ -226,23 +226,24 @@ def test_a_run_that_is_stopped_ends(api):
         api.run(Stopped(NODES, api.answer), rounds=3, timeout=5.0, fraction_evaluate=0.0)
 
 
-# Flower's own thread, which looks for new nodes, ends with the error that it meets.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_superlink_that_is_gone_ends_the_run(api):
     class Dead(ScriptedGrid):
         dead = False
 
         def get_node_ids(self):
+            nodes = super().get_node_ids()
             if self.dead:
                 raise ConnectionError("connection refused")
-            return super().get_node_ids()
+            return nodes
 
         def pull_messages(self, ids):
             self.dead = True
             raise ConnectionError("connection refused")
 
+    grid = Dead(NODES, api.answer)
     with pytest.raises(ConnectionError, match="connection refused"):
-        api.run(Dead(NODES, api.answer), rounds=3, timeout=5.0, fraction_evaluate=0.0)
+        api.run(grid, rounds=3, timeout=5.0, fraction_evaluate=0.0)
+    grid.ended.set()
 
 
 # --- clients that are no nodes of a grid ---
