@@ -27,6 +27,7 @@ __all__ = [
     "CAF",
     "CGE",
     "MIXINGS",
+    "PAPER",
     "RULES",
     "SMEA",
     "AdaptiveClipping",
@@ -77,6 +78,9 @@ RULES: Mapping[str, type[Rule]] = {
 }
 """Rules by the name that they are written with, see `flwr_krum.rules.written`; whatever lists
 rules reads this, in this order."""
+
+PAPER = ("average", "krum", "multi-krum", "medoid", "1-p-krum")
+"""Averaging, and the rules of the paper that this package is named after."""
 
 MIXINGS: Mapping[str, type[Mixing]] = {
     "nnm": NearestNeighborMixing,

@@ -6,7 +6,6 @@ Source: Karimireddy, He, Jaggi, "Learning from History for Byzantine Robust Opti
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +27,9 @@ class CenteredClipping(Rule):
         Byzantine clients to tolerate, ``2f < n``; None is (n - 1) // 2.
     strict : bool
         False allows an illegal f.
-    tau : float
-        Longest pull of a client, in the unit of the updates, > 0; there is none that fits all.
+    tau : float, optional
+        Longest pull of a client, in the unit of the updates, > 0. No number fits all models; None
+        is the median distance of the clients from v, anew in each step.
     steps : int
         >= 1.
 
@@ -40,7 +40,7 @@ class CenteredClipping(Rule):
     array([-0.25])
     """
 
-    tau: float = math.nan
+    tau: float | None = None
     steps: int = 1
 
     requirement = "2f < n"
@@ -48,8 +48,8 @@ class CenteredClipping(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("steps", self.steps, 1)
-        if not self.tau > 0.0:
-            raise ValueError(f"tau must be given, a number > 0, got {self.tau!r}")
+        if self.tau is not None and not self.tau > 0.0:
+            raise ValueError(f"tau must be a number > 0, got {self.tau!r}")
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
@@ -57,11 +57,12 @@ class CenteredClipping(Rule):
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Keep v as weights over the clients; what they lack of 1 lies on the global model."""
-        n, gram, tau = geometry.n, geometry.gram, self.tau * geometry.scale
+        n, gram = geometry.n, geometry.gram
         weights = np.zeros(n)
         for _ in range(self.steps):
             along = gram @ weights
             apart = np.sqrt(np.maximum(weights @ along - 2.0 * along + np.diagonal(gram), 0.0))
+            tau = float(np.median(apart)) if self.tau is None else self.tau * geometry.scale
             pull = np.minimum(1.0, tau / np.maximum(apart, np.finfo(float).tiny)) / n
             weights = (1.0 - pull.sum()) * weights + pull
         return Choice.of_weights(weights, n)
