@@ -26,6 +26,7 @@ from flwr.server.strategy import FedAvg
 from flwr_krum import rules
 from flwr_krum.boundary.initial import ask_a_client, by_position
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.proxies import (
@@ -34,7 +35,7 @@ from flwr_krum.boundary.proxies import (
     asked_together,
     unwrapped,
 )
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
@@ -69,9 +70,6 @@ class Options(FedAvgOptions, total=False):
     client_id: Callable[[ClientProxy], ClientId] | None
     trust_initial_client: bool
 
-
-COUNT = "num-examples"
-"""Key of the example count among a client's claims."""
 
 NO_INITIAL_MODEL = (
     "initial_parameters is None: one client would choose the model that all begin with; give "
@@ -152,8 +150,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Aggregate the clients' models with the rule; None keeps the global model."""
         if failures and not self.accept_failures:
             return None, {}
+        most = self._rounds.most_bytes
         named = [(self._name(client), result) for client, result in results]
-        replies = [_reply(*answer) for answer in named]
+        replies = [of_result(client, result, most) for client, result in named]
         finished = self._finish(server_round, replies, self._failed(failures))
         if finished is None:
             return None, {}
@@ -191,7 +190,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if not results or (failures and not self.accept_failures):
             return None, {}
         replies = [
-            Reply(self._name(client), None, metrics=_claims(result) | {"loss": result.loss})
+            Reply(self._name(client), None, metrics=claims_of(result) | {"loss": result.loss})
             for client, result in results
         ]
         means = self._examine(replies)
@@ -237,8 +236,9 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
@@ -248,7 +248,7 @@ class Krum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int = 0,
         **options: Unpack[Options],
     ) -> None:
@@ -263,8 +263,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
@@ -274,7 +275,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -299,12 +300,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     **options
         The arguments of Flower's FedAvg, and the options below.
     """
@@ -312,32 +315,12 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _reply(client: ClientId, result: FitRes) -> Reply:
-    """Take npy bytes and metrics out of a result; without names, positions are the keys."""
-    try:
-        metrics = _claims(result)
-        if result.parameters.tensor_type != SERIALIZATION:
-            kind = quoted(result.parameters.tensor_type, 40)
-            return Reply(client, None, f"serialized as {kind}", metrics)
-        return Reply(client, by_position(result.parameters), metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
-
-
-def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:
-    """Return what a client says about itself, its example count among the metrics."""
-    metrics = result.metrics if isinstance(result.metrics, Mapping) else {}
-    return {**metrics, COUNT: result.num_examples}
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:

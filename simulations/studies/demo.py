@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.engines.parallel import run_all
-from simulations.run.config import RULES, RunConfig
+from simulations.run.config import RunConfig
 from simulations.run.history import RoundRecord, final_window, read_history, window_mean
 from simulations.show.plots import accuracy_curves
-from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.terminal import add_run, progress_bar, show
 
 PEACE = "average, no attack"
+PAPER = ("average", "krum", "multi-krum", "medoid", "1-p-krum")
+"""Averaging and the paper's own rules."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
 
 def _runs() -> list[tuple[str, str, dict[str, Any]]]:
     peace = (PEACE, "average-no-attack", {"rule": "average", "attack": "none"})
-    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in RULES)]
+    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in PAPER)]
 
 
 def _outcome(label: str, history: list[RoundRecord], rounds: int) -> Outcome:

@@ -14,10 +14,15 @@ from flwr_krum.boundary.intake import admit
 from flwr_krum.boundary.metrics import Claims
 from flwr_krum.boundary.records import to_record
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.boundary.template import Template
 from flwr_krum.journal import Journal, JournalError, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import ClientUpdates, Krum, Medoid
+from tests.flwr_krum.federations import MessageApi, sent_array
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
+
+API = MessageApi()
 
 
 # two float64 colluders in a float32 federation stall the round (Krum, Multi-Krum)
@@ -33,13 +38,13 @@ def test_colluders_apart_by_less_than_a_normal_float_do_not_stall_a_round():
 
 
 # one client stalls the server with long, valid, different headers
-def test_long_headers_do_not_stall_the_intake(wire):
+def test_long_headers_do_not_stall_the_intake():
     def header(i):
-        return wire.header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
+        return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
 
-    replies = {f"k{i}": wire.forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
+    replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
     start = time.perf_counter()
-    admit([Reply(1, replies)], {"w": np.zeros(3, np.float32)})
+    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
     assert time.perf_counter() - start < 0.2
 
 
@@ -51,13 +56,13 @@ def test_a_reason_is_short_however_long_the_key():
         assert len(refused.reason) < 400
 
 
-def test_the_reason_of_a_foreign_serialization_is_short(message_api, wire):
+def test_the_reason_of_a_foreign_serialization_is_short():
     from flwr.app import ArrayRecord, RecordDict
 
-    array = message_api.wire_array(wire.npy(np.zeros(1)), "pickle")
+    array = sent_array(npy(np.zeros(1)), "pickle")
     content = RecordDict({"arrays": ArrayRecord({"k" * 1_000_000: array})})
-    strategy = message_api.api.module.Krum(num_malicious_nodes=0)
-    strategy.aggregate_train(1, [message_api.api.reply(1, content)])
+    strategy = API.module.Krum(num_malicious_nodes=0)
+    strategy.aggregate_train(1, [API.reply(1, content)])
     assert len(strategy.reports[-1].refused[0].reason) < 400
 
 
@@ -94,9 +99,9 @@ def test_any_damaged_line_is_a_journal_error(tmp_path, line):
 
 
 # most clients at the largest float: the mean is infinite and the journal raises
-def test_a_mean_of_the_largest_floats_does_not_end_the_run(tmp_path, wire):
+def test_a_mean_of_the_largest_floats_does_not_end_the_run(tmp_path):
     top = np.finfo(np.float64).max.item()
-    data = {"w": wire.npy(np.zeros(1))}
+    data = {"w": npy(np.zeros(1))}
     replies = [Reply(i, data, metrics={"loss": top}) for i in range(3)]
     with warnings.catch_warnings(action="ignore"):
         _, report = Rounds(Krum(0), journal=tmp_path / "j").finish(1, replies)
@@ -105,16 +110,16 @@ def test_a_mean_of_the_largest_floats_does_not_end_the_run(tmp_path, wire):
 
 # the guarantee of float64 models near the largest float: the journal raises
 @pytest.mark.filterwarnings("ignore")
-def test_a_guarantee_that_overflows_can_be_journaled(tmp_path, wire):
+def test_a_guarantee_that_overflows_can_be_journaled(tmp_path):
     values = [[1.7e308] * 3] * 5 + [[1.0, 1.1, 0.9], [1.1, 0.9, 1.0]]
     rounds = Rounds(Krum(1), journal=tmp_path / "j")
     rounds.begin({"w": np.ones(3)}, range(7))
-    rounds.finish(1, [Reply(i, {"w": wire.npy(np.array(v))}) for i, v in enumerate(values)])
+    rounds.finish(1, [Reply(i, {"w": npy(np.array(v))}) for i, v in enumerate(values)])
     assert len(read_journal(tmp_path / "j")) == 1
 
 
 # the contrast says "no error" of a distance whose square underflows
-def test_the_medoid_among_vectors_whose_squares_underflow_is_exact(reference):
+def test_the_medoid_among_vectors_whose_squares_underflow_is_exact():
     V = np.array(
         [
             [9.241120367011457e-181], [-0.0003592629380835823], [0.5705157312751826],
@@ -149,8 +154,8 @@ def test_counts_near_the_largest_float_do_not_warn():
     Claims([{"n": 1e308}] * 4).doubts("n")
 
 
-def test_a_hostile_header_does_not_warn(wire):
-    bad = wire.forge(wire.header(shape="(1and 2,)"), bytes(4))
+def test_a_hostile_header_does_not_warn():
+    bad = forge(forged_header(shape="(1and 2,)"), bytes(4))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         admit([Reply(1, {"w": bad})])

@@ -13,6 +13,11 @@ from flwr_krum.boundary.replies import Reply
 from flwr_krum.kernel.ways import prepare
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
+from tests.flwr_krum.federations import FakeProxy, FitApi
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
+from tests.flwr_krum.references import best, exact_distances, exact_medoid_scores, krum_scores
+
+API = FitApi()
 
 
 # 1 (grave) serverapp: any model with a 0-d integer array (BatchNorm num_batches_tracked) raises
@@ -38,13 +43,13 @@ def test_a_batchnorm_model_goes_through_both_strategies(federation):
         {"descr": "0x" + "f" * 4000},
     ],
 )
-def test_a_header_with_a_number_too_long_to_print_is_undecodable(wire, header):
+def test_a_header_with_a_number_too_long_to_print_is_undecodable(header):
     with pytest.raises(UndecodableError):
-        decode(wire.forge(wire.header(**header)))
+        decode(forge(forged_header(**header)))
 
 
-def test_such_a_reply_is_refused_by_both_strategies(federation, wire):
-    bomb = wire.forge(wire.header(shape="(0x" + "f" * 4000 + ",)"))
+def test_such_a_reply_is_refused_by_both_strategies(federation):
+    bomb = forge(forged_header(shape="(0x" + "f" * 4000 + ",)"))
     replies = {i: [np.array([float(i)], np.float32)] for i in range(1, 6)} | {6: [bomb]}
     layers, _ = federation.aggregate(federation.strategy("Krum", 1), replies)
     assert layers is not None
@@ -60,9 +65,9 @@ def test_a_vector_whose_square_overflows_is_never_the_medoid(huge):
 
 
 # 4 (grave without a configured round) the first client chooses dtype and range of the result
-def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes(wire):
+def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes():
     def reply(client, w, k):
-        return Reply(client, {"w": wire.npy(w), "k": wire.npy(k)})
+        return Reply(client, {"w": npy(w), "k": npy(k)})
 
     honest = [reply(i, np.array([1e5 + i], np.float32), np.array([1000 + i])) for i in range(1, 7)]
     hostile = reply(0, np.array([0.0], np.float16), np.array([1], np.int8))
@@ -74,37 +79,37 @@ def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes(wire)
 
 
 # 5 selections differ from exact arithmetic below the 2^-90 resolution
-def test_the_choice_on_multiples_of_a_tenth_is_exact(reference):
+def test_the_choice_on_multiples_of_a_tenth_is_exact():
     rng = np.random.default_rng(1)
     wrong = 0
     for _ in range(300):
         V = 0.1 * rng.integers(0, 6, (9, 2))
-        order = reference.best(reference.krum_scores(reference.exact_distances(V), 5), 9)
+        order = best(krum_scores(exact_distances(V), 5), 9)
         wrong += MultiKrum(f=2, m=9)(V).selected != order
     assert wrong == 0  # got 6 or so; Krum's own pick is wrong in about 1 of 130
 
 
 @pytest.mark.parametrize("huge", [1e16, 1e30, 1e100])
-def test_the_medoid_beside_a_huge_hostile_vector_is_exact(reference, huge):
+def test_the_medoid_beside_a_huge_hostile_vector_is_exact(huge):
     rng = np.random.default_rng(2)
     for _ in range(10):
         V = 1e-3 * rng.standard_normal((9, 3))
         V[0] = huge * rng.standard_normal(3)
-        scores = reference.exact_medoid_scores(reference.exact_distances(V))
-        assert Medoid()(V).selected == reference.best(scores, 1)
+        scores = exact_medoid_scores(exact_distances(V))
+        assert Medoid()(V).selected == best(scores, 1)
 
 
-def test_coordinates_whose_squares_underflow_beside_others_count(reference):
+def test_coordinates_whose_squares_underflow_beside_others_count():
     z = [-3.0, 3.0, 1.0, 0.5, -9.0, 0.6, 0.7]
     V = np.array([[1.0, 1e-200 * x] for x in z])
-    order = reference.best(reference.krum_scores(reference.exact_distances(V), 4), 7)
+    order = best(krum_scores(exact_distances(V), 4), 7)
     assert MultiKrum(1, m=7)(V).selected == order
 
 
-def test_a_huge_coordinate_of_the_global_model_does_not_blind_the_distances(reference):
+def test_a_huge_coordinate_of_the_global_model_does_not_blind_the_distances():
     V = np.random.default_rng(6).standard_normal((7, 3))
     base = [np.array([0.0, 1e300, 1.0])]
-    order = reference.best(reference.krum_scores(reference.exact_distances(V), 4), 7)
+    order = best(krum_scores(exact_distances(V), 4), 7)
     updates = ClientUpdates.from_layers([[row] for row in V], base)
     assert MultiKrum(1, m=7)(updates).selected == order
 
@@ -149,30 +154,28 @@ def test_numpy_numbers_are_learning_rates(rate):
     Rounds(Krum(1), server_learning_rate=rate)
 
 
-def test_reasons_are_short(wire):
-    bad = wire.forge(wire.header(descr=f"'{'f' * 3900}'"))
+def test_reasons_are_short():
+    bad = forge(forged_header(descr=f"'{'f' * 3900}'"))
     reason = admit([Reply(1, {"w": bad})]).refused[0].reason
     assert len(reason) < 400
 
 
 @pytest.mark.parametrize("tensors", [[None], ["text"], [5], None])
-def test_tensors_that_are_not_bytes_are_refused(fit_api, tensors):
+def test_tensors_that_are_not_bytes_are_refused(tensors):
     from flwr.common import Code, FitRes, Parameters, Status
 
     from flwr_krum.server.strategy import Krum as Strategy
 
-    good = [
-        (fit_api.Proxy(str(i)), fit_api.api.result([np.array([float(i)])])) for i in range(2, 8)
-    ]
+    good = [(FakeProxy(str(i)), API.result([np.array([float(i)])])) for i in range(2, 8)]
     bad = FitRes(Status(Code.OK, ""), Parameters(tensors, "numpy.ndarray"), 1, {})
     strategy = Strategy(num_malicious_clients=1)
-    assert strategy.aggregate_fit(1, [(fit_api.Proxy("1"), bad), *good], [])[0] is not None
+    assert strategy.aggregate_fit(1, [(FakeProxy("1"), bad), *good], [])[0] is not None
 
 
 # 8 (new code: metrics.doubts) a whole number of more than 4300 digits ends the round
-def test_a_metric_too_long_to_print_does_not_end_the_round(wire):
+def test_a_metric_too_long_to_print_does_not_end_the_round():
     def reply(i, **metrics):
-        return Reply(i, {"w": wire.npy(np.array([float(i)]))}, metrics=metrics)
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
 
     sent = [*(reply(i, loss=1.0) for i in range(1, 7)), reply(7, x=10**5000)]
     _, report = Rounds(Krum(1)).finish(1, sent)

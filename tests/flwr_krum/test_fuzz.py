@@ -21,6 +21,10 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
+from tests.flwr_krum.federations import MessageApi, sent_array
+from tests.flwr_krum.npy_bytes import npy
+
+API = MessageApi()
 
 REPLIES = 20_000
 BATCH, HONEST, F = 50, 5, 50
@@ -228,10 +232,10 @@ NUMBERS = [0.0, -1.0, 1e308, -1e308, float("nan"), float("inf"), 2**63 - 1, -(2*
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_metrics_neither_raise_nor_touch_the_model(message_api, wire, seed):
+def test_random_metrics_neither_raise_nor_touch_the_model(seed):
     rng = random.Random(seed)
-    strategy = message_api.api.module.Krum(num_malicious_nodes=1)
-    arrays = {key: message_api.wire_array(wire.npy(array)) for key, array in MODEL.items()}
+    strategy = API.module.Krum(num_malicious_nodes=1)
+    arrays = {key: sent_array(npy(array)) for key, array in MODEL.items()}
     with quiet(), warnings.catch_warnings(action="ignore"):
         for t in range(1, 101):
             replies = []
@@ -250,7 +254,7 @@ def test_random_metrics_neither_raise_nor_touch_the_model(message_api, wire, see
                     for i in range(rng.randint(0, 3))
                 }
                 content = RecordDict({"arrays": ArrayRecord(arrays), **records})
-                replies.append(message_api.api.reply(node, content))
+                replies.append(API.reply(node, content))
             found, _ = strategy.aggregate_train(t, replies)
             strategy.aggregate_evaluate(t, replies)
             assert [a.numpy().tolist() for a in found.values()] == [

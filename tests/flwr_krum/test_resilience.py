@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flwr_krum.guarantee import Guarantee, estimate, judge
-from flwr_krum.kernel.geometry import squared_distances
+from flwr_krum.kernel.pairwise import squared_distances
 from flwr_krum.log import conclusion
 from flwr_krum.report import RoundReport
 from flwr_krum.resilience import (

@@ -1,24 +1,24 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from flwr_krum import round as round_
-from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.npy import decode, encode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.kernel.clock import STAGES
+from flwr_krum.kernel.clock import Stage
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
-
-CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
+from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.references import CONFORMANCE, best, krum_scores, squared_distances
 
 
 @pytest.fixture
-def replies(wire):
+def replies():
     def build(values, start=1, dtype=np.float64):
-        return [
-            Reply(start + i, {"w": wire.npy(np.array([v], dtype))}) for i, v in enumerate(values)
-        ]
+        return [Reply(start + i, {"w": npy(np.array([v], dtype))}) for i, v in enumerate(values)]
 
     return build
 
@@ -43,7 +43,7 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert report.weights == {4: 1.0}
     assert report.stepped
     assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
-    assert set(report.seconds) == set(STAGES)
+    assert set(report.seconds) == set(get_args(Stage))
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
 
@@ -90,15 +90,15 @@ def test_f_drops_by_one_for_every_refused_reply_and_never_below_zero(replies, ba
     assert len(report.refused) == bad
 
 
-def test_the_lowered_f_is_the_one_that_scores(replies, reference):
+def test_the_lowered_f_is_the_one_that_scores(replies):
     values = [0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 30.0]
     V = [[v] for v in values]
-    squared = reference.squared_distances(V)
+    squared = squared_distances(V)
     sent = [*replies(values), *replies([np.nan], start=50)]
     _, report = known(Rounds(Krum(2))).finish(1, sent)
-    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 1 - 2)
+    assert list(report.scores.values()) == krum_scores(squared, 7 - 1 - 2)
     _, report = known(Rounds(Krum(2))).finish(1, replies(values))
-    assert list(report.scores.values()) == reference.krum_scores(squared, 7 - 2 - 2)
+    assert list(report.scores.values()) == krum_scores(squared, 7 - 2 - 2)
 
 
 def test_a_lowered_f_is_for_one_round_only(replies):
@@ -149,13 +149,11 @@ def test_raise_raises_and_still_reports(replies):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_degrade_goes_on_with_at_least_one_neighbour(replies, reference, n):
+def test_degrade_goes_on_with_at_least_one_neighbour(replies, n):
     values = [4.0, 1.0, 1.5, 9.0][:n]
     model, report = known(Rounds(Krum(1), on_infeasible="degrade")).finish(1, replies(values))
-    scores = reference.krum_scores(
-        reference.squared_distances([[v] for v in values]), max(1, n - 1 - 2)
-    )
-    assert decode(model["w"]).tolist() == [values[reference.best(scores, 1)[0]]]
+    scores = krum_scores(squared_distances([[v] for v in values]), max(1, n - 1 - 2))
+    assert decode(model["w"]).tolist() == [values[best(scores, 1)[0]]]
     assert report.stepped
     assert "strict=False" in report.rule
     assert f"got n={n}, f=1" in report.note
@@ -211,7 +209,7 @@ def test_rate_one_takes_the_aggregate_bit_for_bit(replies):
     assert decode(model["w"]).tolist() == [0.1]
 
 
-def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire):
+def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters():
     rng = np.random.default_rng(0)
     base, new = (
         {
@@ -224,7 +222,7 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
     )
     rounds = Rounds(Krum(1), server_learning_rate=0.3)
     rounds.begin(base, range(5))
-    sent = {key: wire.npy(array) for key, array in new.items()}
+    sent = {key: npy(array) for key, array in new.items()}
     model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
     for key, array in base.items():
         x, y = array.astype(float), new[key].astype(float)
@@ -235,11 +233,11 @@ def test_the_step_is_taken_in_float64_and_keeps_dtypes_shapes_and_counters(wire)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_step_towards_a_single_client_is_taken_whatever_the_order_of_its_numbers(wire, order):
+def test_a_step_towards_a_single_client_is_taken_whatever_the_order_of_its_numbers(order):
     base, new = np.zeros((40, 30)), np.arange(1200.0).reshape(40, 30)
     rounds = Rounds(Krum(1), server_learning_rate=0.5)
     rounds.begin({"w": base}, range(5))
-    sent = {"w": wire.npy(np.asarray(new, order=order))}
+    sent = {"w": npy(np.asarray(new, order=order))}
     model, _ = rounds.finish(1, [Reply(i, sent) for i in range(5)])
     np.testing.assert_array_equal(decode(model["w"]), new / 2)
 
@@ -306,18 +304,22 @@ def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
 # --- quarantine ---
 
 
+MODEL = {"w": np.zeros(1)}
+
+
 def refuse(rounds, clients, t=1):
-    """Play a round in which the given clients send NaN."""
+    """Play a round in which the given clients send no model, and as many others do."""
     replies = [Reply(client, None, "no model") for client in clients]
-    return rounds.finish(t, replies)[1]
+    others = [Reply(100 + i, {"w": encode(MODEL["w"])}) for i in range(len(clients))]
+    return rounds.finish(t, [*replies, *others])[1]
 
 
 def test_nobody_is_left_out_by_default():
     rounds = Rounds(Krum(1))
     for t in range(1, 6):
-        rounds.begin({}, range(10))
+        rounds.begin(MODEL, range(10))
         refuse(rounds, [3, 4], t)
-    assert rounds.begin({}, range(10)) == frozenset()
+    assert rounds.begin(MODEL, range(10)) == frozenset()
     assert rounds.quarantined == ()
 
 
@@ -325,40 +327,40 @@ def test_nobody_is_left_out_by_default():
 def test_a_client_is_left_out_after_k_refusals_and_reported(replies, k):
     rounds = Rounds(Krum(1), quarantine=k)
     for t in range(1, k + 1):
-        assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == frozenset()
+        assert rounds.begin(MODEL, range(1, 10)) == frozenset()
         assert refuse(rounds, [3], t).quarantined == ()
-    assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == {3}
+    assert rounds.begin(MODEL, range(1, 10)) == {3}
     assert 3 not in rounds.asked
     _, report = rounds.finish(k + 1, replies(CONFORMANCE[:2]))
     assert report.quarantined == (3,)
     assert report.silent == (4, 5, 6, 7, 8, 9)
 
 
-def test_only_refusals_count_not_silence_errors_or_doubts(wire):
+def test_only_refusals_count_not_silence_errors_or_doubts():
     rounds = Rounds(Krum(1), quarantine=1)
-    good = {"w": wire.npy(np.zeros(1))}
+    good = {"w": npy(np.zeros(1))}
     for t in range(1, 4):
-        rounds.begin({"w": np.zeros(1)}, range(1, 10))
+        rounds.begin(MODEL, range(1, 10))
         sent = [Reply(i, good, metrics={"num-examples": 10}) for i in range(1, 7)]
         sent.append(Reply(7, good, metrics={"num-examples": -1}))
         _, report = rounds.finish(t, sent, {8: "error"})
         assert list(report.doubted) == [7]
         assert report.silent == (9,)
-    assert rounds.begin({}, range(1, 10)) == frozenset()
+    assert rounds.begin(MODEL, range(1, 10)) == frozenset()
 
 
 @pytest.mark.parametrize(("sampled", "left"), [(20, 2), (7, 2), (6, 1), (5, 0), (3, 0)])
 def test_enough_clients_for_the_rule_are_always_asked(sampled, left):
     rounds = Rounds(Krum(1), quarantine=1)  # 2f + 3 = 5
     refuse(rounds, [1, 2])
-    assert len(rounds.begin({}, range(1, sampled + 1))) == left
+    assert len(rounds.begin(MODEL, range(1, sampled + 1))) == left
     assert len(rounds.asked) == sampled - left
 
 
 def test_rules_without_a_bound_keep_one_client():
     rounds = Rounds(Medoid(), quarantine=1)
     refuse(rounds, [1, 2, 3])
-    assert rounds.begin({}, [1, 2, 3]) == {1, 2}
+    assert rounds.begin(MODEL, [1, 2, 3]) == {1, 2}
     assert rounds.asked == (3,)
 
 
@@ -366,26 +368,26 @@ def test_the_worst_are_left_out_first_and_ties_go_to_the_smallest_id():
     rounds = Rounds(Krum(1), quarantine=1)
     for t, bad in enumerate(([10, 9, 2], [10, 2], [10]), 1):
         refuse(rounds, bad, t)
-    assert rounds.begin({}, [10, 9, 2, 3, 4, 5]) == {10}
-    assert rounds.begin({}, [10, 9, 2, 3, 4, 5, 6]) == {2, 10}
+    assert rounds.begin(MODEL, [10, 9, 2, 3, 4, 5]) == {10}
+    assert rounds.begin(MODEL, [10, 9, 2, 3, 4, 5, 6]) == {2, 10}
     assert rounds.quarantined == (2, 10)
     tied = Rounds(Krum(1), quarantine=1)
     refuse(tied, [10, 9])
-    assert tied.begin({}, [10, 9, 2, 3, 4, 5]) == {9}
+    assert tied.begin(MODEL, [10, 9, 2, 3, 4, 5]) == {9}
 
 
 def test_only_clients_that_were_sampled_are_left_out():
     rounds = Rounds(Krum(1), quarantine=1)
     refuse(rounds, [1, 2])
-    assert rounds.begin({}, range(2, 12)) == {2}
+    assert rounds.begin(MODEL, range(2, 12)) == {2}
     assert rounds.quarantined == (2,)
 
 
-def test_a_client_that_sends_twice_has_one_refusal_for_it(wire):
+def test_a_client_that_sends_twice_has_one_refusal_for_it():
     rounds = Rounds(Krum(1), quarantine=2)
-    good = {"w": wire.npy(np.zeros(1))}
+    good = {"w": npy(np.zeros(1))}
     rounds.finish(1, [Reply(1, good), Reply(1, good), Reply(2, good)])
-    assert rounds.begin({}, range(1, 12)) == frozenset()
+    assert rounds.begin(MODEL, range(1, 12)) == frozenset()
 
 
 def test_quarantine_goes_on_from_the_journal(tmp_path):
@@ -395,10 +397,10 @@ def test_quarantine_goes_on_from_the_journal(tmp_path):
     refuse(rounds, [3, 5], 2)
     refuse(rounds, [5, "4"], 3)
     again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
-    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3}
+    assert again.begin(MODEL, [1, 2, 3, "4", 5, 6, 7, 8]) == {3}
     again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
     refuse(again, [5, "4"], 3)
-    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3, "4", 5}
+    assert again.begin(MODEL, [1, 2, 3, "4", 5, 6, 7, 8]) == {3, "4", 5}
 
 
 def test_a_refused_client_in_quarantine_is_not_silent(replies):
@@ -436,9 +438,9 @@ def test_the_summary_tells_of_quarantine_and_journal(tmp_path):
 # --- what clients say about themselves ---
 
 
-def test_metrics_and_doubts_are_reported_and_touch_nothing(wire):
+def test_metrics_and_doubts_are_reported_and_touch_nothing():
     def reply(i, **metrics):
-        return Reply(i, {"w": wire.npy(np.array([float(i)]))}, metrics=metrics)
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
 
     sound = [reply(i, loss=0.1 * i, **{"num-examples": 10}) for i in range(1, 7)]
     liar = reply(7, loss=1e300, **{"num-examples": 10**15})
@@ -450,16 +452,18 @@ def test_metrics_and_doubts_are_reported_and_touch_nothing(wire):
     assert Rounds(Krum(0)).finish(1, plain)[0]["w"] == model["w"]
 
 
-def test_a_client_that_answers_twice_counts_once_among_the_metrics():
+def test_a_client_that_answers_twice_is_not_heard_among_the_metrics():
     rounds = Rounds(Krum(1))
     replies = [Reply(i, None, metrics={"loss": 1.0}) for i in range(1, 7)]
-    replies += [Reply(9, None, metrics={"loss": 1e300})] * 20
-    means, _ = rounds.examine(replies, [reply.client for reply in replies])
-    assert means == {"loss": 1.0}
+    replies += [Reply(9, None, metrics={"loss": 0.5})] * 2
+    for order in (replies, replies[::-1]):
+        claimed = rounds.examine(order, [reply.client for reply in order])
+        assert claimed.metrics == {"loss": 1.0}
+        assert claimed.doubted == {9: "2 replies in one round, expected 1"}
 
 
-def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
-    replies = [Reply(i, {"w": wire.npy(np.array([1.0]))}, metrics={"loss": 1.0}) for i in range(5)]
+def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
+    replies = [Reply(i, {"w": npy(np.array([1.0]))}, metrics={"loss": 1.0}) for i in range(5)]
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
@@ -468,13 +472,13 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same(wire):
 # --- what is not encoded anew ---
 
 
-def as_sent(array, wire, version=None):
-    return {"w": wire.npy(array, version), "k": wire.npy(np.array([3]))}
+def as_sent(array, version=None):
+    return {"w": npy(array, version), "k": npy(np.array([3]))}
 
 
 @pytest.mark.parametrize("rule", [Krum(1), MultiKrum(1, m=1), Medoid()])
-def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule, wire):
-    sent = [as_sent(np.array([v, 1.0], np.float32), wire) for v in CONFORMANCE]
+def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule):
+    sent = [as_sent(np.array([v, 1.0], np.float32)) for v in CONFORMANCE]
     rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=rule)
     model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
     assert model["w"] is sent[report.selected[0]]["w"]
@@ -482,18 +486,18 @@ def test_the_one_model_that_is_chosen_goes_out_as_the_bytes_that_came_in(rule, w
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0])
-def test_bytes_of_another_form_or_of_another_model_are_encoded_as_numpy_does(rate, wire):
+def test_bytes_of_another_form_or_of_another_model_are_encoded_as_numpy_does(rate):
     arrays = [np.array([v, 1.0], np.float32) for v in CONFORMANCE]
-    sent = [as_sent(a, wire, version=(2, 0)) for a in arrays]
+    sent = [as_sent(a, version=(2, 0)) for a in arrays]
     rounds = known_model(
         w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1), rate=rate
     )
     model, report = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
-    assert model["w"] == wire.npy(arrays[report.selected[0]] * np.float32(rate))
+    assert model["w"] == npy(arrays[report.selected[0]] * np.float32(rate))
 
 
-def test_a_reply_in_a_wider_type_is_encoded_in_the_models(wire):
-    sent = [as_sent(np.array([v, 1.0]), wire) for v in CONFORMANCE]
+def test_a_reply_in_a_wider_type_is_encoded_in_the_models():
+    sent = [as_sent(np.array([v, 1.0])) for v in CONFORMANCE]
     rounds = known_model(w=np.zeros(2, np.float32), k=np.zeros(1, np.int64), rule=Krum(1))
     model, _ = rounds.finish(1, [Reply(i, s) for i, s in enumerate(sent)])
     assert decode(model["w"]).dtype == np.float32

@@ -16,8 +16,13 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
 from flwr_krum.round import InfeasibleRoundError
 from flwr_krum.rules import Average, Krum, Medoid, OneMinusPKrum
+from tests.flwr_krum import references
+from tests.flwr_krum.federations import FitApi
+from tests.flwr_krum.npy_bytes import forge, forged_header
 
-CONFORMANCE = {1: [0.0], 2: [3.0], 3: [6.0], 4: [10.0], 5: [11.0]}
+API = FitApi()
+
+CONFORMANCE = {i: [value] for i, value in enumerate(references.CONFORMANCE, 1)}
 NAMES = ("Krum", "MultiKrum", "Medoid", "OneMinusPKrum")
 
 
@@ -173,7 +178,7 @@ def test_a_client_id_function_names_and_orders_the_clients(federation):
 )
 def test_claimed_example_counts_never_weigh(federation, examples):
     if isinstance(examples, float) and federation.name(1) != 1:
-        examples = 10**9  # counts of aggregate_fit are whole numbers on the wire
+        examples = 10**9  # counts of aggregate_fit are whole numbers in the protocol
     for name, m in (("MultiKrum", 3), ("Krum", None), ("Medoid", None)):
         f = None if name == "Medoid" else 1
         replies = sent({i: [0.97 + 0.01 * i] for i in range(1, 7)})
@@ -202,9 +207,7 @@ def test_losses_of_evaluation_take_the_trimmed_mean(federation):
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e-5])
-def test_tiny_updates_of_a_large_model_are_judged_right_in_every_draw(
-    federation, configured, size, reference
-):
+def test_tiny_updates_of_a_large_model_are_judged_right_in_every_draw(federation, configured, size):
     rng = np.random.default_rng(3)
     krum, multi = federation.strategy("Krum", 2), federation.strategy("MultiKrum", 2)
     for _ in range(100 if size == 1e-3 else 20):
@@ -212,8 +215,8 @@ def test_tiny_updates_of_a_large_model_are_judged_right_in_every_draw(
         w = (w * 1e3 / np.linalg.norm(w)).astype(np.float32)
         scale = np.where(np.arange(9) < 2, 3.0, 1.0)[:, None] * size
         V = (w + scale * rng.standard_normal((9, 40))).astype(np.float32)
-        scores = reference.krum_scores(reference.squared_distances(V), 5)
-        order = [i + 1 for i in reference.best(scores, 7)]
+        scores = references.krum_scores(references.squared_distances(V), 5)
+        order = [i + 1 for i in references.best(scores, 7)]
         replies = {i + 1: [row] for i, row in enumerate(V)}
         model = [w] if configured else None
         np.testing.assert_array_equal(run(federation, krum, replies, model)[0], V[order[0] - 1])
@@ -264,13 +267,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", [*MALFORMED, "terabytes"])
-def test_a_malformed_reply_is_refused_by_name_and_f_drops(federation, configured, case, wire):
+def test_a_malformed_reply_is_refused_by_name_and_f_drops(federation, configured, case):
     replies = around(1.0, 8)
-    terabytes = wire.forge(wire.header(shape="(100000000000,)"), bytes(20))
-    forge = MALFORMED.get(case, lambda good: [terabytes, good[1]])
+    terabytes = forge(forged_header(shape="(100000000000,)"), bytes(20))
+    malform = MALFORMED.get(case, lambda good: [terabytes, good[1]])
     for hostile in (1, 5):
         replies = around(1.0, 8)
-        replies[hostile] = forge(replies[hostile])
+        replies[hostile] = malform(replies[hostile])
         for name in ("Krum", "MultiKrum", "OneMinusPKrum"):
             strategy = federation.strategy(name, 2)
             found = run(federation, strategy, replies, replies[2] if configured else None)
@@ -707,9 +710,9 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(federation, tmp_path):
     ]
 
 
-def test_server_side_evaluation_of_aggregate_fit_counts_on(fit_api):
+def test_server_side_evaluation_of_aggregate_fit_counts_on():
     seen = []
-    strategy = fit_api.api.module.Krum(
+    strategy = API.module.Krum(
         num_malicious_clients=1, rounds_done=5, evaluate_fn=lambda t, *_: seen.append(t)
     )
     for t in (0, 1, 2):

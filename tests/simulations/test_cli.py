@@ -35,7 +35,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--omniscient-factor": "5.0", "--omniscient-examples": "11", "--seed": "8",
         "--api": "fit", "--evaluate-every": "2", "--data-dir": "elsewhere", "--run-dir": "mine",
         "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
-        "--fold": "4", "--tensorboard": "board",
+        "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
@@ -50,7 +50,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "omniscient-examples": 11, "seed": 8, "api": "fit", "evaluate-every": 2,
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
-        "fold": 4, "tensorboard": "board", "round-timeout": 300.0, "roles": "partition",
+        "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
     }  # fmt: skip
 
 
@@ -58,14 +58,25 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
     ("arguments", "message"),
     [
         (("-f", "9"), "MultiKrum needs 2f + 2 < n, got n=20, f=9; legal: f <= 8"),
-        (("--batch-size", "-1"), "batch-size is -1, expected an integer >= 0"),
+        (("--batch-size", "-1"), "Invalid value for '--batch-size': -1 is not in the range x>=0"),
+        (("-n", "0"), "Invalid value for '-n': 0 is not in the range x>=1"),
+        (("--rounds", "0"), "Invalid value for '--rounds': 0 is not in the range x>=1"),
+        (("--task", "cifar"), "Invalid value for '--task': 'cifar' is not one of 'spambase', 'mn"),
+        (("-f", "20"), "f is 20, expected an integer from 0 to 19"),
+        (("--learning-rate", "nan"), "learning-rate is nan, expected a finite number >= 0"),
         (("--model", "convnet"), "model is 'convnet'"),
+        (("--rule", "krumm"), "there is no 'krumm', expected one of average, krum, multi-krum"),
+        (("--rule", "multi-krum(k=4)"), "argument 'k'; it takes f=None, m=None, strict=True"),
+        (("--rule", "multi-krum(m=40)"), "m=40, n=20; m <= 20"),
+        (("--rule", "krum(f=[x])"), "'[x]' is no value"),
+        (("--rule", "nope.py:MyRule"), "/nope.py"),
+        (("--rule", "nope:MyRule"), "module 'nope' cannot be imported"),
     ],
 )
 def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, arguments, message):
     result = cli("run", *arguments)
     assert result.exit_code == 2
-    assert message in " ".join(result.output.split())
+    assert message in " ".join(result.output.replace("│", " ").split())
     assert "Traceback" not in result.output
 
 

@@ -245,7 +245,7 @@ def test_the_mod_leaves_an_error_reply_alone():
     assert app(instruction(), context()).error.reason == "no data"
 
 
-def test_the_reply_of_an_own_app_is_refused_by_the_server(wire):
+def test_the_reply_of_an_own_app_is_refused_by_the_server():
     strategy = Krum(num_malicious_nodes=1)
     replies = []
     for node in range(1, 7):

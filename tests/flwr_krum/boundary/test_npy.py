@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from flwr_krum.boundary.npy import UndecodableError, decode, encode
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 PLAIN = [
     "f2",
@@ -44,21 +45,21 @@ def the_same(a, b):
 
 @pytest.mark.parametrize("dtype", PLAIN)
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_every_plain_array_comes_back_bit_for_bit(wire, dtype, version):
+def test_every_plain_array_comes_back_bit_for_bit(dtype, version):
     for shape in SHAPES:
         size = int(np.prod(shape))
         array = np.arange(size).astype(dtype).reshape(shape)
-        assert the_same(decode(wire.npy(array, version)), array)
+        assert the_same(decode(npy(array, version)), array)
 
 
-def test_special_values_come_back_bit_for_bit(wire):
+def test_special_values_come_back_bit_for_bit():
     array = np.array([np.nan, -np.inf, -0.0, 5e-324, np.finfo(float).max])
-    assert the_same(decode(wire.npy(array)), array)
+    assert the_same(decode(npy(array)), array)
 
 
-def test_fortran_order_is_kept(wire):
+def test_fortran_order_is_kept():
     array = np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
-    decoded = decode(wire.npy(array))
+    decoded = decode(npy(array))
     np.testing.assert_array_equal(decoded, array)
     assert decoded.flags.f_contiguous
     assert not decoded.flags.c_contiguous
@@ -71,14 +72,14 @@ def test_fortran_order_is_kept(wire):
     ),
     st.booleans(),
 )
-def test_it_reads_what_numpy_reads(wire, array, fortran):
-    data = wire.npy(np.asfortranarray(array) if fortran and array.ndim else array)
+def test_it_reads_what_numpy_reads(array, fortran):
+    data = npy(np.asfortranarray(array) if fortran and array.ndim else array)
     decoded, expected = decode(data), np.load(io.BytesIO(data))
     assert the_same(decoded, expected)
 
 
-def test_the_array_is_a_read_only_view_on_the_bytes(wire):
-    data = wire.npy(np.arange(1000.0))
+def test_the_array_is_a_read_only_view_on_the_bytes():
+    data = npy(np.arange(1000.0))
     decoded = decode(data)
     assert np.shares_memory(decoded, np.frombuffer(data, np.uint8))
     assert not decoded.flags.writeable
@@ -86,8 +87,8 @@ def test_the_array_is_a_read_only_view_on_the_bytes(wire):
         decoded[0] = 1.0
 
 
-def test_decoding_a_large_array_allocates_next_to_nothing(wire):
-    data = wire.npy(np.zeros(2_000_000))
+def test_decoding_a_large_array_allocates_next_to_nothing():
+    data = npy(np.zeros(2_000_000))
     tracemalloc.start()
     decode(data)
     peak = tracemalloc.get_traced_memory()[1]
@@ -132,8 +133,8 @@ HEADERS = {
 @pytest.mark.parametrize("forged", HEADERS)
 @pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize("body", [b"", bytes(12)])
-def test_a_forged_header_is_refused_without_allocating(wire, forged, version, body):
-    data = wire.forge(wire.header(**HEADERS[forged]), body, version)
+def test_a_forged_header_is_refused_without_allocating(forged, version, body):
+    data = forge(forged_header(**HEADERS[forged]), body, version)
     tracemalloc.start()
     with pytest.raises(UndecodableError):
         decode(data)
@@ -157,10 +158,10 @@ LITERALS = {
 
 
 @pytest.mark.parametrize("literal", LITERALS)
-def test_a_header_that_is_no_header_is_refused(wire, literal):
+def test_a_header_that_is_no_header_is_refused(literal):
     tracemalloc.start()
     with pytest.raises(UndecodableError):
-        decode(wire.forge(LITERALS[literal], bytes(12)))
+        decode(forge(LITERALS[literal], bytes(12)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4_000_000  # Python's own syntax tree of at most 4 KiB of header
@@ -169,12 +170,12 @@ def test_a_header_that_is_no_header_is_refused(wire, literal):
 @pytest.mark.parametrize(
     "dtype", ["<c8", "<c16", "<U3", "|S4", "<M8[s]", "<m8[ns]", "|V4", "<f4,<i4", np.longdouble]
 )
-def test_well_formed_arrays_of_other_kinds_are_refused_by_their_dtype(wire, dtype):
+def test_well_formed_arrays_of_other_kinds_are_refused_by_their_dtype(dtype):
     with pytest.raises(UndecodableError, match="expected float, integer or bool numbers"):
-        decode(wire.npy(np.zeros(3, dtype)))
+        decode(npy(np.zeros(3, dtype)))
 
 
-def test_pickles_are_never_opened(wire):
+def test_pickles_are_never_opened():
     opened = []
     bomb = np.array([{"a": 1}], dtype=object)
     file = io.BytesIO()
@@ -188,33 +189,33 @@ def test_pickles_are_never_opened(wire):
         decode(zipped.getvalue())
 
 
-def test_a_header_that_claims_more_or_less_than_is_there_is_refused(wire):
-    data = wire.npy(np.zeros(3, np.float32))
+def test_a_header_that_claims_more_or_less_than_is_there_is_refused():
+    data = npy(np.zeros(3, np.float32))
     for wrong in (data[:-1], data + b"\0", data[:-12], data * 2):
         with pytest.raises(UndecodableError, match="its header claims 12 for float32"):
             decode(wrong)
 
 
-def test_a_file_that_is_cut_off_anywhere_is_refused(wire):
-    data = wire.npy(np.arange(3, dtype=np.float32))
+def test_a_file_that_is_cut_off_anywhere_is_refused():
+    data = npy(np.arange(3, dtype=np.float32))
     for length in range(len(data)):
         with pytest.raises(UndecodableError):
             decode(data[:length])
 
 
-def test_a_header_longer_than_the_file_or_the_limit_is_refused(wire):
-    header = wire.header().rstrip("\n")
+def test_a_header_longer_than_the_file_or_the_limit_is_refused():
+    header = forged_header().rstrip("\n")
     with pytest.raises(UndecodableError, match="are allowed"):
         decode(b"\x93NUMPY\x02\x00" + b"\xff" * 4 + bytes(200))
     with pytest.raises(UndecodableError, match="1024 are allowed"):
-        decode(wire.forge(header + " " * 5000 + "\n", bytes(12)))
-    assert decode(wire.forge(header + " " * 900 + "\n", bytes(12))).shape == (3,)
+        decode(forge(header + " " * 5000 + "\n", bytes(12)))
+    assert decode(forge(header + " " * 900 + "\n", bytes(12))).shape == (3,)
 
 
 @pytest.mark.parametrize("version", [0, 4, 255])
-def test_unknown_versions_are_named(wire, version):
+def test_unknown_versions_are_named(version):
     with pytest.raises(UndecodableError, match=f"npy version {version}, expected 1, 2 or 3"):
-        decode(wire.forge(wire.header(), bytes(12), version))
+        decode(forge(forged_header(), bytes(12), version))
 
 
 @settings(max_examples=200, deadline=None)
@@ -227,9 +228,9 @@ def test_garbage_is_refused_and_nothing_else(data):
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_file_with_some_bytes_changed_is_an_array_or_refused(wire, data):
+def test_a_file_with_some_bytes_changed_is_an_array_or_refused(data):
     array = np.arange(6, dtype=np.float32)
-    hostile = bytearray(wire.npy(array))
+    hostile = bytearray(npy(array))
     for _ in range(data.draw(st.integers(1, 4))):
         hostile[data.draw(st.integers(0, 90))] = data.draw(st.integers(0, 255))
     try:

@@ -11,6 +11,8 @@ from flwr_krum.kernel import device as device_
 from flwr_krum.kernel.device import check_device, is_compiled
 from flwr_krum.kernel.ways import prepare
 from flwr_krum.rules import ClientUpdates, Krum, Medoid, MultiKrum
+from tests.flwr_krum.hard_inputs import updates_of
+from tests.flwr_krum.references import best, krum_scores
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:", "cpu:numpy ", "cuda:x", "CUDA", "", None, 0])
@@ -56,7 +58,7 @@ def test_a_gpu_that_is_not_there_is_an_error_at_construction():
 def test_nothing_imports_torch_or_numba_before_they_are_asked_for():
     code = (
         "import sys, flwr_krum.server.strategy, flwr_krum.serverapp.strategy, flwr_krum.rules\n"
-        "import flwr_krum.kernel.windows\n"
+        "import flwr_krum.kernel.combine\n"
         "print([m for m in ('torch', 'numba') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -98,10 +100,8 @@ def test_the_code_for_a_gpu_chooses_the_same_clients(dtype, outlier):
 
 
 @pytest.mark.usefixtures("torch_on_the_cpu")
-def test_the_code_for_a_gpu_decides_hard_draws_as_exact_arithmetic(
-    hard_draws, reference, updates_of
-):
+def test_the_code_for_a_gpu_decides_hard_draws_as_exact_arithmetic(hard_draws):
     for draw in hard_draws:
         n, f = len(draw.V), draw.f
-        order = reference.best(reference.krum_scores(draw.squared, n - f - 2), n)
+        order = best(krum_scores(draw.squared, n - f - 2), n)
         assert MultiKrum(f, m=n - f)(updates_of(draw.V, "cuda")).selected == order[: n - f]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flwr_krum.kernel import ranking
-from flwr_krum.kernel.geometry import squared_distances
+from flwr_krum.kernel.pairwise import squared_distances
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules import Krum, Medoid

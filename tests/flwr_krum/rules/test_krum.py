@@ -17,9 +17,16 @@ from flwr_krum.rules import (
     OneMinusPKrum,
     inverse_square_root,
 )
+from tests.flwr_krum import references
+from tests.flwr_krum.hard_inputs import (
+    DRAW_KINDS,
+    HARD,
+    many_hard_draws,
+    thousand_draws,
+    updates_of,
+)
 
-CONFORMANCE = np.array([[0.0], [3.0], [6.0], [10.0], [11.0]])
-KINDS = ("small whole numbers", "scalars", "repeated vectors", "generic")
+CONFORMANCE = np.array(references.CONFORMANCE)[:, np.newaxis]
 
 
 @st.composite
@@ -56,15 +63,13 @@ def test_an_integer_array_is_aggregated_as_numbers():
     assert result.vector.dtype == np.float64
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(
-    kind, thousand_draws, reference, updates_of, device
-):
-    for draw in thousand_draws[kind]:
+@pytest.mark.parametrize("kind", DRAW_KINDS)
+def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, device):
+    for draw in thousand_draws(kind):
         updates = updates_of(draw.V, device)
         n, f = len(draw.V), draw.f
-        scores = reference.krum_scores(draw.squared, n - f - 2)
-        order = reference.best(scores, n)
+        scores = references.krum_scores(draw.squared, n - f - 2)
+        order = references.best(scores, n)
         krum, multi = Krum(f)(updates), MultiKrum(f)(updates)
         assert krum.selected == order[:1], (n, f)
         np.testing.assert_array_equal(krum.vector, draw.V[order[0]])
@@ -75,51 +80,48 @@ def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(
         assert MultiKrum(f, m=n)(updates).selected == order, (n, f)
 
 
-def check_draw(draw, reference, updates):
+def check_draw(draw, updates):
     n, f = len(draw.V), draw.f
-    scores = reference.krum_scores(draw.squared, n - f - 2)
-    order = reference.best(scores, n)
+    scores = references.krum_scores(draw.squared, n - f - 2)
+    order = references.best(scores, n)
     assert Krum(f)(updates).selected == order[:1], (n, f)
     for m in (2, (n - f) // 2, n - f):
         assert MultiKrum(f, m=m)(updates).selected == order[:m], (n, f, m)
 
 
-def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
-    hard_draws, reference, updates_of, device
-):
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, device):
     for draw in hard_draws:
-        check_draw(draw, reference, updates_of(draw.V, device))
+        check_draw(draw, updates_of(draw.V, device))
 
 
 @pytest.mark.slow
-def test_ten_thousand_hard_draws_are_decided_as_exact_arithmetic_decides_them(
-    many_hard_draws, reference, updates_of
-):
-    for draw in many_hard_draws:
+@pytest.mark.parametrize("kind", HARD)
+def test_ten_thousand_hard_draws_are_decided_as_exact_arithmetic_decides_them(kind):
+    for draw in many_hard_draws(kind):
         for device in ("cpu:numpy", "cpu:numba"):
-            check_draw(draw, reference, updates_of(draw.V, device))
+            check_draw(draw, updates_of(draw.V, device))
 
 
-def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs(reference):
+def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs():
     rng = np.random.default_rng(1)
     loop_erred = 0
     for _ in range(60):
         V = 0.1 * rng.integers(0, 6, (9, 2))
-        scores = reference.krum_scores(reference.exact_distances(V), 5)
-        exact = reference.best(scores, 9)
-        loop = reference.best(reference.krum_scores(reference.squared_distances(V), 5), 9)
+        scores = references.krum_scores(references.exact_distances(V), 5)
+        exact = references.best(scores, 9)
+        loop = references.best(references.krum_scores(references.squared_distances(V), 5), 9)
         loop_erred += loop != exact
         assert MultiKrum(f=2, m=9)(V).selected == exact
     assert loop_erred > 5
 
 
-def test_tiny_updates_of_a_large_model_are_ranked_exactly_with_and_without_the_model(reference):
+def test_tiny_updates_of_a_large_model_are_ranked_exactly_with_and_without_the_model():
     rng = np.random.default_rng(2)
     w = rng.standard_normal(50)
     w *= 1e3 / np.linalg.norm(w)
     for _ in range(20):
         V = w + 1e-5 * rng.standard_normal((10, 50))
-        order = reference.best(reference.krum_scores(reference.exact_distances(V), 6), 10)
+        order = references.best(references.krum_scores(references.exact_distances(V), 6), 10)
         models = [[row] for row in V]
         for base in (None, [w]):
             updates = ClientUpdates.from_layers(models, base)
@@ -162,7 +164,7 @@ def test_minus_zero_and_zero_are_the_same_value():
 
 @settings(max_examples=60, deadline=None)
 @given(inputs(), st.randoms(use_true_random=False))
-def test_permuting_the_clients_permutes_the_scores_and_leaves_the_choice(reference, case, shuffle):
+def test_permuting_the_clients_permutes_the_scores_and_leaves_the_choice(case, shuffle):
     V, f = case
     n = len(V)
     order = list(range(n))
@@ -201,10 +203,10 @@ def test_scaling_by_a_power_of_two_scales_the_aggregate(case, exponent):
 
 @settings(max_examples=60, deadline=None)
 @given(inputs(largest=2))
-def test_on_inputs_full_of_ties_the_order_is_by_score_then_index(reference, case):
+def test_on_inputs_full_of_ties_the_order_is_by_score_then_index(case):
     V, f = case
     n = len(V)
-    order = reference.best(reference.krum_scores(reference.squared_distances(V), n - f - 2), n)
+    order = references.best(references.krum_scores(references.squared_distances(V), n - f - 2), n)
     assert MultiKrum(f, m=n)(V).selected == order
     assert Krum(f)(V).selected == order[:1]
 
@@ -288,13 +290,13 @@ def test_every_f_up_to_the_bound_is_legal_and_the_next_is_not(n):
                 Krum(f)(np.zeros((n, 1)))
 
 
-def test_without_strict_the_neighbours_are_n_minus_f_minus_2_or_at_least_one(reference):
+def test_without_strict_the_neighbours_are_n_minus_f_minus_2_or_at_least_one():
     rng = np.random.default_rng(6)
     for n, f in [(20, 9), (5, 2), (5, 3), (5, 4), (5, 9), (3, 1), (2, 0)]:
         V = rng.standard_normal((n, 3))
-        scores = reference.krum_scores(reference.squared_distances(V), max(1, n - f - 2))
+        scores = references.krum_scores(references.squared_distances(V), max(1, n - f - 2))
         result = Krum(f, strict=False)(V)
-        assert result.selected == reference.best(scores, 1), (n, f)
+        assert result.selected == references.best(scores, 1), (n, f)
         np.testing.assert_allclose(result.scores, scores, rtol=1e-12)
 
 
@@ -302,7 +304,7 @@ def test_a_single_client_is_chosen_without_strict():
     assert Krum(0, strict=False)(np.array([[7.0]])).vector.tolist() == [7]
 
 
-@pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", None, True])
+@pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", True])
 def test_f_must_be_a_whole_number(f):
     for rule in (Krum, MultiKrum, OneMinusPKrum):
         with pytest.raises(ValueError, match=r"f must be a whole number >= 0, got") as error:

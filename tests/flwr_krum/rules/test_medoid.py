@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from flwr_krum.rules import Medoid
-
-KINDS = ("small whole numbers", "scalars", "repeated vectors", "generic")
+from tests.flwr_krum.hard_inputs import DRAW_KINDS, thousand_draws, updates_of
+from tests.flwr_krum.references import CONFORMANCE, best, exact_medoid_scores, medoid_scores
 
 
 def test_the_medoid_minimises_unsquared_distances():
     # Sums of distances 30, 21, 18, 22, 25; sums of squares would pick 6 as well, so:
-    result = Medoid()(np.array([[0.0], [3.0], [6.0], [10.0], [11.0]]))
+    result = Medoid()(np.array(CONFORMANCE)[:, np.newaxis])
     assert result.scores.tolist() == [30, 21, 18, 22, 25]
     assert result.selected == (2,)
     # here squares would pick the 4 (sum 122 against 152 for the 1).
@@ -20,24 +20,20 @@ def test_the_medoid_minimises_unsquared_distances():
     assert int(np.argmin(squared)) == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(
-    kind, thousand_draws, reference, updates_of, device
-):
-    for draw in thousand_draws[kind]:
-        scores = reference.medoid_scores(draw.squared)
+@pytest.mark.parametrize("kind", DRAW_KINDS)
+def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, device):
+    for draw in thousand_draws(kind):
+        scores = medoid_scores(draw.squared)
         result = Medoid()(updates_of(draw.V, device))
-        assert result.selected == reference.best(scores, 1)
+        assert result.selected == best(scores, 1)
         np.testing.assert_array_equal(result.vector, draw.V[result.selected[0]])
         np.testing.assert_allclose(result.scores, scores, rtol=1e-8)
 
 
-def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(
-    hard_draws, reference, updates_of, device
-):
+def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, device):
     for draw in hard_draws:
-        scores = reference.exact_medoid_scores(draw.squared)
-        assert Medoid()(updates_of(draw.V, device)).selected == reference.best(scores, 1)
+        scores = exact_medoid_scores(draw.squared)
+        assert Medoid()(updates_of(draw.V, device)).selected == best(scores, 1)
 
 
 def test_ties_go_to_the_smallest_index():

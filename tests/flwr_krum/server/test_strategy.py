@@ -11,15 +11,17 @@ from flwr.server import Server, SimpleClientManager
 
 from flwr_krum.server import strategy as ours
 from flwr_krum.server.strategy import Krum, Medoid, MultiKrum, OneMinusPKrum, RobustAggregation
+from tests.flwr_krum.federations import FakeProxy, FitApi
+from tests.flwr_krum.references import CONFORMANCE
 
-CONFORMANCE = [0.0, 3.0, 6.0, 10.0, 11.0]
+API = FitApi()
 
 
 @pytest.fixture
-def results(fit_api):
+def results():
     def build(values, **kw):
         return [
-            (fit_api.Proxy(str(i)), fit_api.api.result([np.array([v], np.float32)], **kw))
+            (FakeProxy(str(i)), API.result([np.array([v], np.float32)], **kw))
             for i, v in enumerate(values, 1)
         ]
 
@@ -91,27 +93,45 @@ def test_failures_cost_the_round_where_they_are_not_accepted(results):
     strategy = Krum(num_malicious_clients=1, accept_failures=False)
     assert strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError()]) == (None, {})
     assert value(strategy.aggregate_fit(1, results(CONFORMANCE), [])[0]) == [10]
-    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in results([0.0])]
+    heard = results([0.0, 0.0, 0.0])
+    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in heard]
     assert strategy.aggregate_evaluate(1, loss, [RuntimeError()]) == (None, {})
     assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
 
 
-def test_a_failure_without_a_name_is_numbered(results, fit_api):
+def test_a_failure_without_a_name_is_numbered(results):
     strategy = Krum(num_malicious_clients=1)
-    named = (fit_api.Proxy("9"), FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "no"), None, 0, {}))
+    named = (FakeProxy("9"), FitRes(Status(Code.FIT_NOT_IMPLEMENTED, "no"), None, 0, {}))
     strategy.aggregate_fit(1, results(CONFORMANCE), [TimeoutError("late"), named])
     assert dict(strategy.reports[-1].failed) == {"failure 1": "late", "9": "no"}
     assert strategy.last_report is strategy.reports[-1]
 
 
-@pytest.mark.parametrize("kind", ["pickle", "", "numpy", "x" * 10_000])
-def test_another_serialization_is_refused(results, fit_api, kind):
-    tensors = fit_api.api.result([np.array([6.0], np.float32)]).parameters.tensors
+@pytest.mark.parametrize("kind", ["pickle", "numpy", "x" * 10_000])
+def test_another_serialization_is_refused(results, kind):
+    tensors = API.result([np.array([6.0], np.float32)]).parameters.tensors
     lying = FitRes(Status(Code.OK, ""), Parameters(tensors, kind), 1, {})
     strategy = Krum(num_malicious_clients=1)
-    strategy.aggregate_fit(1, [*results(CONFORMANCE), (fit_api.Proxy("6"), lying)], [])
+    strategy.aggregate_fit(1, [*results(CONFORMANCE), (FakeProxy("6"), lying)], [])
     refused = strategy.reports[-1].refused
-    assert [(r.client, r.reason) for r in refused] == [("6", f"serialized as {kind[:40]!r}")]
+    reason = f"serialized as {kind[:40]!r}, expected 'numpy.ndarray'"
+    assert [(r.client, r.reason) for r in refused] == [("6", reason)]
+
+
+@pytest.mark.parametrize("kind", ["", "numpy.nda"])
+def test_npy_bytes_under_another_name_are_taken_in_and_others_are_refused_by_it(results, kind):
+    tensors = API.result([np.array([6.0], np.float32)]).parameters.tensors
+    bare = [np.array([6.0], np.float32).tobytes()]  # as Flower's Android strategy has them
+    strategy = Krum(num_malicious_clients=1)
+    sent = [
+        (FakeProxy(cid), FitRes(Status(Code.OK, ""), Parameters(data, kind), 1, {}))
+        for cid, data in (("6", tensors), ("7", bare))
+    ]
+    strategy.aggregate_fit(1, [*results(CONFORMANCE), *sent], [])
+    report = strategy.reports[-1]
+    assert "6" in report.received
+    reason = f"serialized as {kind!r}, expected 'numpy.ndarray'"
+    assert [(r.client, r.reason) for r in report.refused] == [("7", reason)]
 
 
 @pytest.mark.parametrize("examples", [0, -60, 10**400, None, "7", float("nan"), [1]])
@@ -164,11 +184,11 @@ def test_the_results_are_not_changed(results):
     assert [result.parameters.tensors for _, result in sent] == before
 
 
-def test_a_fraction_of_zero_trains_nobody(fit_api):
+def test_a_fraction_of_zero_trains_nobody():
     strategy = Krum(fraction_fit=0.0, min_fit_clients=0, num_malicious_clients=1)
     manager = SimpleClientManager()
     for i in range(3):
-        manager.register(fit_api.Proxy(str(i)))
+        manager.register(FakeProxy(str(i)))
     assert strategy.configure_fit(1, ndarrays_to_parameters([np.zeros(1)]), manager) == []
     assert strategy.aggregate_fit(1, [], []) == (None, {})
     assert strategy.reports == []
@@ -179,20 +199,20 @@ def test_the_strategy_names_its_rule():
     assert repr(Krum(num_malicious_clients=2)) == "Krum(rule=Krum(f=2, strict=True))"
 
 
-def test_a_whole_run_of_flowers_server_converges_beside_hostile_clients(fit_api):
+def test_a_whole_run_of_flowers_server_converges_beside_hostile_clients():
     rng = np.random.default_rng(1)
 
-    class Node(fit_api.Proxy):
+    class Node(FakeProxy):
         def fit(self, ins, timeout, group_id):
             w = np.load(io.BytesIO(ins.parameters.tensors[0]))
             if self.cid == "1":
                 raise RuntimeError("crashed")
             if self.cid == "2":
-                return fit_api.api.result([b"rubbish"])
+                return API.result([b"rubbish"])
             if self.cid == "3":
-                return fit_api.api.result([-100 * w], examples=10**15)
+                return API.result([-100 * w], examples=10**15)
             target = 5 + 0.01 * rng.standard_normal(4)
-            return fit_api.api.result([(w + 0.5 * (target - w)).astype(np.float32)])
+            return API.result([(w + 0.5 * (target - w)).astype(np.float32)])
 
     initial = ndarrays_to_parameters([np.zeros(4, np.float32)])
     for cls in (Krum, MultiKrum):

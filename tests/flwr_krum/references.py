@@ -1,0 +1,68 @@
+"""What a rule should find, by plain loops over Python floats or fractions.
+
+Nothing here shares code with the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
+"""Five scalars with f = 1, whose Krum scores are 45, 18, 25, 17 and 26."""
+
+
+def squared_distances(V: Any, number: Callable[[float], Any] = float) -> list[list[Any]]:
+    """Return all squared distances by the definition, in floats or in fractions."""
+    rows = [[number(float(x)) for x in row] for row in V]
+    n = len(rows)
+    squared = [[number(0.0)] * n for _ in range(n)]
+    for i in range(n):
+        for j in range(i):
+            total = sum((a - b) * (a - b) for a, b in zip(rows[i], rows[j], strict=True))
+            squared[i][j] = squared[j][i] = total
+    return squared
+
+
+def exact_distances(V: Any) -> list[list[Fraction]]:
+    """Return all squared distances without rounding."""
+    return squared_distances(V, Fraction)
+
+
+def krum_scores(squared: Sequence[Sequence[Any]], neighbours: int) -> list[Any]:
+    """Sum, for each client, the squared distances to its closest others."""
+    scores = []
+    for i, row in enumerate(squared):
+        others = sorted(row[j] for j in range(len(row)) if j != i)[:neighbours]
+        exact = others and isinstance(others[0], Fraction)
+        scores.append(sum(others, Fraction(0)) if exact else math.fsum(others))
+    return scores
+
+
+def medoid_scores(squared: Sequence[Sequence[float]]) -> list[float]:
+    """Sum, for each client, the unsquared distances to all others.
+
+    Rounded to nine digits: sums of square roots that are equal may differ in the last bit.
+    """
+    return [float(f"{math.fsum(math.sqrt(x) for x in row):.9e}") for row in squared]
+
+
+def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[Decimal]:
+    """Sum the distances with 800 digits and keep 750, so that equal sums compare equal."""
+    sums = []
+    for row in squared:
+        with localcontext() as context:
+            context.prec = 800
+            roots = [(Decimal(x.numerator) / Decimal(x.denominator)).sqrt() for x in row]
+            total = sum(roots, Decimal(0))
+            context.prec = 750
+            sums.append(+total)
+    return sums
+
+
+def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:
+    """Return the indices of the smallest scores, ties to the smallest index."""
+    return tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:count])
