@@ -17,6 +17,7 @@ from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
+from flwr_krum.boundary.bfloat16 import widened
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.proxies import within
@@ -83,7 +84,8 @@ def check_initial(model: Mapping[str, Array]) -> None:
     InitialModelError
         If no array has float numbers, or one of them is not finite or larger than `LARGEST`.
     """
-    floats = {key: array for key, array in model.items() if array.dtype.kind == "f" and array.size}
+    read = {key: widened(array) for key, array in model.items() if array.size}
+    floats = {key: array for key, array in read.items() if array.dtype.kind == "f"}
     if not floats:
         raise InitialModelError("no array of it has float numbers: there is nothing to train")
     for key, array in floats.items():
