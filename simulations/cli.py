@@ -92,7 +92,9 @@ def run(
     folds: Annotated[int, Option(help="k of a k-fold cross-validation; 0 is one split.")] = 0,
     fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
     api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
-    engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
+    engine: Annotated[
+        str, _one_of(ENGINES, "Where clients run; the last two give equal bytes.")
+    ] = ENGINES[0],
     backend: Annotated[
         str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
     ] = "",

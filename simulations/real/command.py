@@ -72,7 +72,10 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
         ] = False,
         run_dir: Annotated[str, Option(help="Folder of the results.")] = "runs/real",
     ) -> None:
-        """Run a federation of real processes: TLS, registered keys, a SuperNode per client."""
+        """Run a federation of real processes: TLS, registered keys, a SuperNode per client.
+
+        The model has the bytes of a virtual run with --engine inprocess.
+        """
         options = {
             "num-clients": nodes, "f": byzantine, "attack": attack, "rule": rule,
             "num-server-rounds": rounds, "task": task, "api": api, "seed": seed,
