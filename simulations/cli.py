@@ -53,46 +53,10 @@ app.command()(speed)
 @app.command()
 @with_settings(name for name in run_settings() if name != "roles")  # of nodes, here are none
 def run(
-<<<<<<< HEAD
     options: dict[str, Any],
-    engine: Annotated[str, one_of(ENGINES, "Where clients run.")] = ENGINES[0],
-=======
-    task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
-    model: Annotated[str, Option(help="mlp or convnet; by default the task's own.")] = "",
-    rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
-    attack: Annotated[str, _one_of(ATTACKS, "What the last f send.")] = _DEFAULT["attack"],
-    attack_rounds: Annotated[int, Option(help="Rounds of the attack; 0 is all.")] = 0,
-    n: Annotated[int, Option("-n", help="Clients.")] = _DEFAULT["num-clients"],
-    f: Annotated[int, Option("-f", help="Byzantine clients, also told to the rule.")] = 0,
-    m: Annotated[int, Option("-m", help="Models that multi-krum averages; 0 is n - f.")] = 0,
-    strict: Annotated[bool, Option(help="Insist on 2f + 2 < n.")] = True,
-    rounds: Annotated[int, Option(help="Rounds.")] = _DEFAULT["num-server-rounds"],
-    batch_size: Annotated[int, Option(help="Mini-batch; 0 is the task's own.")] = 0,
-    local_steps: Annotated[int, Option(help="Steps per round.")] = 1,
-    learning_rate: Annotated[float, Option(help="0 is the task's own.")] = 0.0,
-    schedule: Annotated[
-        str, _one_of(SCHEDULES, "The last two sum to infinity, their squares do not.")
-    ] = _DEFAULT["schedule"],
-    decay_rounds: Annotated[
-        int, Option(help="Rounds after which `inverse` has halved the rate.")
-    ] = _DEFAULT["decay-rounds"],
-    server_learning_rate: Annotated[float, Option(help="Scales the server's step.")] = 1.0,
-    gaussian_variance: Annotated[float, Option()] = _DEFAULT["gaussian-variance"],
-    omniscient_factor: Annotated[float, Option()] = _DEFAULT["omniscient-factor"],
-    omniscient_examples: Annotated[
-        int, Option(help="Examples in the omniscient estimate; 0 is all.")
-    ] = 0,
-    fault: Annotated[
-        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
-    ] = _DEFAULT["fault"],
-    seed: Annotated[int, Option(help="Decides every draw.")] = 0,
-    folds: Annotated[int, Option(help="k of a k-fold cross-validation; 0 is one split.")] = 0,
-    fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
-    api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
     engine: Annotated[
-        str, _one_of(ENGINES, "Where clients run; the last two give equal bytes.")
+        str, one_of(ENGINES, "Where clients run; inprocess and ray give the same model bytes.")
     ] = ENGINES[0],
->>>>>>> files
     backend: Annotated[
         str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
     ] = "",

@@ -62,20 +62,10 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
             str, Option(help="Any other settings, as for `flwr run`: \"batch-size=32 fault='inf'\"")
         ] = "",
     ) -> None:
-<<<<<<< HEAD
-        """Run a federation of real processes: TLS, registered keys, a SuperNode per client."""
-=======
         """Run a federation of real processes: TLS, registered keys, a SuperNode per client.
 
         The model has the bytes of a virtual run with --engine inprocess.
         """
-        options = {
-            "num-clients": nodes, "f": byzantine, "attack": attack, "rule": rule,
-            "num-server-rounds": rounds, "task": task, "api": api, "seed": seed,
-            "round-timeout": round_timeout, "resume": resume, "run-dir": run_dir,
-            "roles": "node",
-        }  # fmt: skip
->>>>>>> files
         console = Console()
         try:
             others = parse_config_args([run_config])
