@@ -324,7 +324,7 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
-            note=obstacle if step is None else step.note,
+            note="; ".join(filter(None, (obstacle, "" if step is None else step.note))),
             seconds=clock.seconds,
         )
         self._keep(report)

@@ -164,7 +164,7 @@ def test_the_operators_own_metrics_function_sees_the_accepted_and_may_fail(resul
         evaluate_metrics_aggregation_fn=lambda r: {"x": 1 / 0},
     )
     parameters, metrics = strategy.aggregate_fit(1, sent, [])
-    assert value(parameters) == [6]  # f is 0 beside a refused reply
+    assert value(parameters) == [10]
     assert "x" not in metrics
     loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in sent]
     assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
