@@ -93,16 +93,17 @@ def admit(
             else:
                 sound[client] = arrays
     keys = template.agreed(map(frozenset, sound.values()), liars)
+    travelled = set(keys)
     accepted: dict[ClientId, Model] = {}
     for client, arrays in sound.items():
-        if len(arrays) == len(keys) and all(key in arrays for key in keys):
+        if arrays.keys() == travelled:
             accepted[client] = arrays
         else:
             refused[client] = _difference(arrays.keys(), keys, template)
     return Intake(
         tuple(accepted),
         keys,
-        tuple(key for key in template.formats if key not in set(keys)),
+        tuple(key for key in template.formats if key not in travelled),
         _updates(list(accepted.values()), keys, template, device),
         tuple(
             Refused(client, on_one_line(refused[client]))
@@ -202,19 +203,18 @@ def _checked_or_reason(arrays: Model, template: Template) -> Model | RefusedErro
 def _checked(arrays: Model, template: Template) -> Model:
     """Return the arrays, in the dtypes that are expected and without constants, if they fit."""
     formats = template.formats
-    _check_keys(arrays.keys(), template)
     if not template.measured:
         raise RefusedError("no array of floats, and no distance sees others")
-    for key, array in arrays.items():
-        if (array.shape, array.dtype) != formats[key]:
+    fits = {key: (array.shape, array.dtype) for key, array in arrays.items()} == formats
+    if not fits:
+        _check_keys(arrays.keys(), template)
+        for key, array in arrays.items():
             _check_format(key, array, *formats[key])
     held = [key for key in template.constants if key in arrays]
     if held:
         arrays = {**arrays, **{key: _cleared(key, arrays[key], template) for key in held}}
-    if all(array.dtype == formats[key][1] for key, array in arrays.items()) and are_finite(
-        array for array in arrays.values() if array.dtype.kind == "f"
-    ):  # most replies
-        return arrays
+    if fits and are_finite(array for array in arrays.values() if array.dtype.kind == "f"):
+        return arrays  # most replies
     for key, array in arrays.items():
         if array.size:
             _check_range(key, array, formats[key][1])

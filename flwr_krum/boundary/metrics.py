@@ -100,10 +100,9 @@ class Claims:
         n, lines = len(self._reports), []
         for key, usual in self._usual.items():
             if key != count_key and self._f < usual.carriers and usual.alike < self._least:
-                name, kind = quoted(key, _MOST_SHOWN), _named(usual.kind)
                 lines.append(
-                    f"metric {name} dropped: {usual.alike} of {n} replies hold it as a {kind}, "
-                    f"at least {self._least} are needed"
+                    f"metric {_name(key)} dropped: {usual.alike} of {n} replies hold it as a "
+                    f"{_named(usual.kind)}, at least {self._least} are needed"
                 )
         more = len(lines) - _MOST_NAMED
         return (*lines[:_MOST_NAMED], *([f"{more} more metrics dropped"] if more > 0 else []))
@@ -136,19 +135,18 @@ class Claims:
         self, report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]
     ) -> str:
         for key, value in report.items():
-            name = quoted(key, _MOST_SHOWN)
-            if isinstance(value, str | bytes | bool):
+            if key in common and key in parsed:
+                if parsed[key][0] != common[key]:
+                    found, usual = _named(parsed[key][0]), _named(common[key])
+                    return f"metric {_name(key)} is a {found}, most send a {usual}"
+            elif isinstance(value, str | bytes | bool):
                 continue
-            if key in self._known and key not in parsed:
-                return f"metric {name} is {_shown(value)}, expected finite numbers"
-            if key not in common:
-                if common:
-                    return f"metric {name} is unknown to most"
-            elif parsed[key][0] != common[key]:
-                found, usual = _named(parsed[key][0]), _named(common[key])
-                return f"metric {name} is a {found}, most send a {usual}"
+            elif key in self._known and key not in parsed:
+                return f"metric {_name(key)} is {_shown(value)}, expected finite numbers"
+            elif common:
+                return f"metric {_name(key)} is unknown to most"
         missing = [key for key in common if key not in report]
-        return f"metric {quoted(missing[0], _MOST_SHOWN)} is missing" if missing else ""
+        return f"metric {_name(missing[0])} is missing" if missing else ""
 
     def _median(self, count_key: str) -> float | None:
         """Return the lower median of the claimed counts, if liars cannot have chosen it."""
@@ -164,10 +162,10 @@ def _excess(report: Mapping[str, object]) -> str:
     """Say which cap a report exceeds, in time that does not grow with what it holds beyond it."""
     if len(report) > MOST_METRICS:
         return f"more than {MOST_METRICS} metrics: none is read"
-    if any(len(key) > LONGEST_METRIC for key in report):
+    if report and max(map(len, report)) > LONGEST_METRIC:
         return f"a metric's name of more than {LONGEST_METRIC} characters: none is read"
-    numbers = sum(len(value) if isinstance(value, list) else 1 for value in report.values())
-    if numbers > MOST_NUMBERS:
+    lists = [value for value in report.values() if isinstance(value, list)]
+    if len(report) - len(lists) + sum(map(len, lists)) > MOST_NUMBERS:
         return f"more than {MOST_NUMBERS} numbers in metrics: none is read"
     return ""
 
@@ -194,14 +192,21 @@ def _shown(value: object) -> str:
         return "a number too long to print"
 
 
+def _name(key: str) -> str:
+    return quoted(key, _MOST_SHOWN)
+
+
 def _named(kind: Kind) -> str:
     return "number" if kind[0] == "scalar" else f"list of {kind[1]}"
 
 
 def _parsed(report: Mapping[str, object], known: Set[str]) -> Parsed:
     """Return those of the known metrics of a report that are numbers."""
-    found = {key: _numbers(value) for key, value in report.items() if key in known}
-    return {key: numbers for key, numbers in found.items() if numbers is not None}
+    return {
+        key: found
+        for key, value in report.items()
+        if key in known and (found := _numbers(value)) is not None
+    }
 
 
 def _usual_kinds(parsed: Sequence[Parsed]) -> dict[str, _Usual]:
