@@ -12,8 +12,8 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.distances import Distances
-from flwr_krum.resilience import eta, eta_squared, required_clients
-from flwr_krum.rules.krum import Krum
+from flwr_krum.resilience import eta, required_clients
+from flwr_krum.rules.krum import eta_squared
 from flwr_krum.rules.rule import Aggregate, Rule
 
 Verdict: TypeAlias = Literal["holds", "does not hold", "cannot be known"]
@@ -195,12 +195,11 @@ def judge(rule: Rule, aggregate: Aggregate, n: int, centred: bool) -> Guarantee:
     centred : bool
         Whether the offsets are taken from the global model: without it nothing is a gradient.
     """
-    f = rule.byzantine
-    if not isinstance(rule, Krum):
+    f, ranking = rule.liars(n), aggregate.geometry.ranking
+    if not rule.in_proposition_1:
         return Guarantee("cannot be known", n, f, reason="Proposition 1 is about Krum's score")
-    if aggregate.ranking is None:
+    if ranking is None:
         return Guarantee("does not hold", n, f, reason="the round averaged (Lemma 1)")
     if not centred:
         return Guarantee("cannot be known", n, f, reason="the global model is not known")
-    trusted = aggregate.ranking.order[: max(1, n - f)]
-    return estimate(aggregate.ranking.distances, trusted, n, f)
+    return estimate(aggregate.geometry.distances, ranking.order[: max(1, n - f)], n, f)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+from weakref import WeakValueDictionary
 
+from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines, writing
+from flwr_krum.lock import Lock, LockedError
 from flwr_krum.report import RoundReport
 
 _BEGINNING = b'{"server_round": '
 
-
-class Unsynced(str):
-    """The path of a journal that the operating system may bring to the disk when it likes.
-
-    Its lines outlive the process, however it ends, but not the machine: for runs whose model is
-    not on the disk either, and whose rounds are shorter than a disk takes.
-    """
+_JSON = json.JSONEncoder(allow_nan=False)
 
 
-class JournalError(ValueError):
-    """A journal cannot be read, or must not be written over."""
+class JournalError(FileError):
+    """A journal cannot be read, or must not be written, or cannot; the message says why."""
 
 
 class Journal:
-    """Appends reports to a file, each flushed to the disk.
+    """Appends the reports of one run to a file that nobody else writes meanwhile.
+
+    The file is locked for as long as the journal is in use. In one process the newest journal of
+    a file takes it over from older ones, so that a run can go on in the session that began it. A
+    copy, such as a pickled one, takes it with its first round.
 
     Parameters
     ----------
     path : str or Path
-        The file; its folder is made. With `Unsynced` a report is flushed to the system only.
+        The file; its folder is made.
     rounds_done : int (default: 0)
         The rounds that the run goes on from. What the file holds of later rounds, and a line
-        that a crash tore, is dropped.
+        that a crash tore, is dropped when the next round is written.
+    sync : bool (default: True)
+        Whether a round is on the disk when it is written, or only on its way there: then it
+        outlives the process, however that ends, but not the machine. For runs whose model is not
+        on the disk either, and whose rounds are shorter than a disk takes.
 
     Attributes
     ----------
@@ -44,33 +52,119 @@ class Journal:
     Raises
     ------
     JournalError
-        If the file holds rounds and ``rounds_done`` is 0, or it is damaged.
+        If the file holds rounds and ``rounds_done`` is 0, or fewer than ``rounds_done``; if it is
+        damaged, no file, cannot be written, or is being written by another process.
     """
 
-    def __init__(self, path: str | Path, rounds_done: int = 0) -> None:
-        self._path = Path(path)
-        self._sync = not isinstance(path, Unsynced)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        found = read_journal(self._path) if self._path.exists() else []
-        if found and rounds_done == 0:
-            raise JournalError(
-                f"{path} already holds {len(found)} rounds, the last {found[-1].server_round}: "
-                f"go on from it with rounds_done={found[-1].server_round} and that round's model, "
-                "or name another file"
-            )
-        self.reports = [report for report in found if report.server_round <= rounds_done]
-        self._rewrite(self.reports)
+    def __init__(self, path: str | Path, rounds_done: int = 0, *, sync: bool = True) -> None:
+        self.path = Path(path)
+        self.rounds_done = rounds_done
+        self._sync = sync
+        self._last = rounds_done
+        self.reports: list[RoundReport] = []
+        self._writer: LineWriter | None = None
+        self._lock: Lock | None = None
+        self._overtaken = False
+        self._open()
 
     def append(self, report: RoundReport) -> None:
-        """Write one round; it is on the disk when this returns."""
-        with self._path.open("ab") as file:
-            _write(file, [report], self._sync)
+        """Write one round; it is on the disk when this returns, and not in the file if it raises.
 
-    def _rewrite(self, reports: Sequence[RoundReport]) -> None:
-        beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("wb") as file:
-            _write(file, reports, sync=True)
-        beside.replace(self._path)
+        Raises
+        ------
+        JournalError
+            If it cannot be written, or is not later than the last one.
+        """
+        if report.server_round <= self._last:
+            raise JournalError(
+                f"{self.path}: round {report.server_round} follows round {self._last}; a run that "
+                f"goes on counts its rounds on: rounds_done={self._last}"
+            )
+        if self._overtaken:
+            raise JournalError(f"{self.path}: a later strategy of this process has taken it over")
+        if self._writer is None:
+            self._open()
+        assert self._writer is not None
+        with _as_journal_error(f"round {report.server_round}: "):
+            self._writer.append(_JSON.encode(report.to_json()).encode())
+        self._last = report.server_round
+
+    def close(self) -> None:
+        """Let others write the file."""
+        if self._lock is not None:
+            self._lock.release()
+        self._writer = self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def check_rule(self, rule: str) -> None:
+        """Raise JournalError if the rounds in the file are those of another kind of rule.
+
+        Its numbers may differ: the operator may have corrected f, and f in force changes.
+        """
+        if self.reports and _kinds(self.reports[-1].rule) != _kinds(rule):
+            raise JournalError(
+                f"{self.path} holds rounds of {self.reports[-1].rule}, and the rule is {rule}: "
+                "go on with the former, or name another file"
+            )
+
+    def _open(self) -> None:
+        """Lock the file, read it, and make it ready for the round after the last one."""
+        place = self.path.parent.resolve() / self.path.name
+        with _as_journal_error(), contextlib.ExitStack() as undo:
+            check_is_file(self.path)
+            older = _OPEN.get(place)
+            lock = older._lock if older else None
+            if lock is None:
+                with writing(self.path):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    lock = Lock(place.with_name(place.name + ".lock"), str(self.path))
+                undo.callback(lock.release)
+            kept = _kept(self.path, _read(self.path) if place.exists() else [], self._last)
+            self._writer = LineWriter(self.path, kept[-1].end if kept else 0, self._sync)
+            undo.pop_all()
+        if older:
+            older._lock, older._overtaken = None, True
+        self.reports = [line.value for line in kept]
+        self._lock = lock
+        _OPEN[place] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_writer": None, "_lock": None}
+
+
+JournalLike: TypeAlias = str | Path | Journal
+
+
+def as_journal(journal: JournalLike, rounds_done: int) -> Journal:
+    """Open the journal of a run that goes on from so many rounds; one that is open must agree.
+
+    Raises
+    ------
+    JournalError
+        As for `Journal`, or if it is open for another number of rounds.
+    """
+    if not isinstance(journal, Journal):
+        return Journal(journal, rounds_done)
+    if journal.rounds_done != rounds_done:
+        raise JournalError(
+            f"{journal.path} is open after {journal.rounds_done} rounds, and rounds_done is "
+            f"{rounds_done}: expected the same"
+        )
+    return journal
+
+
+_OPEN: WeakValueDictionary[Path, Journal] = WeakValueDictionary()
+"""The journals that this process writes."""
 
 
 def read_journal(path: str | Path) -> list[RoundReport]:
@@ -80,28 +174,61 @@ def read_journal(path: str | Path) -> list[RoundReport]:
     ------
     JournalError
         If another line is not a report.
+    FileNotFoundError
+        If there is no such file.
     """
-    lines = Path(path).read_bytes().split(b"\n")
-    reports = []
-    for number, line in enumerate(lines, 1):
-        try:
-            if line:
-                reports.append(RoundReport.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            # Whatever follows the last line break was being written when the lights went out, if
-            # it begins as our lines do; another file must not be taken for a journal.
-            ours = line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
-            if number < len(lines) or not ours:
-                raise JournalError(f"{path}, line {number}: not a round report") from error
-    return reports
+    with _as_journal_error():
+        return [line.value for line in _read(Path(path))]
 
 
-_JSON = json.JSONEncoder(allow_nan=False)
+@contextlib.contextmanager
+def _as_journal_error(beginning: str = "") -> Iterator[None]:
+    try:
+        yield
+    except JournalError:
+        raise
+    except (FileError, LockedError) as error:
+        raise JournalError(f"{beginning}{error}") from error
 
 
-def _write(file: BinaryIO, reports: Sequence[RoundReport], sync: bool) -> None:
-    for report in reports:
-        file.write(_JSON.encode(report.to_json()).encode() + b"\n")
-    file.flush()
-    if sync:
-        os.fsync(file.fileno())
+def _read(path: Path) -> list[Line[RoundReport]]:
+    def parse(text: bytes) -> RoundReport:
+        return RoundReport.from_json(json.loads(text))
+
+    return read_lines(path, parse, "a round report", _BEGINNING)
+
+
+def _kept(
+    path: Path, found: Sequence[Line[RoundReport]], rounds_done: int
+) -> list[Line[RoundReport]]:
+    """Return the lines of the rounds that are done, of those that a file holds.
+
+    Raises
+    ------
+    JournalError
+        If they are not those of one run up to there.
+    """
+    rounds = [line.value.server_round for line in found]
+    if rounds and rounds_done == 0:
+        raise JournalError(
+            f"{path} already holds {len(rounds)} rounds, the last {rounds[-1]}: "
+            f"go on from it with rounds_done={rounds[-1]} and that round's model, "
+            "or name another file"
+        )
+    for i, (before, after) in enumerate(itertools.pairwise(rounds)):
+        if after <= before:
+            raise JournalError(
+                f"{path}: round {after}, report {i + 2}, follows round {before}: more than one "
+                "run has written it; name another file"
+            )
+    if rounds and rounds_done > rounds[-1]:
+        raise JournalError(
+            f"{path} ends with round {rounds[-1]}, and rounds_done is {rounds_done}: "
+            f"go on with rounds_done={rounds[-1]} and that round's model, or name another file"
+        )
+    return [line for line in found if line.value.server_round <= rounds_done]
+
+
+def _kinds(rule: str) -> list[str]:
+    """Return the names of a rule and of what it is made of, without their parameters."""
+    return re.findall(r"(\w+)\(", rule)

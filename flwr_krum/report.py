@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from flwr_krum.boundary.metrics import Metric
@@ -12,13 +13,17 @@ from flwr_krum.boundary.replies import ClientId, Refused, few
 from flwr_krum.guarantee import Guarantee
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """One round of robust aggregation.
 
     The same replies give the same ``selected`` on any device, and the same bits of everything but
-    ``seconds`` on any number of cores. From device to device scores may differ in the sixth digit
-    or later, and the guarantee's figures by less than they are sure of.
+    ``seconds`` and ``time`` on any number of cores. From device to device scores may differ in the
+    sixth digit or later, and the guarantee's figures by less than they are sure of.
 
     Attributes
     ----------
@@ -27,7 +32,11 @@ class RoundReport:
     rule : str
         The rule in force, with its parameters for this round.
     byzantine : int
-        The f in force: the declared one less the refused replies.
+        The f in force.
+    basis : str
+        What it rests on, see `flwr_krum.in_force`.
+    seed : int, optional
+        The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
@@ -52,12 +61,17 @@ class RoundReport:
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
-        Own time of `flwr_krum.kernel.clock.STAGES`.
+        Own time of each `flwr_krum.kernel.clock.Stage`.
+    time : str
+        When the round was over, ISO 8601 in UTC; empty where an old journal does not say. Reports
+        that differ in nothing else are equal.
     """
 
     server_round: int
     rule: str
     byzantine: int
+    basis: str = "declared"
+    seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
@@ -74,11 +88,14 @@ class RoundReport:
     stepped: bool = False
     note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    time: str = field(default_factory=_now, compare=False)
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read after the round."""
         heard = f"{len(self.received)} accepted, {len(self.refused)} refused"
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
+        if self.basis != "declared":
+            lines.append(f"f = {self.byzantine}: {self.basis}")
         if self.quarantined:
             lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
@@ -130,9 +147,10 @@ class RoundReport:
         KeyError, TypeError, ValueError
             If the values are not a report's.
         """
-        read = dict(values)
-        if not isinstance(read["server_round"], int):
-            raise TypeError(f"server_round is {read['server_round']!r}, expected a whole number")
+        read = {"time": "", **values}
+        for name, kind in _KINDS.items():
+            if not isinstance(read[name], kind):
+                raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -140,7 +158,7 @@ class RoundReport:
             }
         if read["guarantee"] is not None:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
-        for name in ("received", "silent", "quarantined", "selected"):
+        for name in _CLIENTS:
             read[name] = tuple(read[name])
         for name in ("dropped", "kept"):  # older journals have none
             read[name] = tuple(read.get(name, ()))
@@ -149,6 +167,15 @@ class RoundReport:
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
+_CLIENTS = ("received", "silent", "quarantined", "selected")
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("server_round", "byzantine"), int),
+    **dict.fromkeys(("rule", "note", "time"), str),
+    "stepped": bool,
+    **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
+    **dict.fromkeys(("metrics", "seconds"), dict),
+}
+"""What the JSON value of a field is."""
 
 
 def _finite(value: Any) -> Any:

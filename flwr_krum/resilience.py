@@ -11,25 +11,9 @@ Source: Blanchard et al., NIPS 2017, Proposition 1. Let n vectors have mean g an
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
-from flwr_krum.rules.krum import Krum, check_krum_bound
+from flwr_krum.rules.krum import Krum, eta_squared
 from flwr_krum.rules.rule import Rule, whole_number
-
-
-def eta_squared(n: int, f: int) -> Fraction:
-    """Return ``eta(n, f)^2`` exactly.
-
-    Raises
-    ------
-    ValueError
-        Unless n and f are whole numbers with f >= 0 and ``2f + 2 < n``.
-    """
-    whole_number("n", n, 1)
-    whole_number("f", f, 0)
-    check_krum_bound("eta", n, f)
-    spread = Fraction(f * (n - f - 2) + f**2 * (n - f - 1), n - 2 * f - 2)
-    return 2 * (n - f + spread)
 
 
 def eta(n: int, f: int) -> float:
@@ -38,13 +22,18 @@ def eta(n: int, f: int) -> float:
     Raises
     ------
     ValueError
-        As for ``eta_squared``.
+        Unless n and f are whole numbers with f >= 0 and ``2f + 2 < n``.
 
     Examples
     --------
     >>> round(eta(20, 6), 1)
     14.4
     """
+    whole_number("n", n, 1)
+    whole_number("f", f, 0)
+    if 2 * f + 2 >= n:
+        legal = f"f <= {(n - 3) // 2} at n={n}, or n >= {2 * f + 3} at f={f}"
+        raise ValueError(f"eta needs 2f + 2 < n, got n={n}, f={f}; legal: {legal}")
     return math.sqrt(eta_squared(n, f))
 
 
@@ -95,11 +84,10 @@ def max_byzantine(n: int, rule: Rule | None = None) -> int:
         If n is not a whole number >= 1, or no f >= 0 is legal.
     """
     whole_number("n", n, 1)
-    if rule is None or isinstance(rule, Krum):
-        if n < 3:
-            raise ValueError(f"Krum needs 2f + 2 < n, got n={n}; legal: n >= 3")
-        return (n - 3) // 2
-    return rule.trim(n)
+    rule = Krum() if rule is None else rule
+    if rule.in_proposition_1 and n < 3:
+        raise ValueError(f"Krum needs 2f + 2 < n, got n={n}; legal: n >= 3")
+    return rule.most(n)
 
 
 def required_clients(f: int) -> int:

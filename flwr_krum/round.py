@@ -7,11 +7,11 @@ place where a round happens.
 from __future__ import annotations
 
 import math
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
@@ -23,9 +23,11 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.journal import Journal
+from flwr_krum.in_force import f_in_force
+from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
+from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
 from flwr_krum.kernel.ways import prepare
@@ -43,9 +45,10 @@ class RoundOptions(TypedDict, total=False):
     server_learning_rate: LearningRate
     on_infeasible: OnInfeasible
     quarantine: int | None
-    journal: str | Path | None
+    journal: JournalLike | None
     rounds_done: int
     device: str
+    largest_step: float | None
     shared_keys: Keys | None
     distance_keys: Keys | None
     max_reply_bytes: int | None
@@ -54,6 +57,12 @@ class RoundOptions(TypedDict, total=False):
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
+
+LARGEST_STEP = 10.0
+"""Median update lengths beyond which a step of an unbounded rule is not taken."""
+
+MANY = 1000
+"""Clients among which any robust rule tolerates some."""
 
 NOT_FINITE = "the aggregate is not finite"
 
@@ -80,11 +89,12 @@ class Claimed(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What a rule made of a round; no model where the aggregate is not finite."""
+    """What a rule made of a round; no model, and a note, where the step is not taken."""
 
     aggregate: Aggregate
     guarantee: Guarantee
     model: dict[str, bytes] | None
+    note: str
 
 
 class _Choice(TypedDict, total=False):
@@ -111,8 +121,13 @@ class Rounds:
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
-    journal : str or Path (optional)
-        File that gets one JSON line per round, on the disk before the next one begins.
+    journal : str or Path or Journal (optional)
+        File that gets one JSON line per round, on the disk before the next one begins. A
+        `flwr_krum.journal.Journal` is one that is open, after as many rounds.
+    largest_step : float (optional)
+        A step longer than so many times the median length of the accepted updates is not taken;
+        math.inf takes any. By default 10 for rules that one client can steer anywhere (averaging,
+        1-p Krum), no limit for the others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
@@ -141,9 +156,10 @@ class Rounds:
     on_infeasible: OnInfeasible = "skip"
     server_learning_rate: LearningRate = 1.0
     quarantine: int | None = None
-    journal: str | Path | None = None
+    journal: JournalLike | None = None
     rounds_done: int = 0
     device: str = "cpu"
+    largest_step: float | None = None
     count_key: str = "num-examples"
     shared_keys: Keys | None = None
     distance_keys: Keys | None = None
@@ -154,6 +170,7 @@ class Rounds:
     reports: deque[RoundReport] = field(init=False)
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
+    _seed: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -167,28 +184,42 @@ class Rounds:
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
+        if self.largest_step is not None and not self.largest_step > 0.0:
+            raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
         self.shared_keys = check_keys("shared_keys", self.shared_keys)
         self.distance_keys = check_keys("distance_keys", self.distance_keys)
         if self.max_reply_bytes is not None:
             whole_number("max_reply_bytes", self.max_reply_bytes, 1)
         prepare(self.device)
         if self.journal is not None:
-            self._journal = Journal(self.journal, self.rounds_done)
+            self._journal = as_journal(self.journal, self.rounds_done)
+            self._journal.check_rule(str(self.rule))
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
+        self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
         for report in done:
             self._quarantine.note(report.refused, len(report.received))
 
+    def _draw_seed(self, before: int | None) -> None:
+        """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
+        seed = secrets.randbits(63) if before is None else before
+        seeded = self.rule.seeded(seed)
+        self._seed = None if seeded == self.rule else seed
+        self.rule = seeded
+
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rate = self.server_learning_rate
+        rule = f"Rule: {self.rule}"
+        if self.rule.f == 0 and self.rule.most(MANY) > 0:
+            rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
-            f"Rule: {self.rule!r}",
+            rule,
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
-            f"Journal: {self.journal or 'none'}",
+            f"Journal: {self._journal.path if self._journal else 'none'}",
             f"Device: {self.device}",
             f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
             f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
@@ -258,11 +289,14 @@ class Rounds:
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            liars = self.rule.trim(len({reply.client for reply in replies}))
+            liars = self._liars(len({reply.client for reply in replies}))
             intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
-            n, f = len(intake.clients), max(0, self.rule.byzantine - len(intake.refused))
+            n = len(intake.clients)
+            refused = {refusal.client for refusal in intake.refused}
+            counted = len(refused.intersection(self.asked)) if self.asked else len(refused)
+            f, basis = f_in_force(self.rule, n, counted, len(self.asked))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
@@ -274,8 +308,10 @@ class Rounds:
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
-            rule=repr(rule),
+            rule=str(rule),
             byzantine=f,
+            basis=basis,
+            seed=self._seed,
             received=intake.clients,
             refused=intake.refused,
             failed=failed,
@@ -288,7 +324,7 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
-            note=NOT_FINITE if step and model is None else obstacle,
+            note=obstacle if step is None else step.note,
             seconds=clock.seconds,
         )
         self._keep(report)
@@ -306,14 +342,34 @@ class Rounds:
         with stage("combine"):
             layers = self._move(aggregate.layers, reference, server_round)
             if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
-                return _Step(aggregate, guarantee, None)
+                return _Step(aggregate, guarantee, None, NOT_FINITE)
+            too_far = self._too_far(rule, updates, aggregate)
+            if too_far:
+                return _Step(aggregate, guarantee, None, too_far)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
             changed = dict(zip(intake.keys, layers, strict=True))
             whole = changed if self.template is None else self.template.completed(changed)
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        return _Step(aggregate, guarantee, model)
+        return _Step(aggregate, guarantee, model, aggregate.choice.note)
+
+    def _too_far(self, rule: Rule, updates: ClientUpdates, aggregate: Aggregate) -> str:
+        """Say by how much the step is longer than the limit; empty if it is not."""
+        limit = self.largest_step
+        if limit is None:
+            limit = math.inf if rule.is_bounded else LARGEST_STEP
+        if updates.reference is None or math.isinf(limit):
+            return ""
+        measured = replace(updates, server_rows={"step": aggregate.layers}).compared
+        *clients, step = lengths(measured)
+        usual = float(np.median(clients))
+        if step <= limit * usual:
+            return ""
+        return (
+            f"the step is {step / usual if usual else math.inf:.3g} times as long as the median "
+            f"update, more than largest_step={limit:g}: it is not taken"
+        )
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong with it.
@@ -323,7 +379,7 @@ class Rounds:
         answers = Counter(reply.client for reply in replies)
         reported = {reply.client: reply.metrics for reply in replies}
         heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
-        claims = Claims([reported[client] for client in heard], self.rule.trim(len(heard)))
+        claims = Claims([reported[client] for client in heard], self._liars(len(heard)))
         metrics = claims.trimmed_means()
         metrics.pop(self.count_key, None)
         doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
@@ -331,6 +387,13 @@ class Rounds:
             if answers[client] > 1:
                 doubted[client] = f"{answers[client]} replies in one round, expected 1"
         return Claimed(metrics, claims.dropped(self.count_key), doubted)
+
+    def _liars(self, n: int) -> int:
+        """Return how many of n replies may lie in what decides about keys and metrics."""
+        liars = self.rule.liars(n)
+        if self.rule.f is None and self.rule.most(MANY) > 0:
+            return max(liars, min(1, (n - 1) // 2))  # as few as they are, one of them may
+        return liars
 
     def _keep(self, report: RoundReport) -> None:
         self._quarantine.note(report.refused, len(report.received))

@@ -14,6 +14,7 @@ from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.rules.rule import Rule
 
 
 class RobustStrategy:
@@ -27,11 +28,23 @@ class RobustStrategy:
     """
 
     __signature__: ClassVar[inspect.Signature]
-    _rounds: Rounds
+    _own_id: Callable[[Any], ClientId]
+    """What a client is called by default."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _tell_arguments(cls)
+
+    def _set_up(
+        self,
+        rule: Rule,
+        client_id: Callable[[Any], ClientId] | None,
+        count_key: str,
+        options: RoundOptions,
+    ) -> None:
+        self._rounds = Rounds(rule, count_key=count_key, **options)
+        self._client_id: Callable[[Any], object] = client_id or type(self)._own_id
+        self._nameless: set[ClientId] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rule={self._rounds.rule!r})"
@@ -50,6 +63,21 @@ class RobustStrategy:
         """Log the settings as a small tree."""
         for line in self._rounds.summary(type(self).__name__):
             log(INFO, line)
+
+    def _name(self, client: Any) -> ClientId:
+        """Return the name under which a client is reported: the operator's, else its own."""
+        try:
+            name = self._client_id(client)
+            if isinstance(name, int | str):
+                return name
+            problem = f"returns {name!r}"
+        except Exception as error:  # a client that the operator's function does not know
+            problem = f"raises {type(error).__name__}: {on_one_line(error)}"
+        own = type(self)._own_id(client)
+        if own not in self._nameless:
+            self._nameless.add(own)
+            log(WARNING, "client_id %s for client %s, which goes by that id", problem, own)
+        return own
 
     def _current(self, server_round: int) -> int:
         """Return the round as it counts on from those that were done before."""

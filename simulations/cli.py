@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
-from clients.settings import ATTACKS, SCHEDULES, TASKS
-from clients.tasks import DataError
-from flwr_krum.attacks import FAULTS
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
@@ -28,7 +21,7 @@ from simulations.engines.on_ray import Backend, read_backend
 from simulations.figures.command import figure
 from simulations.real.command import add_real
 from simulations.report import write_report
-from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.config import RunConfig, run_settings
 from simulations.run.history import (
     JOURNAL_FILE,
     RoundRecord,
@@ -36,8 +29,10 @@ from simulations.run.history import (
     read_history,
     window_mean,
 )
+from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
-from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.sentences import InSentences
+from simulations.show.terminal import add_run, one_of, progress_bar, show
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
@@ -50,81 +45,26 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
 app.command()(speed)
 
-_DEFAULT = run_config_defaults()
-
-
-def _one_of(values: tuple[str, ...], help_: str) -> Any:
-    return Option(click_type=click.Choice(values), help=help_)
-
 
 @app.command()
+@with_settings(name for name in run_settings() if name != "roles")  # of nodes, here are none
 def run(
-    task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
-    model: Annotated[str, Option(help="mlp or convnet; by default the task's own.")] = "",
-    rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
-    attack: Annotated[str, _one_of(ATTACKS, "What the last f send.")] = _DEFAULT["attack"],
-    attack_rounds: Annotated[int, Option(help="Rounds of the attack; 0 is all.")] = 0,
-    n: Annotated[int, Option("-n", help="Clients.")] = _DEFAULT["num-clients"],
-    f: Annotated[int, Option("-f", help="Byzantine clients, also told to the rule.")] = 0,
-    m: Annotated[int, Option("-m", help="Models that multi-krum averages; 0 is n - f.")] = 0,
-    strict: Annotated[bool, Option(help="Insist on 2f + 2 < n.")] = True,
-    rounds: Annotated[int, Option(help="Rounds.")] = _DEFAULT["num-server-rounds"],
-    batch_size: Annotated[int, Option(help="Mini-batch; 0 is the task's own.")] = 0,
-    local_steps: Annotated[int, Option(help="Steps per round.")] = 1,
-    learning_rate: Annotated[float, Option(help="0 is the task's own.")] = 0.0,
-    schedule: Annotated[
-        str, _one_of(SCHEDULES, "The last two sum to infinity, their squares do not.")
-    ] = _DEFAULT["schedule"],
-    decay_rounds: Annotated[
-        int, Option(help="Rounds after which `inverse` has halved the rate.")
-    ] = _DEFAULT["decay-rounds"],
-    server_learning_rate: Annotated[float, Option(help="Scales the server's step.")] = 1.0,
-    gaussian_variance: Annotated[float, Option()] = _DEFAULT["gaussian-variance"],
-    omniscient_factor: Annotated[float, Option()] = _DEFAULT["omniscient-factor"],
-    omniscient_examples: Annotated[
-        int, Option(help="Examples in the omniscient estimate; 0 is all.")
-    ] = 0,
-    fault: Annotated[
-        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
-    ] = _DEFAULT["fault"],
-    seed: Annotated[int, Option(help="Decides every draw.")] = 0,
-    folds: Annotated[int, Option(help="k of a k-fold cross-validation; 0 is one split.")] = 0,
-    fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
-    api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
-    engine: Annotated[str, _one_of(ENGINES, "Where clients run.")] = ENGINES[0],
+    options: dict[str, Any],
+    engine: Annotated[
+        str, one_of(ENGINES, "Where clients run; inprocess and ray give the same model bytes.")
+    ] = ENGINES[0],
     backend: Annotated[
         str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
     ] = "",
-    evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
-    data_dir: Annotated[str, Option(help="Folder of data files.")] = _DEFAULT["data-dir"],
-    download: Annotated[bool, Option(help="Fetch full MNIST into it.")] = False,
-    quarantine: Annotated[
-        int, Option(help="Refusals after which a client is left out; 0 is never.")
-    ] = 0,
-    resume: Annotated[bool, Option(help="Go on after the last round in the run folder.")] = False,
-    run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
-    tensorboard: Annotated[str, Option(help="Folder for TensorBoard scalars.")] = "",
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
-    options = {
-        "task": task, "model": model, "rule": rule, "attack": attack, "num-clients": n, "f": f,
-        "m": m, "num-server-rounds": rounds, "batch-size": batch_size, "local-steps": local_steps,
-        "learning-rate": learning_rate, "schedule": schedule, "decay-rounds": decay_rounds,
-        "server-learning-rate": server_learning_rate, "gaussian-variance": gaussian_variance,
-        "omniscient-factor": omniscient_factor, "omniscient-examples": omniscient_examples,
-        "fault": fault, "attack-rounds": attack_rounds, "folds": folds, "fold": fold,
-        "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
-        "data-dir": data_dir, "download": download, "quarantine": quarantine,
-        "resume": resume, "run-dir": run_dir, "tensorboard": tensorboard,
-    }  # fmt: skip
     console = Console()
-    with _errors_in_a_sentence(console):
-        config = RunConfig.from_config(options)
-        _run_with_bar(config, engine, read_backend(backend))
+    config = RunConfig.from_config(options)
+    _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
 
 
@@ -134,10 +74,8 @@ def report(
     page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
 ) -> None:
     """Write a page about one run or several: curves, selections, refusals and the guarantee."""
-    console = Console()
-    with _errors_in_a_sentence(console):
-        write_report(runs, page)
-    console.print(f"report: {page}", soft_wrap=True)
+    write_report(runs, page)
+    Console().print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -195,24 +133,11 @@ def cost() -> None:
 @app.command()
 def demo(
     rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
-    fault: Annotated[
-        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
-    ] = _DEFAULT["fault"],
     seed: Annotated[int, Option()] = 0,
     folder: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/demo"),
 ) -> None:
     """Train on spam with a third of the clients hostile, once per rule, and once in peace."""
     run_demo(folder, rounds, seed)
-
-
-@contextmanager
-def _errors_in_a_sentence(console: Console) -> Iterator[None]:
-    """End the command with a sentence where a setting, the data or a run folder is at fault."""
-    try:
-        yield
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from error
 
 
 def _run_with_bar(config: RunConfig, engine: str, backend: Backend) -> None:

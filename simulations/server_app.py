@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from logging import INFO, WARNING
@@ -21,16 +22,21 @@ from flwr.serverapp import Grid, ServerApp
 from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
-from clients.tasks import load_task
+from clients.tasks import Task, load_task
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
-from flwr_krum.journal import Unsynced
+from flwr_krum.journal import Journal
 from flwr_krum.kernel.arrays import Array
+from flwr_krum.lines import FileError, writing
+from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
 from simulations.run.config import RunConfig
+from simulations.run.folder import alone_in
 from simulations.run.history import (
+    HISTORY_FILE,
     JOURNAL_FILE,
     MODEL_FILE,
     HistoryWriter,
@@ -39,7 +45,7 @@ from simulations.run.history import (
     read_history,
     read_model,
 )
-from simulations.run.nodes import BoundedGrid, name_nodes, wait_for_nodes
+from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
 from simulations.run.tensorboard import Scalars, writer_for
 
@@ -74,31 +80,34 @@ def build_server_app(
         run_config = RunConfig.from_config({**(config or {}), **context.run_config})
         if run_config.tensorboard:
             writer_for(run_config.tensorboard)  # raises before an older run is replaced
-        least = run_config.build_rule().least_clients
-        bounded = BoundedGrid(grid, run_config.round_timeout, least)
-        names = _gather(bounded, run_config.settings.num_clients, least)
-        done, model, past = _start_of(run_config)
-        with (
-            _scalars_of(run_config, done) as scalars,
-            HistoryWriter(Path(run_config.run_dir), run_config.to_config(), past) as history,
-        ):
-            federation = _Federation(
-                run_config,
-                bounded,
-                names,
-                done,
-                model,
-                history,
-                scalars,
-                observer or _log_round,
-            )
-            Origin.now(federation.data).write(Path(run_config.run_dir))
-            if run_config.api == "message":
-                federation.run_messages()
-            else:
-                federation.run_fit(context)
+        with alone_in(Path(run_config.run_dir)):
+            _run(run_config, grid, context, observer or _log_round)
 
     return app
+
+
+def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) -> None:
+    least = config.build_rule().least_clients
+    bounded = RoundGrid(grid, config.round_timeout, least)
+    names = _gather(bounded, config.settings.num_clients, least)
+    task = load_task(config.settings)  # what can fail comes before an older run is replaced
+    folder = Path(config.run_dir)
+    done, model, past = _start_of(config)
+    with (
+        _scalars_of(config, done) as scalars,
+        HistoryWriter(folder, config.to_config(), past) as history,
+        # As durable as the model beside it: a run that is killed goes on, one whose machine
+        # loses power may have to start again.
+        Journal(folder / JOURNAL_FILE, done, sync=False) as journal,
+    ):
+        Origin.now(task.source).write(folder)
+        federation = _Federation(
+            config, bounded, names, task, done, model, history, journal, scalars, observer
+        )
+        if config.api == "message":
+            federation.run_messages()
+        else:
+            federation.run_fit(context)
 
 
 class _Federation:
@@ -107,11 +116,13 @@ class _Federation:
     def __init__(
         self,
         config: RunConfig,
-        grid: BoundedGrid,
+        grid: RoundGrid,
         names: Mapping[int, ClientId],
+        task: Task,
         done: int,
         model: dict[str, Array],
         history: HistoryWriter,
+        journal: Journal,
         scalars: Scalars | None,
         observer: Observer,
     ) -> None:
@@ -121,24 +132,20 @@ class _Federation:
         self._done = done
         self._model = model
         self._history = history
+        self._journal = journal
         self._scalars = scalars
         self._observer = observer
-        self._task = load_task(config.settings)
+        self._task = task
         self._strategy: TrainAggregation | FitAggregation
         self._shared: RoundOptions = {
             "server_learning_rate": config.server_learning_rate,
-            "on_infeasible": "skip" if config.strict else "degrade",
+            "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
-            # As durable as the model beside it: a run that is killed goes on, one whose machine
-            # loses power may have to start again.
-            "journal": Unsynced(Path(config.run_dir, JOURNAL_FILE)),
+            "journal": journal,
             "rounds_done": done,
+            # The laboratory shows what a rule does by itself.
+            "largest_step": math.inf,
         }
-
-    @property
-    def data(self) -> str:
-        """Where the data came from, in words."""
-        return self._task.source
 
     def _name_of(self, node: int) -> ClientId:
         """Return a node's name; who has none of its own, or joined later, goes by the node id."""
@@ -230,7 +237,8 @@ class _Federation:
             return {}
         report = self._strategy.last_report
         if report is None or report.server_round != server_round:
-            return {}  # nobody was connected, nobody was asked
+            self._journal.append(self._nobody(server_round))
+            return {}
         byzantine = self._config.byzantine_clients()
         return {
             "selected": report.selected,
@@ -238,6 +246,11 @@ class _Federation:
             "refused": {str(refused.client): refused.reason for refused in report.refused},
             "stepped": report.stepped,
         }
+
+    def _nobody(self, server_round: int) -> RoundReport:
+        """Return the report of a round in which the strategy had nobody to ask."""
+        rule, f = self._config.build_rule(), self._config.settings.f
+        return RoundReport(server_round, str(rule), f, note="nobody was connected")
 
 
 def _scalars_of(config: RunConfig, done: int) -> AbstractContextManager[Scalars | None]:
@@ -272,18 +285,59 @@ def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecor
         )
     if done == 0:
         return _beginning(config)
-    return done, model, [record for record in read_history(folder) if record.round <= done]
+    return done, _checked(model, config), _past(folder, done)
+
+
+def _past(folder: Path, done: int) -> list[RoundRecord]:
+    """Return the records of the rounds that are done.
+
+    Raises
+    ------
+    FileError
+        If one of them is not on record.
+    """
+    past = [record for record in read_history(folder) if record.round <= done]
+    rounds = [record.round for record in past]
+    if rounds != list(range(done + 1)):
+        raise FileError(
+            f"{folder / HISTORY_FILE} holds {len(rounds)} of the {done + 1} rounds 0 to {done} "
+            f"whose model is in {MODEL_FILE}: without them the run cannot go on"
+        )
+    return past
+
+
+def _checked(model: dict[str, Array], config: RunConfig) -> dict[str, Array]:
+    """Return the model of an earlier run, in the order of this run's.
+
+    Raises
+    ------
+    FileError
+        If it is another one's.
+    """
+    expected = _initial_model(config)
+    forms = [{key: (a.shape, a.dtype) for key, a in arrays.items()} for arrays in (model, expected)]
+    if forms[0] != forms[1]:
+        keys = sorted(key for key in forms[0] | forms[1] if forms[0].get(key) != forms[1].get(key))
+        path = Path(config.run_dir, MODEL_FILE)
+        raise FileError(f"{path}: not the model of this run: it differs in {', '.join(keys)}")
+    return {key: model[key] for key in expected}
 
 
 def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
     """Clear the folder of an older run's rounds, and return the initial model."""
     for name in (MODEL_FILE, JOURNAL_FILE):
-        Path(config.run_dir, name).unlink(missing_ok=True)
+        path = Path(config.run_dir, name)
+        with writing(path):
+            path.unlink(missing_ok=True)
+    return 0, _initial_model(config), []
+
+
+def _initial_model(config: RunConfig) -> dict[str, Array]:
     settings = config.settings
-    return 0, parameters_of(build_model(settings.task, settings.model, settings.seed)), []
+    return parameters_of(build_model(settings.task, settings.model, settings.seed))
 
 
-def _gather(grid: BoundedGrid, n: int, least: int) -> dict[int, ClientId]:
+def _gather(grid: RoundGrid, n: int, least: int) -> dict[int, ClientId]:
     """Wait for the nodes and return their names, by node id.
 
     Node ids are drawn anew in every run on Ray; names are not, so that naming clients by them

@@ -93,17 +93,17 @@ def admit(
             else:
                 sound[client] = arrays
     keys = template.agreed(map(frozenset, sound.values()), liars)
-    travelled = set(keys)
+    used = set(keys)
     accepted: dict[ClientId, Model] = {}
     for client, arrays in sound.items():
-        if arrays.keys() == travelled:
+        if arrays.keys() == used:
             accepted[client] = arrays
         else:
             refused[client] = _difference(arrays.keys(), keys, template)
     return Intake(
         tuple(accepted),
         keys,
-        tuple(key for key in template.formats if key not in travelled),
+        tuple(key for key in template.formats if key not in used),
         _updates(list(accepted.values()), keys, template, device),
         tuple(
             Refused(client, on_one_line(refused[client]))
@@ -213,12 +213,16 @@ def _checked(arrays: Model, template: Template) -> Model:
     held = [key for key in template.constants if key in arrays]
     if held:
         arrays = {**arrays, **{key: _cleared(key, arrays[key], template) for key in held}}
-    if fits and are_finite(array for array in arrays.values() if array.dtype.kind == "f"):
+    if fits and _are_finite(arrays):
         return arrays  # most replies
     for key, array in arrays.items():
         if array.size:
             _check_range(key, array, formats[key][1])
     return {key: array.astype(formats[key][1], copy=False) for key, array in arrays.items()}
+
+
+def _are_finite(arrays: Model) -> bool:
+    return are_finite(array for array in arrays.values() if array.dtype.kind == "f")
 
 
 def _check_format(key: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -280,5 +284,5 @@ def _updates(
         None if reference is None else tuple(reference[key] for key in keys),
         tuple(template.formats[key][1] for key in keys),
         device,
-        None if len(measured) == len(floats) else measured,
+        measured=None if len(measured) == len(floats) else measured,
     )

@@ -134,6 +134,9 @@ class Claims:
     def _doubt(
         self, report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]
     ) -> str:
+        kinds = {key: kind for key, (kind, _) in parsed.items()}
+        if kinds == common and len(report) == len(common):
+            return ""  # most reports
         for key, value in report.items():
             if key in common and key in parsed:
                 if parsed[key][0] != common[key]:
@@ -162,10 +165,12 @@ def _excess(report: Mapping[str, object]) -> str:
     """Say which cap a report exceeds, in time that does not grow with what it holds beyond it."""
     if len(report) > MOST_METRICS:
         return f"more than {MOST_METRICS} metrics: none is read"
-    if report and max(map(len, report)) > LONGEST_METRIC:
-        return f"a metric's name of more than {LONGEST_METRIC} characters: none is read"
-    lists = [value for value in report.values() if isinstance(value, list)]
-    if len(report) - len(lists) + sum(map(len, lists)) > MOST_NUMBERS:
+    numbers = 0
+    for key, value in report.items():
+        if len(key) > LONGEST_METRIC:
+            return f"a metric's name of more than {LONGEST_METRIC} characters: none is read"
+        numbers += len(value) if isinstance(value, list) else 1
+    if numbers > MOST_NUMBERS:
         return f"more than {MOST_NUMBERS} numbers in metrics: none is read"
     return ""
 

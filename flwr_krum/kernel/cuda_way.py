@@ -40,14 +40,14 @@ def find(device: str) -> torch.device:
 
 
 def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
-    """Return the (n, n) Gram matrix of ``scale *`` (update - global model), in float64."""
+    """Return the Gram matrix of ``scale *`` (row - global model), server rows last, in float64."""
     import torch
 
     device = find(updates.device)
-    g = torch.zeros((updates.n, updates.n), dtype=torch.float64, device=device)
+    g = torch.zeros((updates.rows, updates.rows), dtype=torch.float64, device=device)
     for start in range(0, updates.d, PIECE):
         for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
-            block = _upload(updates.flat, piece, first, last, device)
+            block = _upload(updates.flat_rows[: updates.rows], piece, first, last, device)
             if updates.flat_reference is not None:
                 block -= _upload([updates.flat_reference], piece, first, last, device)
             block *= scale

@@ -1,202 +1,213 @@
-"""Squared distances between client updates: one pass over the models, and a bound on the error.
+"""The geometry that every rule decides from: inner products and distances of n updates.
 
-The Gram matrix G of the offsets from the global model gives every squared distance,
-``||V_i - V_j||^2 = G_ii + G_jj - 2 G_ij``. Where its rounding error is not small beside the
-distance (cancellation), the pair is computed again from differences. For few clients and with the
-extra ``fast``, compiled differences are faster still (`flwr_krum.kernel.numba_way`).
-
-Sources: Blanchard et al., NIPS 2017, Lemma 2 (cost n^2 d); error bounds as in Higham, "Accuracy
-and Stability of Numerical Algorithms", section 3.1.
+Updates are offsets from the global model. A mixing (pre-aggregation) is a matrix M: the geometry
+of the mixed rows is ``M G M^T``, n x n work and never another pass over the models.
 """
 
 from __future__ import annotations
 
-import threading
+from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flwr_krum.kernel.arrays import Float64, Indices
+from flwr_krum.kernel import ranking
+from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.clock import stage
-from flwr_krum.kernel.device import is_compiled, is_cuda
-from flwr_krum.kernel.distances import TINY, UNIT, Distances, below_diagonal
-from flwr_krum.kernel.threads import one_blas_thread, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
+from flwr_krum.kernel.distances import Distances
+from flwr_krum.kernel.pairwise import gram_distances, squared_distances
+from flwr_krum.kernel.ranking import Contrast, Ranking, Score
+from flwr_krum.kernel.updates import ClientUpdates
 
-ACCURATE = 2.0**-20
-"""Relative error above which a squared distance is computed again from differences."""
-
-_MOST_IN_BLOCK = 3 * 2**18
-"""Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
-
-_MOST_IN_ALL = 28 * 2**17
-"""Numbers in the blocks and sums of all threads: 28 MiB."""
-
-_LEAST_SHARED = 30
-"""Clients from which threads pay: with fewer, calls are so short that they wait for each other."""
-
-_SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
-"""Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
+LARGEST = 1e300
+"""What stands for an inner product or a squared distance that no float64 holds."""
 
 
-def squared_distances(updates: ClientUpdates) -> Distances:
-    """Return all squared distances between n updates, on the updates' device.
+class Geometry(ABC):
+    """The n x n view of n rows, and of the server's own rows after them.
 
-    One pass and ``n^2 d`` multiplications; pairs that suffer cancellation cost a second pass.
+    Attributes
+    ----------
+    n : int
+        Rows that a rule decides over.
+    server_rows : tuple of str
+        Names of the rows that the server added; no client can touch them.
+    scale : float
+        The unit: lengths are in units of ``1 / scale``, squares of ``1 / scale^2``. A power of
+        two, other than 1 only where float64 itself would overflow or underflow.
     """
-    with stage("geometry"):
-        if is_compiled(updates.device, updates.n, updates.d) and updates.buffers is not None:
-            from flwr_krum.kernel import numba_way
 
-            distances = numba_way.squared_distances(updates, updates.buffers)
-            if distances is not None:
-                return distances
-        return gram_distances(updates)
+    n: int
+    server_rows: tuple[str, ...]
 
+    @property
+    @abstractmethod
+    def scale(self) -> float:
+        """The unit of lengths."""
 
-def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances:
-    """Return the distances with those of the given clients as good as float64 has them."""
-    if not distances.coarse or updates.buffers is None:
-        return distances
-    from flwr_krum.kernel import numba_way
+    @property
+    @abstractmethod
+    def all_products(self) -> Float64:
+        """Inner products (n + s, n + s) of the updates and the server's rows, in float64."""
 
-    with stage("geometry"):
-        return numba_way.refined(updates, updates.buffers, distances, clients)
+    @property
+    @abstractmethod
+    def all_squared(self) -> Float64:
+        """Squared distances (n + s, n + s) of the same rows, in float64; 0 on the diagonal."""
 
+    @abstractmethod
+    def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
+        """Return the ``count`` rows of smallest score, ties to the smallest index."""
 
-def gram_distances(updates: ClientUpdates) -> Distances:
-    """Return all squared distances by way of G, each accurate to about six digits or more."""
-    scale = 1.0
-    g = gram(updates)
-    if _out_of_range(updates, g):
-        scale = _balancing_scale(updates)
-        g = gram(updates, scale) if scale != 1.0 else g
-    norms = np.diagonal(g)
-    fits = np.isfinite(norms)
-    finite = fits | _all_finite(updates, ~fits)
-    dot_error = _dot_error(updates.d, PIECE if is_cuda(updates.device) else BLOCK)
-    with np.errstate(invalid="ignore", over="ignore"):
-        squared = np.maximum(norms[:, None] + norms[None, :] - 2.0 * g, 0.0)
-        error = 2.0 * dot_error * (norms[:, None] + norms[None, :]) + _underflow(updates.d)
-        doubtful = ~(error <= ACCURATE * squared) & finite[:, None] & finite[None, :]
-    # Beside a vector whose norm overflows, one whose norm fits is infinitely far: no second pass.
-    doubtful &= fits[:, None] == fits[None, :]
-    squared[~np.isfinite(squared)] = np.inf
-    rows, columns = np.nonzero(doubtful & below_diagonal(updates.n).T)
-    if rows.size:
-        values = _differences(updates, rows, columns, scale)
-        squared[rows, columns] = squared[columns, rows] = values
-        with np.errstate(invalid="ignore"):
-            bound = 2.0 * dot_error * values + _underflow(updates.d)
-        error[rows, columns] = error[columns, rows] = bound
-    np.fill_diagonal(squared, 0.0)
-    np.fill_diagonal(error, 0.0)
-    error[~np.isfinite(squared)] = 0.0
-    return Distances(squared, error, finite, g, dot_error, scale)
+    @property
+    def gram(self) -> Float64:
+        """Inner products (n, n) of the updates, of float64 quality on every device."""
+        return self.all_products[: self.n, : self.n]
 
+    @property
+    def squared(self) -> Float64:
+        """Squared distances (n, n), of float64 quality on every device; 0 on the diagonal."""
+        return self.all_squared[: self.n, : self.n]
 
-def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
-    """Return the (n, n) Gram matrix of ``scale *`` (update - global model), in float64."""
-    if is_cuda(updates.device):
-        from flwr_krum.kernel import cuda_way
+    @cached_property
+    def norms(self) -> Float64:
+        """Lengths (n,) of the updates."""
+        lengths: Float64 = np.sqrt(np.maximum(np.diagonal(self.gram), 0.0))
+        return lengths
 
-        return cuda_way.gram(updates, scale)
-    n = updates.n
-    width = min(BLOCK, max(1024, _MOST_IN_BLOCK // n), max(1, updates.d))
-    scratch = threading.local()
+    def row_of(self, name: str) -> int:
+        """Return where a server row stands in ``all_products`` and ``all_squared``.
 
-    def work(first: int) -> Float64:
-        if not hasattr(scratch, "block"):
-            scratch.block = np.zeros((n + 1, width))
-        g = np.zeros((n, n))
-        last = min(updates.d, first + PIECE)
-        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
-            for start in range(first, last, width):
-                stop = min(last, start + width)
-                block = updates.read_offsets(start, stop, scratch.block[:n])
-                if scale != 1.0:
-                    block *= scale
-                _add_product(scratch.block[:, : stop - start], g)
-        return g
+        Raises
+        ------
+        ValueError
+            If the server added no such row.
+        """
+        if name not in self.server_rows:
+            raise ValueError(f"the server gives no row {name!r}, only {list(self.server_rows)}")
+        return self.n + self.server_rows.index(name)
 
-    g = np.zeros((n, n))
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n)) if n >= _LEAST_SHARED else 1
-        for part in spread(work, range(0, updates.d, PIECE), most):
-            g += part
-    return np.where(below_diagonal(n), g, g.T)
+    def mixed(self, M: Float64) -> Geometry:
+        """Return the geometry of ``y_r = sum_i M[r, i] u_i``; the server's rows stay as they are.
+
+        Parameters
+        ----------
+        M : (m, n)
+            What a row lacks of the sum 1 lies on the global model, whose update is zero.
+        """
+        return _Mixed(self, M)
 
 
-def _add_product(block: Float64, g: Float64) -> None:
-    """Add the inner products of all rows of a block but the last, which is spare, to ``g``.
+class ClientGeometry(Geometry):
+    """The geometry of the clients as they came; it sharpens itself when somebody needs more.
 
-    BLAS has fast kernels for small products of different matrices, but NumPy sees that these are
-    the same and asks for the symmetric product, which has none. A spare row makes them different.
+    Attributes
+    ----------
+    ranking : Ranking, optional
+        The last one that was asked for.
     """
-    rows = block[:-1]
-    strip = _SMALL_PRODUCT // (len(rows) * len(block)) // 64 * 64
-    if strip < _LEAST_STRIP:
-        g += rows @ rows.T
-        return
-    for start in range(0, rows.shape[1], strip):
-        columns = slice(start, start + strip)
-        g += (rows[:, columns] @ block[:, columns].T)[:, :-1]
+
+    def __init__(self, updates: ClientUpdates) -> None:
+        self.n = updates.n
+        self.server_rows = tuple(updates.server_rows)
+        self._updates = updates.compared
+        self._ranked: Distances | None = None
+        self.ranking: Ranking | None = None
+
+    @property
+    def distances(self) -> Distances:
+        """The clients' squared distances with their bounds, as sharp as anybody needed them."""
+        if self._ranked is None:
+            self._ranked = squared_distances(self._updates.clients_alone())
+        return self._ranked
+
+    @cached_property
+    def _sharp(self) -> Distances:
+        """Distances and inner products of all rows, both of float64 quality."""
+        ranked = self._ranked
+        if ranked is not None and not self.server_rows and np.isfinite(ranked.dot_error):
+            return ranked
+        with stage("geometry"):
+            sharp = gram_distances(self._updates)
+        if ranked is None and not self.server_rows:
+            self._ranked = sharp
+        return sharp
+
+    @property
+    def scale(self) -> float:
+        """The unit of lengths."""
+        return self._sharp.scale
+
+    @cached_property
+    def all_products(self) -> Float64:
+        """Inner products of the clients' updates and the server's rows."""
+        return _within_floats(self._sharp.gram)
+
+    @cached_property
+    def all_squared(self) -> Float64:
+        """Squared distances of the same rows."""
+        return _within_floats(self._sharp.squared)
+
+    def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
+        """Return the ``count`` clients of smallest score, as exact arithmetic orders them."""
+        found = ranking.rank(
+            self._updates.clients_alone(), score, count, contrast, distances=self.distances
+        )
+        self._ranked, self.ranking = found.distances, found
+        return found
 
 
-def _dot_error(d: int, longest: int) -> float:
-    # The dot product of a block, the sums over blocks and pieces, the centring of both factors:
-    # unit roundoffs relative to the product of norms; the same bound holds for a sum of squares.
-    blocks = PIECE // 1024  # the narrowest
-    return (min(d, longest) + min(-(-d // 1024), blocks) - (-d // PIECE) + 8) * UNIT
+class _Mixed(Geometry):
+    """The geometry of mixed rows, worked out from that of the rows they are mixed from."""
+
+    def __init__(self, base: Geometry, M: Float64) -> None:
+        self.n = len(M)
+        self.server_rows = base.server_rows
+        self._base = base
+        s = len(base.server_rows)
+        self._mix = np.zeros((self.n + s, base.n + s))
+        self._mix[: self.n, : base.n] = M
+        self._mix[self.n :, base.n :] = np.eye(s)
+
+    @property
+    def scale(self) -> float:
+        """The unit of lengths."""
+        return self._base.scale
+
+    @cached_property
+    def all_products(self) -> Float64:
+        """``M G M^T``."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            products: Float64 = self._mix @ self._base.all_products @ self._mix.T
+        return _within_floats(products)
+
+    @cached_property
+    def all_squared(self) -> Float64:
+        """Squared distances of the mixed rows, from distances: what is common to all cancels.
+
+        With the global model among the points every row of M sums to 1, and for two such rows
+        ``||y_r - y_s||^2 = P_rs - (P_rr + P_ss) / 2`` where ``P = M D M^T``.
+        """
+        apart = self._base.all_squared
+        from_model = np.maximum(np.diagonal(self._base.all_products), 0.0)
+        points = np.block([[apart, from_model[:, None]], [from_model[None, :], np.zeros((1, 1))]])
+        mix = np.column_stack([self._mix, 1.0 - self._mix.sum(axis=1)])
+        with np.errstate(over="ignore", invalid="ignore"):
+            p = mix @ points @ mix.T
+            own = np.diagonal(p) / 2.0
+            squared = np.maximum(p - own[:, None] - own[None, :], 0.0)
+        # The same mixture twice is the same row, whatever rounding made of it.
+        _, kind = np.unique(self._mix, axis=0, return_inverse=True)
+        squared[kind.reshape(-1, 1) == kind.reshape(1, -1)] = 0.0
+        return _within_floats((squared + squared.T) / 2.0)
+
+    def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
+        """Return the ``count`` rows of smallest score, in float64."""
+        scores = score(self.squared)
+        order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
+        return Ranking(order[:count], order, scores)
 
 
-def _underflow(d: int) -> float:
-    # Each square, and each difference, may lose what lies below the smallest float.
-    return 4.0 * d * TINY
-
-
-def _out_of_range(updates: ClientUpdates, g: Float64) -> bool:
-    # Squares of float16 and float32 always fit into float64.
-    if all(layer.dtype.itemsize < 8 for model in updates.flat for layer in model):
-        return False
-    norms = np.diagonal(g)
-    return bool((~(norms < 1e200) | (norms < 1e-200)).any())
-
-
-def _balancing_scale(updates: ClientUpdates) -> float:
-    """Return a power of two by which offsets can be squared.
-
-    The largest client's offset goes to 2^480, so that nothing overflows; if the median client's
-    would then vanish, it goes to 1 and the largest overflow.
-    """
-    largest = np.zeros(updates.n)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for block in updates.offset_blocks():
-            np.fmax(largest, np.abs(block).max(axis=1), out=largest)
-    usable = largest[np.isfinite(largest) & (largest > 0)]
-    if not usable.size:
-        return 1.0
-    top, middle = (int(np.frexp(value)[1]) for value in (usable.max(), np.median(usable)))
-    exponent = top - 480 if middle - top > -880 else middle
-    return 2.0 ** -max(-1000, min(1000, exponent)) if top > 480 or middle < -300 else 1.0
-
-
-def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    finite = np.zeros(updates.n, dtype=bool)
-    for i in np.flatnonzero(suspects):
-        finite[i] = all(np.isfinite(layer).all() for layer in updates.flat[i])
-    return finite
-
-
-def _differences(updates: ClientUpdates, rows: Indices, columns: Indices, scale: float) -> Float64:
-    """Return ``||V_i - V_j||^2`` of the given pairs from float64 differences of the inputs."""
-    total = np.zeros(rows.size)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for block in updates.without_reference().offset_blocks():
-            if scale != 1.0:
-                block *= scale
-            for i in np.unique(rows):
-                mine = rows == i
-                difference = block[columns[mine]] - block[i]
-                total[mine] += np.einsum("kb,kb->k", difference, difference)
-    return np.where(np.isnan(total), np.inf, total)
+def _within_floats(matrix: Array) -> Float64:
+    """Return the matrix with what overflowed, or is not a number, as the largest there is."""
+    return np.nan_to_num(matrix, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)

@@ -19,7 +19,7 @@ import numpy as np
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import UNIT, Distances, below_diagonal
 from flwr_krum.kernel.exact import SHIFT, exact_squared_distance
-from flwr_krum.kernel.geometry import gram_distances, sharper, squared_distances
+from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.updates import ClientUpdates
 
 Score: TypeAlias = Callable[[Array], Array]
@@ -47,17 +47,25 @@ class Ranking:
     order : indices
         All finite clients; beyond ``best`` in the order of the rounded scores.
     scores : (n,)
-    distances : Distances
+    distances : Distances, optional
+        None where the rows are mixtures.
+    note : str
+        What the round should tell of how the order was found.
     """
 
     best: tuple[int, ...]
     order: tuple[int, ...]
     scores: Float64
-    distances: Distances
+    distances: Distances | None = None
+    note: str = ""
 
 
 def rank(
-    updates: ClientUpdates, score: Score, count: int, contrast: Contrast | None = None
+    updates: ClientUpdates,
+    score: Score,
+    count: int,
+    contrast: Contrast | None = None,
+    distances: Distances | None = None,
 ) -> Ranking:
     """Return the ``count`` clients of smallest score, ties to the smallest index.
 
@@ -72,14 +80,15 @@ def rank(
     contrast : callable, optional
         For ``count = 1``: differences of scores that are more accurate than the scores, where
         something large is common to all of them.
+    distances : Distances, optional
+        The clients' distances, where they are known already.
 
     Raises
     ------
     ValueError
         If fewer than ``count`` clients are finite.
     """
-    updates = updates.compared
-    distances = squared_distances(updates)
+    distances = squared_distances(updates) if distances is None else distances
     finite = np.flatnonzero(distances.finite)
     if finite.size < count:
         raise ValueError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -47,6 +47,9 @@ class ClientUpdates:
         Dtype of each layer of the result: the global model's, if there is one.
     device : str
         Where the arithmetic happens, see `kernel.device`; the selection is the same anywhere.
+    server_rows : mapping of name to L arrays
+        Models that the server adds, such as its own step on data of its own: no client can touch
+        them, and no rule selects one.
     measured : indices of float layers, optional
         Those that a distance sees, by default all.
     """
@@ -55,6 +58,7 @@ class ClientUpdates:
     reference: tuple[Array, ...] | None
     dtypes: tuple[np.dtype[Any], ...]
     device: str = "cpu"
+    server_rows: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
     measured: tuple[int, ...] | None = None
 
     @classmethod
@@ -64,6 +68,7 @@ class ClientUpdates:
         reference: Sequence[Array] | None = None,
         dtypes: Sequence[np.dtype[Any]] | None = None,
         device: str = "cpu",
+        server_rows: Mapping[str, Sequence[Array]] | None = None,
     ) -> ClientUpdates:
         """Check n models against each other and the reference, and hold them without a copy.
 
@@ -91,7 +96,15 @@ class ClientUpdates:
             if i == 0 or _kinds(model) != checked:
                 _check_alike(model, pattern, f"client {i}")
                 checked = _kinds(model)
-        return cls(held, base, tuple(dtypes or (layer.dtype for layer in pattern)), device)
+        kinds = tuple(dtypes or (layer.dtype for layer in pattern))
+        added = {}
+        for name, row in (server_rows or {}).items():
+            layers = [np.asarray(layer) for layer in row]
+            _check_alike(layers, pattern, f"server row {name!r}")
+            added[name] = tuple(
+                layer.astype(dtype, copy=False) for layer, dtype in zip(layers, kinds, strict=True)
+            )
+        return cls(held, base, kinds, device, added)
 
     @classmethod
     def from_matrix(cls, V: Array) -> ClientUpdates:
@@ -110,6 +123,11 @@ class ClientUpdates:
     def n(self) -> int:
         """Number of clients."""
         return len(self.models)
+
+    @property
+    def rows(self) -> int:
+        """Number of clients and of server rows, which come after them."""
+        return len(self.models) + len(self.server_rows)
 
     @cached_property
     def float_layers(self) -> tuple[int, ...]:
@@ -131,6 +149,7 @@ class ClientUpdates:
             models=tuple(map(seen, self.models)),
             reference=None if self.reference is None else seen(self.reference),
             dtypes=tuple(self.dtypes[i] for i in layers),
+            server_rows={name: seen(model) for name, model in self.server_rows.items()},
             measured=None,
         )
 
@@ -156,6 +175,13 @@ class ClientUpdates:
         """The pieces of the global model, one-dimensional."""
         return None if self.reference is None else self._pieces(self.reference)
 
+    @cached_property
+    def flat_rows(self) -> tuple[tuple[Array, ...], ...]:
+        """The pieces of all that can be added up: clients, server rows, the global model last."""
+        server = (self._pieces(model) for model in self.server_rows.values())
+        last = () if self.flat_reference is None else (self.flat_reference,)
+        return (*self.flat, *server, *last)
+
     def _pieces(self, model: Sequence[Array]) -> tuple[Array, ...]:
         layers = [model[i] for i in self.float_layers]
         if len(self.piece_dtypes) < len(layers):
@@ -178,7 +204,7 @@ class ClientUpdates:
     @cached_property
     def buffers(self) -> Buffers | None:
         """Where the pieces lie in memory; None if compiled code could not read them."""
-        flat = self.flat if self.flat_reference is None else (*self.flat, self.flat_reference)
+        flat = self.flat_rows
         for dtype, *same_piece in zip(self.piece_dtypes, *flat, strict=True):
             if not (dtype.isnative and dtype.itemsize >= 4):
                 return None
@@ -188,11 +214,15 @@ class ClientUpdates:
         table = np.ascontiguousarray(table.T)
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
-        return Buffers(table[:, : self.n], reference, self.piece_dtypes, flat)
+        return Buffers(table[:, : self.n], reference, table, self.piece_dtypes, flat)
 
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
         return replace(self, models=tuple(self.models[i] for i in clients))
+
+    def clients_alone(self) -> ClientUpdates:
+        """Return the same updates without the server's rows."""
+        return replace(self, server_rows={}) if self.server_rows else self
 
     def without_reference(self) -> ClientUpdates:
         """Return the same models, whose offsets are then the models themselves."""
@@ -214,16 +244,16 @@ class ClientUpdates:
         return list(accumulate(piece.size for piece in self.flat[0]))
 
     def read_offsets(self, start: int, stop: int, target: Float64) -> Float64:
-        """Write columns start to stop of the offsets into the first columns of ``target``.
+        """Write columns start to stop of all rows' offsets into the first columns of ``target``.
 
         Returns
         -------
-        (n, stop - start) view of ``target``
+        (rows, stop - start) view of ``target``
         """
         # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
         segments = list(self.segments(start, stop))
         offsets = target[:, : stop - start]
-        for row, flat in zip(offsets, self.flat, strict=True):
+        for row, flat in zip(offsets, self.flat_rows, strict=False):  # not the global model
             np.concatenate([flat[piece][first:last] for piece, first, last in segments], out=row)
         if self.flat_reference is not None:
             base = [self.flat_reference[piece][first:last] for piece, first, last in segments]
@@ -231,11 +261,11 @@ class ClientUpdates:
         return offsets
 
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
-        """Yield the offsets from the global model in (n, <= width) float64 column blocks.
+        """Yield the offsets from the global model in (rows, <= width) float64 column blocks.
 
         Short layers share a block. The buffer is reused: a block is valid until the next one.
         """
-        buffer = np.empty((self.n, max(1, min(width, self.d))))
+        buffer = np.empty((self.rows, max(1, min(width, self.d))))
         for start in range(0, self.d, width):
             yield self.read_offsets(start, min(self.d, start + width), buffer)
 
@@ -248,18 +278,21 @@ class Buffers:
     ----------
     clients : (P, n) uintp
     reference : (P,) uintp
+    rows : (P, r) uintp
+        As `ClientUpdates.flat_rows`: clients, server rows, the global model last.
     dtypes : P dtypes, the same for all clients
     pieces : the arrays at these addresses, which must outlive them
     """
 
     clients: NDArray[np.uintp]
     reference: NDArray[np.uintp]
+    rows: NDArray[np.uintp]
     dtypes: tuple[np.dtype[Any], ...]
     pieces: tuple[tuple[Array, ...], ...] = field(repr=False)
 
-    def of(self, clients: Indices) -> Buffers:
-        """Return the buffers of some clients, in the given order."""
-        return replace(self, clients=self.clients[:, clients])
+    def of(self, rows: Indices) -> Buffers:
+        """Return the buffers of some rows in the place of the clients, in the given order."""
+        return replace(self, clients=self.rows[:, rows])
 
 
 def _kinds(model: Sequence[Array]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -22,9 +22,19 @@ class Average(Rule):
     array([3.])
     """
 
-    def check(self, n: int) -> None:
-        """Accept any n >= 1."""
+    def least(self, f: int) -> int:
+        """Return 1: it runs whatever f is, and bears none."""
+        return 1
 
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+    def most(self, n: int) -> int:
+        """Return 0 (Lemma 1)."""
+        return 0
+
+    @property
+    def is_bounded(self) -> bool:
+        """False (Lemma 1)."""
+        return False
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh all clients alike."""
-        return Choice.uniform(updates.n, tuple(range(updates.n)))
+        return Choice.uniform(geometry.n, range(geometry.n))

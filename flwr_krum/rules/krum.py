@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from numbers import Real
 from typing import Self
@@ -17,8 +18,8 @@ from typing import Self
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array
-from flwr_krum.kernel.ranking import Ranking, rank
-from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
@@ -38,17 +39,10 @@ def krum_scores(squared: Array, neighbours: int) -> Array:
     return scores
 
 
-def check_krum_bound(rule: str, n: int, f: int) -> None:
-    """Raise ValueError unless ``2f + 2 < n`` (Proposition 1)."""
-    if 2 * f + 2 >= n:
-        most = (n - 3) // 2
-        legal = f"f <= {most} at n={n}, or n >= {2 * f + 3} at f={f}"
-        if most < 0:
-            legal = f"n >= {2 * f + 3} at f={f}"
-        raise ValueError(
-            f"{rule} needs 2f + 2 < n, got n={n}, f={f}; legal: {legal} "
-            "(strict=False allows it, without the paper's guarantee)"
-        )
+def eta_squared(n: int, f: int) -> Fraction:
+    """Return ``eta(n, f)^2`` of Proposition 1 exactly, for ``2f + 2 < n``."""
+    spread = Fraction(f * (n - f - 2) + f**2 * (n - f - 1), n - 2 * f - 2)
+    return 2 * (n - f + spread)
 
 
 @dataclass(frozen=True)
@@ -60,8 +54,8 @@ class Krum(Rule):
 
     Parameters
     ----------
-    f : int
-        Byzantine clients to tolerate, ``2f + 2 < n``.
+    f : int, optional
+        Byzantine clients to tolerate, ``2f + 2 < n``; None is (n - 3) // 2.
     strict : bool
         False allows an illegal f, with ``max(1, n - f - 2)`` neighbours (the paper's own
         experiment with 45 % of 20 workers needs it).
@@ -79,42 +73,20 @@ class Krum(Rule):
     (array([10.]), (3,), array([45., 18., 25., 17., 26.]))
     """
 
-    f: int
-    strict: bool = field(default=True, kw_only=True)
+    requirement = "2f + 2 < n"
+    in_proposition_1 = True
 
-    def __post_init__(self) -> None:
-        whole_number("f", self.f, 0)
+    def least(self, f: int) -> int:
+        """Return ``2f + 3`` (Proposition 1), and 1 for f = 0, where any choice is honest."""
+        return 2 * f + 3 if f else 1
 
-    @property
-    def byzantine(self) -> int:
-        """The number f of Byzantine clients that the rule tolerates."""
-        return self.f
-
-    @property
-    def least_clients(self) -> int:
-        """The smallest legal n, ``2f + 3``."""
-        return 2 * self.f + 3 if self.strict else 1
-
-    def fitted(self, n: int, f: int) -> Self:
-        """Return the rule for another f."""
-        return replace(self, f=f)
-
-    def degraded(self) -> Self:
-        """Return the rule with ``strict=False``: at least one neighbour, whatever n and f."""
-        return replace(self, strict=False)
-
-    def check(self, n: int) -> None:
-        """Require ``2f + 2 < n`` unless strict is False."""
-        if self.strict:
-            check_krum_bound(type(self).__name__, n, self.f)
-
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Put all weight on the client of smallest score."""
-        return Choice.best(self._rank(updates, 1))
+        return Choice.best(self._rank(geometry, 1))
 
-    def _rank(self, updates: ClientUpdates, count: int) -> Ranking:
-        neighbours = max(1, updates.n - self.f - 2)
-        return rank(updates, partial(krum_scores, neighbours=neighbours), count)
+    def _rank(self, geometry: Geometry, count: int) -> Ranking:
+        neighbours = max(1, geometry.n - self.liars(geometry.n) - 2)
+        return geometry.rank(partial(krum_scores, neighbours=neighbours), count)
 
 
 @dataclass(frozen=True)
@@ -125,12 +97,10 @@ class MultiKrum(Krum):
 
     Parameters
     ----------
-    f : int
-        Byzantine clients to tolerate, ``2f + 2 < n``.
+    f, strict
+        As for Krum.
     m : int, optional
         Vectors to average, 1 <= m <= n; by default n - f, as in the paper.
-    strict : bool
-        As for Krum.
 
     Raises
     ------
@@ -162,10 +132,10 @@ class MultiKrum(Krum):
         if self.m is not None and self.m > n:
             raise ValueError(f"MultiKrum averages m vectors of n, got m={self.m}, n={n}; m <= {n}")
 
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh the m clients of smallest score alike."""
-        m = max(1, updates.n - self.f) if self.m is None else self.m
-        return Choice.best(self._rank(updates, m))
+        n = geometry.n
+        return Choice.best(self._rank(geometry, self.m or max(1, n - self.liars(n))))
 
 
 def inverse_square_root(server_round: int) -> float:
@@ -183,14 +153,13 @@ class OneMinusPKrum(Krum):
 
     Parameters
     ----------
-    f : int
-        Byzantine clients to tolerate, ``2f + 2 < n``.
+    f, strict
+        As for Krum.
     p : float or callable, round -> float
         The probability of averaging, in [0, 1]; by default ``1 / sqrt(t)``.
-    seed : int
-        Seed of the draws, >= 0.
-    strict : bool
-        As for Krum.
+    seed : int, optional
+        Seed of the draws, >= 0. Whoever knows it knows the rounds that average; None draws anew
+        each time, and a strategy draws one for its run.
 
     Raises
     ------
@@ -199,11 +168,12 @@ class OneMinusPKrum(Krum):
     """
 
     p: float | Callable[[int], float] = inverse_square_root
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number("seed", self.seed, 0)
+        if self.seed is not None:
+            whole_number("seed", self.seed, 0)
         if not callable(self.p):
             _check_probability(self.p)
 
@@ -211,14 +181,24 @@ class OneMinusPKrum(Krum):
         """Say whether round t averages."""
         p = self.p(server_round) if callable(self.p) else self.p
         _check_probability(p)
-        draw = np.random.default_rng([self.seed, whole_number("server_round", server_round, 1)])
-        return bool(draw.random() < p)
+        server_round = whole_number("server_round", server_round, 1)
+        entropy = None if self.seed is None else [self.seed, server_round]
+        return bool(np.random.default_rng(entropy).random() < p)
 
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed, unless it has one."""
+        return replace(self, seed=seed) if self.seed is None else self
+
+    @property
+    def is_bounded(self) -> bool:
+        """False: a round that averages is anybody's (Lemma 1)."""
+        return False
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh all clients alike, or choose as Krum does."""
         if self.averages(server_round):
-            return Average().choose(updates, server_round)
-        return super().choose(updates, server_round)
+            return Average().choose(geometry, server_round)
+        return super().choose(geometry, server_round)
 
 
 def _check_probability(p: object) -> None:

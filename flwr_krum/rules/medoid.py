@@ -11,8 +11,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import UNIT, Distances
-from flwr_krum.kernel.ranking import rank
-from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -65,13 +64,12 @@ class Medoid(Rule):
     (2,)
     """
 
-    def trim(self, n: int) -> int:
-        """Trust only the middle: like the median, a medoid bears any minority of liars."""
-        return (n - 1) // 2
+    requirement = "2f < n"
 
-    def check(self, n: int) -> None:
-        """Accept any n >= 1."""
+    def least(self, f: int) -> int:
+        """Return ``2f + 1``: like the median, a medoid bears any minority of liars."""
+        return 2 * f + 1
 
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Put all weight on the medoid."""
-        return Choice.best(rank(updates, medoid_scores, 1, medoid_contrast))
+        return Choice.best(geometry.rank(medoid_scores, 1, medoid_contrast))

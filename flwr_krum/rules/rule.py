@@ -1,100 +1,235 @@
-"""What every aggregation rule is: n client updates in, one aggregate out.
+"""What every aggregation rule is: the geometry of n client updates in, a choice out.
 
-A rule is a small frozen value that is called. It knows its own requirement on the number of
-clients (``check``) and turns n updates into weights (``choose``); the weighted mean is the same
-for all of them.
+A rule is a small frozen value that is called. It says how many clients it needs for f liars
+(``least``) and what it makes of their geometry (``choose``); everything else is the same for all.
+A mixing is a matrix that comes before a rule: ``mixing | rule`` is a rule again.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property, reduce
+from typing import ClassVar, Self, overload
 
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
-from flwr_krum.kernel.combine import weighted_mean
+from flwr_krum.kernel.combine import combine
+from flwr_krum.kernel.geometry import ClientGeometry, Geometry
 from flwr_krum.kernel.ranking import Ranking
+from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.updates import ClientUpdates
+
+MOST_CLIENTS = 100_000
+"""Clients up to which a requirement is searched for."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule decides: weights (n,) that sum to 1, indices best first, and the ranking."""
+    """What a rule decides: rows mixed from the clients, then a window of the sorted rows.
 
-    weights: Float64
-    selected: tuple[int, ...]
-    ranking: Ranking | None = None
+    Attributes
+    ----------
+    mix : (k, n) or (k, n + s)
+        A weight for each client, and for each row of the server where the rule uses them. What a
+        row lacks of the sum 1 lies on the global model.
+    window : Window, optional
+        Which of the k sorted values are averaged, per coordinate; None where k is 1.
+    selected : indices
+        The clients that the result is made of, best first.
+    scores : (n,), optional
+    note : str
+        What the round's report should tell of the choice.
+    """
+
+    mix: Float64
+    window: Window | None = None
+    selected: tuple[int, ...] = ()
+    scores: Float64 | None = None
+    note: str = ""
 
     @classmethod
-    def uniform(cls, n: int, selected: tuple[int, ...]) -> Choice:
+    def of_weights(
+        cls, weights: Float64, n: int, scores: Float64 | None = None, note: str = ""
+    ) -> Choice:
+        """Give each client its weight; selected are those of any weight, the heaviest first."""
+        return cls(weights[None, :], None, _heaviest(np.abs(weights[:n])), scores, note)
+
+    @classmethod
+    def uniform(cls, n: int, selected: Sequence[int]) -> Choice:
         """Give every selected client the same weight."""
-        weights = np.zeros(n)
-        weights[list(selected)] = 1.0 / len(selected)
-        return cls(weights, selected)
+        weights = np.zeros((1, n))
+        weights[0, list(selected)] = 1.0 / len(selected)
+        return cls(weights, None, tuple(selected))
 
     @classmethod
     def best(cls, ranking: Ranking) -> Choice:
         """Give the best of a ranking the same weight each."""
         uniform = cls.uniform(len(ranking.scores), ranking.best)
-        return replace(uniform, ranking=ranking)
+        return replace(uniform, scores=ranking.scores, note=ranking.note)
+
+    @classmethod
+    def of_sorted(cls, n: int, window: Window, rows: Sequence[int] | None = None) -> Choice:
+        """Sort the values of some clients (by default all) and average a window of them."""
+        chosen = range(n) if rows is None else rows
+        return cls(np.eye(n)[list(chosen)], window, tuple(chosen))
+
+    def after(self, M: Float64) -> Choice:
+        """Return the choice over the clients that makes this one over the rows of M.
+
+        Scores belong to rows; they stay where row i is what became of client i.
+        """
+        m, n = M.shape
+        mix = self.mix[:, :m] @ M
+        server = self.mix[:, m:]
+        shares = np.abs(mix).sum(axis=0)
+        scores = self.scores if m == n else None
+        return Choice(np.hstack([mix, server]), self.window, _heaviest(shares), scores, self.note)
+
+
+def _heaviest(shares: Float64) -> tuple[int, ...]:
+    order = np.argsort(-shares, kind="stable")
+    return tuple(int(i) for i in order if shares[i] > 0.0)
 
 
 @dataclass(frozen=True)
 class Aggregate:
     """The result of a rule: the aggregate in the models' layers, and how it was chosen.
 
-    ``ranking`` is what the rule saw of the updates, where it compared them.
+    Attributes
+    ----------
+    layers : tuple of arrays
+    choice : Choice
+    geometry : ClientGeometry
+        What the rule saw of the updates.
     """
 
     layers: tuple[Array, ...]
-    weights: Float64 | None
-    selected: tuple[int, ...]
-    scores: Float64 | None
-    ranking: Ranking | None = field(default=None, repr=False)
+    choice: Choice = field(repr=False)
+    geometry: ClientGeometry = field(repr=False)
 
-    @property
+    @cached_property
     def vector(self) -> Array:
         """The aggregate as one vector (d,)."""
         if len(self.layers) == 1:
             return self.layers[0].ravel()
         return np.concatenate([layer.ravel() for layer in self.layers])
 
-
-class Rule(ABC):
-    """A map from n client updates to one aggregate; subclasses are frozen dataclasses."""
+    @property
+    def weights(self) -> Float64 | None:
+        """Weights (n,) of the clients, the rest to 1 on the global model; None for a window."""
+        choice = self.choice
+        return choice.mix[0, : self.geometry.n] if choice.window is None else None
 
     @property
-    def byzantine(self) -> int:
-        """The number f of Byzantine clients that the rule is set up to tolerate."""
-        return 0
+    def selected(self) -> tuple[int, ...]:
+        """The clients that the aggregate is made of, best first."""
+        return self.choice.selected
+
+    @property
+    def scores(self) -> Float64 | None:
+        """Scores (n,), where the rule has any."""
+        return self.choice.scores
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """A map from n client updates to one aggregate; subclasses are frozen dataclasses.
+
+    A subclass writes ``least`` and ``choose``, and says in ``requirement`` what ``least`` means.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate; None is as many as the rule tolerates among n.
+    strict : bool
+        False allows an f that is illegal for n.
+
+    Raises
+    ------
+    ValueError
+        If f is not a whole number >= 0 or, when called, illegal for n; if strict is no bool.
+    """
+
+    f: int | None = None
+    strict: bool = field(default=True, kw_only=True)
+
+    requirement: ClassVar[str] = "n >= 1"
+    """What ``least`` asks for, in words."""
+
+    in_proposition_1: ClassVar[bool] = False
+    """Whether the paper's Proposition 1 is about the rule."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether f clients can move the result only so far, or one of them anywhere."""
+        return True
+
+    def __post_init__(self) -> None:
+        if self.f is not None:
+            whole_number("f", self.f, 0)
+        if not isinstance(self.strict, bool):
+            raise ValueError(f"strict must be True or False, got {self.strict!r}")
+
+    def __str__(self) -> str:
+        """Return the rule as ``repr`` does, with names for functions: the same in every process."""
+        text = repr(self)
+        # Most have nothing of the kind, and a round of a small model takes a millisecond.
+        return _ADDRESS.sub("", _with_names(text, self)) if " at 0x" in text else text
+
+    @abstractmethod
+    def least(self, f: int) -> int:
+        """Return the smallest legal n for f Byzantine clients; it grows with f."""
+
+    @abstractmethod
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
+        """Return what is made of the rows; ``check`` has passed."""
+
+    def most(self, n: int) -> int:
+        """Return the largest f that is legal among n clients; -1 where not even 0 is."""
+        return next((f for f in range(n, -1, -1) if self.suffices(n, f)), -1)
+
+    def suffices(self, n: int, f: int) -> bool:
+        """Say whether n clients are enough for f Byzantine ones."""
+        return n >= self.least(f)
+
+    def liars(self, n: int) -> int:
+        """Return how many of n clients the rule is to bear: f, or as many as it can."""
+        return max(0, self.most(n)) if self.f is None else self.f
 
     @property
     def least_clients(self) -> int:
         """The smallest legal n."""
-        return 1
-
-    def trim(self, n: int) -> int:
-        """Return how many of n client-reported numbers may lie at each end."""
-        return self.byzantine
+        return self.least(self.f or 0) if self.strict else 1
 
     def fitted(self, n: int, f: int) -> Self:
         """Return the rule as it applies to n clients of which f may be Byzantine."""
-        return self
+        return replace(self, f=f)
 
     def degraded(self) -> Self:
         """Return the rule without its requirement on n."""
+        return replace(self, strict=False)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed for what it draws, where it draws and has none."""
         return self
 
-    @abstractmethod
     def check(self, n: int) -> None:
         """Raise ValueError if n clients are too few for the rule, saying what would be legal."""
-
-    @abstractmethod
-    def choose(self, updates: ClientUpdates, server_round: int) -> Choice:
-        """Return the weights of the clients; ``check`` has passed."""
+        f = self.f or 0
+        if self.strict and not self.suffices(n, f):
+            most = self.most(n)
+            legal = f"n >= {self.least(f)} at f={f}"
+            if most >= 0:
+                legal = f"f <= {most} at n={n}, or {legal}"
+            raise ValueError(
+                f"{type(self).__name__} needs {self.requirement}, got n={n}, f={f}; legal: "
+                f"{legal} (strict=False allows it, without the paper's guarantee)"
+            )
 
     def __call__(self, updates: Array | ClientUpdates, *, server_round: int = 1) -> Aggregate:
         """Aggregate n updates.
@@ -114,10 +249,185 @@ class Rule(ABC):
         if not isinstance(updates, ClientUpdates):
             updates = ClientUpdates.from_matrix(updates)
         self.check(updates.n)
-        choice = self.choose(updates, server_round)
-        layers = weighted_mean(updates, choice.weights)
-        scores = None if choice.ranking is None else choice.ranking.scores
-        return Aggregate(layers, choice.weights, choice.selected, scores, choice.ranking)
+        geometry = ClientGeometry(updates)
+        choice = self.choose(geometry, server_round)
+        return Aggregate(combine(updates, choice.mix, choice.window), choice, geometry)
+
+
+@dataclass(frozen=True)
+class Mixing(ABC):
+    """A matrix that mixes n updates before a rule sees them; subclasses are frozen dataclasses.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate; None is as many as the rule behind tolerates.
+    """
+
+    f: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.f is not None:
+            whole_number("f", self.f, 0)
+
+    @abstractmethod
+    def matrix(self, geometry: Geometry, server_round: int) -> Float64:
+        """Return M (m, n); what a row lacks of the sum 1 lies on the global model."""
+
+    def rows(self, n: int) -> int:
+        """Return m, how many rows the rule behind sees."""
+        return n
+
+    def least(self, f: int) -> int:
+        """Return the smallest legal n for f Byzantine clients."""
+        return 1
+
+    def fitted(self, n: int, f: int) -> Self:
+        """Return the mixing as it applies to n clients of which f may be Byzantine."""
+        return replace(self, f=f)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the mixing with a seed for what it draws, where it draws and has none."""
+        return self
+
+    @overload
+    def __or__(self, behind: Rule) -> Chain: ...
+    @overload
+    def __or__(self, behind: Mixing) -> Mixings: ...
+    def __or__(self, behind: Rule | Mixing) -> Chain | Mixings:
+        if isinstance(behind, Rule):
+            return Chain(behind.f, strict=behind.strict, mixing=self, rule=behind)
+        if isinstance(behind, Mixing):
+            return Mixings(self.f, (self, behind))
+        return NotImplemented
+
+
+@dataclass(frozen=True, repr=False)
+class Mixings(Mixing):
+    """Mixings one after the other."""
+
+    parts: tuple[Mixing, ...] = ()
+
+    def matrix(self, geometry: Geometry, server_round: int) -> Float64:
+        """Return the product of the parts' matrices."""
+        product: Float64 = np.eye(geometry.n)
+        for part in self.parts:
+            M = part.matrix(geometry, server_round)
+            geometry, product = geometry.mixed(M), M @ product
+        return product
+
+    def rows(self, n: int) -> int:
+        """Return how many rows the last part leaves."""
+        for part in self.parts:
+            n = part.rows(n)
+        return n
+
+    def least(self, f: int) -> int:
+        """Return the smallest n with which every part has what it needs."""
+        return _smallest(lambda n: self._suffice(n, f))
+
+    def _suffice(self, n: int, f: int) -> bool:
+        for part in self.parts:
+            if n < part.least(f):
+                return False
+            n = part.rows(n)
+        return True
+
+    def fitted(self, n: int, f: int) -> Self:
+        """Return all parts for f Byzantine clients."""
+        return replace(self, f=f, parts=tuple(part.fitted(n, f) for part in self.parts))
+
+    def seeded(self, seed: int) -> Self:
+        """Return all parts with a seed."""
+        return replace(self, parts=tuple(part.seeded(seed) for part in self.parts))
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.parts))
+
+
+@dataclass(frozen=True, repr=False)
+class Chain(Rule):
+    """A rule behind a mixing: ``rule.choose(geometry.mixed(M)).after(M)``."""
+
+    mixing: Mixing = field(kw_only=True)
+    rule: Rule = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.f is None and self.mixing.f is not None:
+            object.__setattr__(self, "f", self.mixing.f)
+        super().__post_init__()
+        self.least(self.f or 0)  # raises where no number of clients would do
+
+    def least(self, f: int) -> int:
+        """Return the smallest n with which the mixing and the rule behind it have enough."""
+        return _smallest(lambda n: self.suffices(n, f))
+
+    def suffices(self, n: int, f: int) -> bool:
+        """Say whether n clients are enough for the mixing, and its rows for the rule."""
+        return n >= self.mixing.least(f) and self.rule.suffices(self.mixing.rows(n), f)
+
+    def fitted(self, n: int, f: int) -> Self:
+        """Return both parts for n clients of which f may be Byzantine."""
+        mixing = self.mixing.fitted(n, f)
+        return replace(self, f=f, mixing=mixing, rule=self.rule.fitted(mixing.rows(n), f))
+
+    def degraded(self) -> Self:
+        """Return the chain without its requirement on n."""
+        return replace(self, strict=False, rule=self.rule.degraded())
+
+    def seeded(self, seed: int) -> Self:
+        """Return both parts with a seed."""
+        return replace(self, mixing=self.mixing.seeded(seed), rule=self.rule.seeded(seed))
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the rule behind is."""
+        return self.rule.is_bounded
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
+        """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""
+        f = self.liars(geometry.n)
+        fitted = self.fitted(geometry.n, f)
+        M = fitted.mixing.matrix(geometry, server_round)
+        return fitted.rule.choose(geometry.mixed(M), server_round).after(M)
+
+    @property
+    def requirement(self) -> str:  # type: ignore[override]
+        """What both parts need together."""
+        return f"n >= {self.least(self.f or 0)}"
+
+    def __repr__(self) -> str:
+        return f"{self.mixing!r} | {self.rule!r}"
+
+
+def _smallest(suffices: Callable[[int], bool]) -> int:
+    """Return the smallest n that suffices.
+
+    Raises
+    ------
+    ValueError
+        If none does.
+    """
+    for n in range(1, MOST_CLIENTS):
+        if suffices(n):
+            return n
+    raise ValueError(f"the chain can never run: no n up to {MOST_CLIENTS} leaves its rule enough")
+
+
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+def _with_names(text: str, value: object) -> str:
+    """Replace the representations of functions by their qualified names.
+
+    Those of the value itself, and of what it is made of.
+    """
+    if is_dataclass(value):
+        value = tuple(vars(value).values())
+    if isinstance(value, tuple | list):
+        return reduce(_with_names, value, text)
+    name = getattr(value, "__qualname__", None)
+    return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

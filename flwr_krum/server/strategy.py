@@ -24,13 +24,20 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
+from flwr_krum.boundary.initial import ask_a_client, by_position
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
+from flwr_krum.boundary.proxies import (
+    ClientFailureError,
+    NoAnswerError,
+    asked_together,
+    unwrapped,
+)
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 
@@ -53,11 +60,21 @@ class FedAvgOptions(RoundOptions, total=False):
     evaluate_metrics_aggregation_fn: MetricsAggregationFn | None
 
 
+def _cid(client: ClientProxy) -> ClientId:
+    return client.cid
+
+
 class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[ClientProxy], ClientId] | None
+    trust_initial_client: bool
 
+
+NO_INITIAL_MODEL = (
+    "initial_parameters is None: one client would choose the model that all begin with; give "
+    "initial_parameters=ndarrays_to_parameters(...), or trust_initial_client=True to ask a client"
+)
 
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
@@ -71,27 +88,46 @@ class RobustAggregation(RobustStrategy, FedAvg):
         For example ``Krum(f=3)``.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
+    trust_initial_client : bool (default: False)
+        Without ``initial_parameters``, take the initial model from a client, as Flower does: the
+        first in random order whose model is finite, of float numbers and not beyond 1e6. One
+        client then chooses what all begin with. By default the run does not start.
     **options
         The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
         model. Without own functions metrics take a trimmed mean over clients.
     """
+
+    _own_id = staticmethod(_cid)
 
     def __init__(
         self,
         rule: rules.Rule,
         *,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
+        trust_initial_client: bool = False,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         of_rounds, of_flower = split_options(options)
         super().__init__(**of_flower)
-        self._client_id = client_id or _cid
-        self._rounds = Rounds(rule, count_key=COUNT, **of_rounds)
+        self._trust_initial_client = trust_initial_client
+        self._set_up(rule, client_id, COUNT, of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
-        """Log the summary, which this API never asks for, and hand out the initial model."""
+        """Log the summary, which this API never asks for, and hand out the initial model.
+
+        Raises
+        ------
+        ValueError
+            If there is none and no client is trusted with it, or it cannot be decoded.
+        """
         self.summary()
-        return super().initialize_parameters(client_manager)
+        initial = super().initialize_parameters(client_manager)
+        if initial is None:
+            if not self._trust_initial_client:
+                raise ValueError(NO_INITIAL_MODEL)
+            initial = ask_a_client(client_manager)
+        decode_model(by_position(initial))
+        return initial
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -100,9 +136,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         instructions = super().configure_fit(
             self._current(server_round), parameters, client_manager
         )
-        names = [self._client_id(client) for client, _ in instructions]
-        left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
-        return [i for i, name in zip(instructions, names, strict=True) if name not in left_out]
+        names = [self._name(client) for client, _ in instructions]
+        left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
+        pairs = zip(instructions, names, strict=True)
+        return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
 
     def aggregate_fit(
         self,
@@ -114,13 +151,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if failures and not self.accept_failures:
             return None, {}
         most = self._rounds.most_bytes
-        replies = [of_result(self._client_id(client), result, most) for client, result in results]
+        named = [(self._name(client), result) for client, result in results]
+        replies = [of_result(client, result, most) for client, result in named]
         finished = self._finish(server_round, replies, self._failed(failures))
         if finished is None:
             return None, {}
         model, report = finished
         accepted = set(report.received)
-        heard = [result for client, result in results if self._client_id(client) in accepted]
+        heard = [result for client, result in named if client in accepted]
         metrics = self._metrics(self.fit_metrics_aggregation_fn, heard, report.metrics)
         metrics.update(_outcome(report))
         if model is None:
@@ -137,7 +175,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Configure the next round of federated evaluation."""
-        return super().configure_evaluate(self._current(server_round), parameters, client_manager)
+        instructions = super().configure_evaluate(
+            self._current(server_round), parameters, client_manager
+        )
+        return asked_together("evaluate", instructions)
 
     def aggregate_evaluate(
         self,
@@ -148,28 +189,34 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Aggregate losses and metrics of federated evaluation by trimmed means over clients."""
         if not results or (failures and not self.accept_failures):
             return None, {}
-        means = self._examine(
-            [
-                Reply(
-                    self._client_id(client), None, metrics=claims_of(result) | {"loss": result.loss}
-                )
-                for client, result in results
-            ]
-        )
+        replies = [
+            Reply(self._name(client), None, metrics=claims_of(result) | {"loss": result.loss})
+            for client, result in results
+        ]
+        means = self._examine(replies)
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
         return loss if isinstance(loss, float) else None, metrics
 
+    def _name(self, client: ClientProxy) -> ClientId:
+        return super()._name(unwrapped(client))
+
     def _failed(self, failures: Failures) -> dict[ClientId, str]:
-        """Name the failures: by client where Flower says which, else by number."""
+        """Name the failures: by client where it is known, else by number.
+
+        Who has not answered in time has not failed: it is silent.
+        """
         failed: dict[ClientId, str] = {}
         for number, failure in enumerate(failures, 1):
-            if isinstance(failure, BaseException):
+            if isinstance(failure, ClientFailureError):
+                if not isinstance(failure, NoAnswerError):
+                    failed[self._name(failure.client)] = on_one_line(failure)
+            elif isinstance(failure, BaseException):
                 failed[f"failure {number}"] = on_one_line(failure)
             else:
                 client, result = failure
-                failed[self._client_id(client)] = on_one_line(result.status.message)
+                failed[self._name(client)] = on_one_line(result.status.message)
         return failed
 
     def _metrics(
@@ -189,8 +236,9 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
@@ -200,7 +248,7 @@ class Krum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int = 0,
         **options: Unpack[Options],
     ) -> None:
@@ -215,8 +263,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
@@ -226,7 +275,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -251,12 +300,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     **options
         The arguments of Flower's FedAvg, and the options below.
     """
@@ -264,16 +315,12 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _cid(client: ClientProxy) -> ClientId:
-    return client.cid
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:
@@ -285,7 +332,3 @@ def _outcome(report: RoundReport) -> dict[str, Scalar]:
         "refused-clients": ",".join(str(refused.client) for refused in report.refused),
         **report.guarantee_metrics(),
     }
-
-
-def _by_position(parameters: Parameters) -> dict[str, bytes]:
-    return {str(position): tensor for position, tensor in enumerate(parameters.tensors)}

@@ -16,13 +16,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
+from flwr_krum.boundary.arrivals import arriving
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
@@ -41,6 +42,10 @@ class FedAvgOptions(RoundOptions, total=False):
     configrecord_key: str
     train_metrics_aggr_fn: MetricsFunction | None
     evaluate_metrics_aggr_fn: MetricsFunction | None
+
+
+def _node_id(node: int) -> ClientId:
+    return node
 
 
 class Options(FedAvgOptions, total=False):
@@ -67,6 +72,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         counts never weigh a model. Without own functions metrics take a trimmed mean over clients.
     """
 
+    _own_id = staticmethod(_node_id)
+
     def __init__(
         self,
         rule: rules.Rule,
@@ -80,17 +87,29 @@ class RobustAggregation(RobustStrategy, FedAvg):
         super().__init__(*sampling, **of_flower)
         self._own_train_metrics = options.get("train_metrics_aggr_fn")
         self._own_evaluate_metrics = options.get("evaluate_metrics_aggr_fn")
-        self._client_id = client_id or _node_id
-        self._rounds = Rounds(rule, count_key=self.weighted_by_key, **of_rounds)
+        self._set_up(rule, client_id, self.weighted_by_key, of_rounds)
 
     def summary(self) -> None:
         """Log the settings as a small tree."""
         RobustStrategy.summary(self)
         FedAvg.summary(self)
 
-    def start(self, *args: Any, **kwargs: Any) -> Result:
-        """Run the rounds as Flower does, and say at the end what they come to."""
-        result = super().start(*args, **kwargs)
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        *configs: Any,
+        **others: Any,
+    ) -> Result:
+        """Run the rounds as Flower does, and say at the end what they come to.
+
+        Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
+        replies that came: the grid is used through an `ArrivingGrid`.
+        """
+        grid = arriving(grid)
+        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, **others)
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result
@@ -101,7 +120,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Configure the next round of training and remember the global model."""
         current = self._current(server_round)
         messages = list(super().configure_train(current, arrays, config, grid))
-        names = [self._client_id(message.metadata.dst_node_id) for message in messages]
+        names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
@@ -149,7 +168,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         answered: list[tuple[ClientId, Message]] = []
         failed: dict[ClientId, str] = {}
         for message in replies:
-            client = self._client_id(message.metadata.src_node_id)
+            client = self._name(message.metadata.src_node_id)
             if message.has_error():
                 failed[client] = on_one_line(message.error.reason)
             else:
@@ -174,15 +193,16 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
     """
 
     def __init__(
-        self, *sampling: Any, num_malicious_nodes: int = 0, **options: Unpack[Options]
+        self, *sampling: Any, num_malicious_nodes: int | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(rules.Krum(num_malicious_nodes), *sampling, **options)
 
@@ -192,8 +212,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
@@ -204,7 +225,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         num_nodes_to_select: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -231,12 +252,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
@@ -245,16 +268,12 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
-
-
-def _node_id(node: int) -> ClientId:
-    return node
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import click
-import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
-from clients.tasks import DataError
 from flwr_krum.kernel.threads import cores
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
@@ -20,6 +17,7 @@ from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.runs import DATA
 from simulations.figures.verdicts import Outcome, Verdict
+from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
 
@@ -32,7 +30,7 @@ _COLOURS = {
 _NAME = Argument(
     click_type=click.Choice([*NAMES, FACTS, ALL]), help="Which one; K1 and K2 are ours."
 )
-_DATA = Option(click_type=click.Choice(DATA), help="Copies inside packages, or the originals.")
+_DATA = one_of(DATA, "Copies inside packages, or the originals.")
 
 
 def figure(
@@ -54,20 +52,16 @@ def figure(
     console = Console()
     at_once = processes or cores()
     options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
-    try:
-        for each in NAMES if name == ALL else [name] * (name != FACTS):
-            experiment = load_experiment(each)
-            made = make(experiment, options)
-            _show(console, made)
-            if page is not None:
-                publish(experiment, made, page)
-        if name in (FACTS, ALL):
-            _show_facts(console)
-            if page is not None:
-                update_page(page, FACTS, facts_block(facts()))
-    except (ValueError, DataError) as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from error
+    for each in NAMES if name == ALL else [name] * (name != FACTS):
+        experiment = load_experiment(each)
+        made = make(experiment, options)
+        _show(console, made)
+        if page is not None:
+            publish(experiment, made, page)
+    if name in (FACTS, ALL):
+        _show_facts(console)
+        if page is not None:
+            update_page(page, FACTS, facts_block(facts()))
 
 
 def _show(console: Console, made: Made) -> None:

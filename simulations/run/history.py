@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import operator
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flwr_krum.boundary.replies import ClientId
+from flwr_krum.lines import FileError, LineWriter, check_is_file, read_lines
+from simulations.run.folder import replace_file
 
 HISTORY_FILE = "history.jsonl"
 MODEL_FILE = "model.npz"
@@ -66,24 +75,31 @@ class HistoryWriter:
         The run config, for the record.
     past : sequence of RoundRecord
         Rounds that were done before, when a run goes on.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be written. It then holds what it held before, and the next call may
+        succeed.
     """
 
     def __init__(
         self, folder: Path, config: Mapping[str, Any], past: Sequence[RoundRecord] = ()
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        replace_file(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        check_is_file(folder / HISTORY_FILE)
+        begun = b"".join(_line(record) + b"\n" for record in past)
+        replace_file(folder / HISTORY_FILE, begun)
         self._folder = folder
-        self._file = (folder / HISTORY_FILE).open("w")
+        self._file = LineWriter(folder / HISTORY_FILE, len(begun), sync=False)
         self._unsaved: tuple[int, Mapping[str, NDArray[Any]]] | None = None
         self._saved_at = -SAVE_EVERY
-        for record in past:
-            self._write(record)
 
     def append(self, record: RoundRecord, model: Mapping[str, NDArray[Any]]) -> None:
         """Write one round, and its model if none has been saved for a second."""
         # The round comes first: a model without it would leave a gap for whoever goes on.
-        self._write(record)
+        self._file.append(_line(record))
         self._unsaved = record.round, model
         if time.monotonic() - self._saved_at >= SAVE_EVERY:
             self._save()
@@ -94,33 +110,45 @@ class HistoryWriter:
             self._unsaved = None
             self._saved_at = time.monotonic()
 
-    def _write(self, record: RoundRecord) -> None:
-        # JSON has no NaN: a loss that is none is null, as if it had not been measured.
-        values = dict(vars(record))
-        if values["loss"] is not None and not np.isfinite(values["loss"]):
-            values["loss"] = None
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._save()
-        self._file.close()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the run config that a run was started with."""
-    config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
-    return config
+def _line(record: RoundRecord) -> bytes:
+    # JSON has no NaN: a loss that is none is null, as if it had not been measured.
+    values = dict(vars(record))
+    if values["loss"] is not None and not np.isfinite(values["loss"]):
+        values["loss"] = None
+    return json.dumps(values).encode()
 
 
 def _save_model(path: Path, server_round: int, model: Mapping[str, NDArray[Any]]) -> None:
-    """Replace a model file in one step, so that a crash leaves the old one or the new one."""
-    beside = path.with_name(f"new-{path.name}")
-    np.savez(beside, **{ROUND: np.array(server_round)}, **model)  # type: ignore[arg-type]
-    beside.replace(path)
+    content = io.BytesIO()
+    np.savez(content, **{ROUND: np.array(server_round)}, **model)  # type: ignore[arg-type]
+    replace_file(path, content.getvalue())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the run config that a run was started with.
+
+    Raises
+    ------
+    FileError
+        If the file holds none.
+    FileNotFoundError
+        If the folder holds no such file.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_bytes())
+        if not isinstance(config, dict):
+            raise TypeError(f"it holds {type(config).__name__}, not the keys of a run")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FileError(f"{path}: not a run's configuration: {error}") from error
+    return config
 
 
 def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
@@ -128,28 +156,64 @@ def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
 
     Raises
     ------
+    FileError
+        If the file is damaged.
     FileNotFoundError
         If the folder holds no model.
     """
-    with np.load(folder / MODEL_FILE, allow_pickle=False) as arrays:
-        model = {key: arrays[key] for key in arrays}
-    return int(model.pop(ROUND)), model
+    path = folder / MODEL_FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            model = {key: arrays[key] for key in arrays}
+        server_round = operator.index(model.pop(ROUND).item())
+        if server_round < 0 or not all(isinstance(array, np.ndarray) for array in model.values()):
+            raise ValueError("it holds no round, or what is no array")
+        return server_round, model
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
+        what = f"it holds no {error}" if isinstance(error, KeyError) else error
+        raise FileError(f"{path}: not the model of a run: {what}") from error
+
+
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError),
+    *(MemoryError, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise on a file that is not as they wrote it."""
 
 
 def read_history(folder: Path) -> list[RoundRecord]:
-    """Read the rounds of a run.
+    """Read the rounds of a run; a last line that a crash tore is left out.
 
     Raises
     ------
+    FileError
+        If another line is not a round.
     FileNotFoundError
         If the folder holds no history.
     """
-    # A line without its break is one that a crash tore.
-    text = (folder / HISTORY_FILE).read_text()
-    return [_record(json.loads(line)) for line in text.split("\n")[:-1]]
+    lines = read_lines(folder / HISTORY_FILE, _record, "a round's record", b'{"round": ')
+    return [line.value for line in lines]
 
 
-def _record(values: dict[str, Any]) -> RoundRecord:
+_KINDS = {
+    "round": int,
+    "accuracy": float | int | None,
+    "loss": float | int | None,
+    "selected": list,
+    "byzantine_selected": int,
+    "refused": dict | None,
+    "stepped": bool,
+}
+"""What the JSON value of a record's field is."""
+
+
+def _record(line: bytes) -> RoundRecord:
+    values = json.loads(line)
+    for name, kind in _KINDS.items():
+        if not isinstance(values[name], kind):
+            raise TypeError(f"{name} is {values[name]!r}")
     return RoundRecord(**{**values, "selected": tuple(values["selected"])})
 
 
@@ -177,3 +241,11 @@ def window_mean(history: Sequence[RoundRecord], first: int, last: int) -> float:
 def final_window(rounds: int) -> tuple[int, int]:
     """Return the first and last round of the last fifth of a run, at least its last round."""
     return rounds - max(1, rounds // 5) + 1, rounds
+
+
+def byzantine_share(
+    byzantine: Set[ClientId], selections: Iterable[Iterable[ClientId]]
+) -> float | None:
+    """Return the share of Byzantine clients among the selected of several rounds; None of none."""
+    chosen = list(chain.from_iterable(selections))
+    return sum(client in byzantine for client in chosen) / len(chosen) if chosen else None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Self
+
+from flwr_krum.lines import FileError
+from simulations.run.folder import replace_file
 
 ORIGIN_FILE = "origin.json"
 PACKAGES = ("flwr-krum", "flwr", "numpy", "torch", "torchvision", "ray")
@@ -42,13 +45,25 @@ class Origin:
 
     def write(self, folder: Path) -> None:
         """Write the origin into a run folder."""
-        (folder / ORIGIN_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        replace_file(folder / ORIGIN_FILE, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Read a run's origin; None where it was not written down."""
+        """Read a run's origin; None where it was not written down.
+
+        Raises
+        ------
+        FileError
+            If the file is damaged.
+        """
         path = folder / ORIGIN_FILE
-        return cls(**json.loads(path.read_text())) if path.exists() else None
+        try:
+            origin = cls(**json.loads(path.read_bytes()))
+            return replace(origin, versions=dict(origin.versions))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FileError(f"{path}: not a run's origin: {error}") from error
 
 
 def _version(package: str) -> str | None:

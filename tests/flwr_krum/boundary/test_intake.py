@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import time
+import warnings
 
 import numpy as np
 import pytest
@@ -253,6 +255,36 @@ def test_without_a_global_model_equal_camps_follow_the_smallest_id(reply):
 def test_no_replies_are_no_updates():
     assert admit([], TEMPLATE).updates is None
     assert admit([]).keys == ()
+
+
+def test_a_reason_is_short_however_long_the_header():
+    bad = forge(forged_header(descr=f"'{'f' * 3900}'"))
+    reason = admit([Reply(1, {"w": bad})]).refused[0].reason
+    assert len(reason) < 400
+
+
+def test_long_headers_do_not_stall_the_intake():
+    def header(i):
+        return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
+
+    replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
+    start = time.perf_counter()
+    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
+    assert time.perf_counter() - start < 0.2
+
+
+def test_a_reason_is_short_however_long_the_key():
+    for data in (b"x", b""):
+        (refused,) = admit([Reply(1, {"k" * 1_000_000: data})]).refused
+        assert len(refused.reason) < 400
+
+
+def test_a_hostile_header_does_not_warn():
+    bad = forge(forged_header(shape="(1and 2,)"), bytes(4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        admit([Reply(1, {"w": bad})])
+    assert caught == []
 
 
 # --- the server's own model ---

@@ -58,7 +58,7 @@ def test_a_gpu_that_is_not_there_is_an_error_at_construction():
 def test_nothing_imports_torch_or_numba_before_they_are_asked_for():
     code = (
         "import sys, flwr_krum.server.strategy, flwr_krum.serverapp.strategy, flwr_krum.rules\n"
-        "import flwr_krum.kernel.windows\n"
+        "import flwr_krum.kernel.combine\n"
         "print([m for m in ('torch', 'numba') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

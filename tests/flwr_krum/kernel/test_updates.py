@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flwr_krum.kernel.updates as updates_module
-from flwr_krum.kernel.combine import weighted_mean
+from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.updates import BLOCK
-from flwr_krum.kernel.windows import trimmed_mean
-from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum
+from flwr_krum.rules import Average, ClientUpdates, Krum, Medoid, MultiKrum, TrimmedMean
 
 SHAPES = ((2, 3), (), (4,), (0,), (1, 2, 2))
 
@@ -146,7 +145,7 @@ def test_whether_layers_are_joined_does_not_change_what_a_rule_does(monkeypatch,
         updates = ClientUpdates.from_layers(models, base, device=device)
         assert len(updates.piece_dtypes) == (1 if small else 5)
         for rule in (Krum(2), MultiKrum(2), Medoid(), Average()):
-            results.append((rule(updates), trimmed_mean(updates, 2)))
+            results.append((rule(updates), TrimmedMean(2)(updates).layers))
     for (joined, trimmed), (apart, trimmed_apart) in zip(results[:4], results[4:], strict=True):
         assert joined.selected == apart.selected
         for a, b in zip([*joined.layers, *trimmed], [*apart.layers, *trimmed_apart], strict=True):
@@ -209,7 +208,7 @@ def test_krum_returns_the_winner_bit_for_bit_and_without_a_copy():
 def test_the_mean_is_taken_in_float64_and_rounded_once(dtype):
     rng = np.random.default_rng(4)
     rows = (rng.standard_normal((9, 20)) * 100).astype(dtype)
-    mean = weighted_mean(ClientUpdates.from_layers([[row] for row in rows]), np.full(9, 1 / 9))[0]
+    mean = combine(ClientUpdates.from_layers([[row] for row in rows]), np.full(9, 1 / 9)[None])[0]
     for value, column in zip(mean, rows.T, strict=True):
         exact = sum(Fraction(float(x)) for x in column) / 9
         assert abs(Fraction(float(value)) - exact) <= Fraction(
@@ -221,7 +220,7 @@ def test_uneven_weights_are_applied_in_float64_too():
     rng = np.random.default_rng(8)
     rows = (rng.standard_normal((4, 50)) * 100).astype(np.float16)
     weights = np.array([0.1, 0.2, 0.3, 0.4])
-    mean = weighted_mean(ClientUpdates.from_layers([[row] for row in rows]), weights)[0]
+    mean = combine(ClientUpdates.from_layers([[row] for row in rows]), weights[None])[0]
     for value, column in zip(mean, rows.T, strict=True):
         exact = sum(w * Fraction(float(x)) for w, x in zip((1, 2, 3, 4), column, strict=True)) / 10
         half = Fraction(float(np.spacing(np.abs(value)))) / 2
@@ -233,15 +232,20 @@ def test_the_mean_of_float16_near_its_largest_does_not_overflow():
     assert Average()(ClientUpdates.from_layers(models)).layers[0].tolist() == [60000.0] * 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_vectors_near_the_largest_float_does_not_overflow():
+    assert Average()(np.full((5, 1), 1.7e308)).vector[0] == pytest.approx(1.7e308)
+
+
 def test_the_weights_weigh():
     updates = ClientUpdates.from_layers([[np.array([1.0])], [np.array([2.0])], [np.array([9.0])]])
-    assert weighted_mean(updates, np.array([0.25, 0.75, 0.0]))[0] == pytest.approx(1.75, rel=1e-15)
-    assert weighted_mean(updates, np.array([0.0, 0.0, 3.0]))[0].tolist() == [9.0]
+    assert combine(updates, np.array([0.25, 0.75, 0.0])[None])[0] == pytest.approx(1.75, rel=1e-15)
+    assert combine(updates, np.array([0.0, 0.0, 1.0])[None])[0].tolist() == [9.0]
 
 
 def test_a_client_of_no_weight_cannot_touch_the_mean():
     models = [[np.array([1.0])], [np.array([np.nan])], [np.array([3.0])]]
-    mean = weighted_mean(ClientUpdates.from_layers(models), np.array([0.5, 0.0, 0.5]))[0]
+    mean = combine(ClientUpdates.from_layers(models), np.array([0.5, 0.0, 0.5])[None])[0]
     assert mean.tolist() == [2.0]
 
 
@@ -300,6 +304,20 @@ def test_models_of_counters_alone_are_all_alike():
     result = Krum(1)(ClientUpdates.from_layers(models))
     assert result.selected == (0,)
     assert result.layers[0] == 5
+
+
+def test_scalar_counters_stay_arrays():
+    models = [[np.array([float(i)]), np.array(100 + i)] for i in range(5)]
+    counter = Krum(1)(ClientUpdates.from_layers(models)).layers[1]
+    assert isinstance(counter, np.ndarray)
+    assert counter.shape == ()
+
+
+def test_counters_of_mixed_signedness_keep_every_digit():
+    count = 2**62 + 1
+    kinds = [np.int64, np.uint64, np.int64]
+    models = [[np.zeros(1), np.array([count], kind)] for kind in kinds]
+    assert Average()(ClientUpdates.from_layers(models)).layers[1].tolist() == [count]
 
 
 # --- what does not fit ---

@@ -1,13 +1,19 @@
+import io
+import json
 import math
+import resource
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
+from flwr_krum.lines import FileError
 from simulations.run.history import (
     HistoryWriter,
     RoundRecord,
     final_window,
+    read_config,
     read_history,
     read_model,
     window_mean,
@@ -89,6 +95,128 @@ def test_a_line_that_a_crash_tore_is_left_out(tmp_path):
     file = tmp_path / "history.jsonl"
     file.write_text(file.read_text()[:-5])
     assert read_history(tmp_path) == [record(0)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage", b"{}", b"[]", b"5", b"null", b"\xff\xfe", b"\0" * 1000, b"[" * 100_000,
+        b'{"round": 1}', b'{"round": "1", "accuracy": null, "loss": null, "selected": []}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_damaged_line_is_named_by_file_and_number(tmp_path, number, line):
+    with HistoryWriter(tmp_path, {}) as history:
+        for round_ in range(3):
+            history.append(record(round_), MODEL)
+    file = tmp_path / "history.jsonl"
+    lines = file.read_bytes().split(b"\n")
+    lines[number - 1] = line
+    file.write_bytes(b"\n".join(lines))
+    with pytest.raises(FileError, match=rf"history\.jsonl, line {number}: not a round's record"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("name", list(vars(record(1))))
+def test_a_line_without_one_of_its_fields_or_with_another_kind_is_damaged(tmp_path, name):
+    whole = vars(record(1, 0.5))
+    for damaged in ({k: v for k, v in whole.items() if k != name}, {**whole, name: "text"}):
+        (tmp_path / "history.jsonl").write_text(json.dumps(damaged) + "\n")
+        with pytest.raises(FileError, match="line 1: not a round's record"):
+            read_history(tmp_path)
+
+
+def archive(**arrays):
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def packed(name, content):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as file:
+        file.writestr(name, content)
+    return written.getvalue()
+
+
+HUGE = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000000,), }"
+WHOLE = archive(**{"server-round": np.array(3), "w": np.arange(1000.0)})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\0" * 5000, b"garbage", WHOLE[:50], WHOLE[:-200], WHOLE[: len(WHOLE) // 2],
+        WHOLE[:2000] + b"\xff" * 100 + WHOLE[2100:], archive(w=np.zeros(2)),
+        archive(**{"server-round": np.array("three")}), archive(**{"server-round": np.zeros(2)}),
+        packed("server-round.npy", b"no array"), packed("server-round", b"3"),
+        archive(**{"server-round": np.array(-1)}), archive(**{"server-round": np.array(3.5)}),
+        packed("server-round.npy", b"\x93NUMPY\x01\x00\x76\x00" + HUGE.ljust(117) + b"\n"),
+        packed("server-round.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': oops}\n"),
+    ],
+)  # fmt: skip
+def test_a_damaged_model_is_named_by_its_file(tmp_path, content):
+    (tmp_path / "model.npz").write_bytes(content)
+    with pytest.raises(FileError, match=r"model\.npz: not the model of a run: "):
+        read_model(tmp_path)
+
+
+def test_a_model_that_runs_code_when_it_is_read_is_not_read(tmp_path):
+    objects = np.array([{"a": 1}], dtype=object)
+    (tmp_path / "model.npz").write_bytes(archive(**{"server-round": np.array(1), "w": objects}))
+    with pytest.raises(FileError, match=r"model\.npz: not the model of a run: "):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", "\0\0"])
+def test_a_damaged_configuration_is_named_by_its_file(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(FileError, match=r"config\.json: not a run's configuration: "):
+        read_config(tmp_path)
+
+
+@pytest.fixture
+def limited():
+    """A function that lets no file of this process grow beyond a size, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_the_rounds_and_the_model_before_are_kept(tmp_path, limited, monkeypatch):
+    monkeypatch.setattr("simulations.run.history.SAVE_EVERY", 0.0)
+    history = HistoryWriter(tmp_path, {})
+    history.append(record(0), MODEL)
+    history.append(record(1), MODEL)
+    size = (tmp_path / "history.jsonl").stat().st_size
+    limited(size + 10)
+    with pytest.raises(FileError, match=r"history\.jsonl cannot be written: File too large"):
+        history.append(record(2), MODEL)
+    history._unsaved = 1, MODEL
+    with pytest.raises(FileError, match=r"model\.npz cannot be written: File too large"):
+        history.__exit__()
+    assert read_history(tmp_path) == [record(0), record(1)]
+    assert read_model(tmp_path)[0] == 1
+    with pytest.raises(FileError, match=r"history\.jsonl cannot be written"):
+        HistoryWriter(tmp_path, {}, [record(0), record(1), record(2)])
+    assert read_history(tmp_path) == [record(0), record(1)]
+    limited(10 * size + 5000)
+    history.append(record(2), MODEL)
+    assert read_history(tmp_path) == [record(0), record(1), record(2)]
+    assert read_model(tmp_path)[0] == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "config.json", "history.jsonl", "model.npz",
+    ]  # fmt: skip
+
+
+def test_two_that_write_one_history_do_not_write_over_each_other(tmp_path):
+    first, second = HistoryWriter(tmp_path, {}), HistoryWriter(tmp_path, {})
+    first.append(record(0), MODEL)
+    with pytest.raises(FileError, match="somebody else writes it as well"):
+        second.append(record(0), MODEL)
+    first.append(record(1), MODEL)
+    assert b"\0" not in (tmp_path / "history.jsonl").read_bytes()
+    assert read_history(tmp_path) == [record(0), record(1)]
 
 
 def test_a_run_that_goes_on_keeps_its_past_rounds(tmp_path):

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flwr_krum.kernel.geometry import gram, squared_distances
+from flwr_krum.kernel.pairwise import squared_distances
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
+from flwr_krum.kernel.ways import gram
 from tests.flwr_krum import references
 from tests.flwr_krum.hard_inputs import updates_of
 

@@ -1,53 +1,16 @@
 from __future__ import annotations
 
-import itertools
-import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from flwr_krum.kernel import threads
-from flwr_krum.kernel.sorting import network
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
-from flwr_krum.kernel.windows import mean_around_median, median, trimmed_mean
+from flwr_krum.rules import MeaMed, Median, TrimmedMean
 from tests.flwr_krum.hard_inputs import updates_of
 
 SIZES = [1, 2, 3, 4, 5, 10, 13, 20, 40, 41, 64, 101]
-
-
-def send_through(values, ranks):
-    rows = list(values)
-    for first, second, low, high in network(len(rows), ranks):
-        a, b = rows[first], rows[second]
-        if low:
-            rows[first] = min(a, b)
-        if high:
-            rows[second] = max(a, b)
-    return rows
-
-
-@pytest.mark.parametrize("n", range(1, 13))
-def test_a_network_sorts_all_zeros_and_ones_and_so_everything(n):
-    for values in itertools.product((0, 1), repeat=n):
-        assert send_through(values, range(n)) == sorted(values)
-
-
-@pytest.mark.parametrize("n", range(1, 11))
-def test_a_pruned_network_has_the_wanted_ranks_right(n):
-    for first in range(n):
-        for last in range(first + 1, n + 1):
-            for values in itertools.product((0, 1), repeat=n):
-                found = send_through(values, range(first, last))
-                assert found[first:last] == sorted(values)[first:last]
-
-
-def test_a_median_needs_fewer_comparisons_than_sorting():
-    for n in (10, 21, 50):
-        middle = network(n, range((n - 1) // 2, n // 2 + 1))
-        results = sum(c.low + c.high for c in middle)
-        assert results < 0.85 * 2 * len(network(n, range(n)))
-        assert all(c.low or c.high for c in middle)
 
 
 def draw(n, rng, dtype, d=300):
@@ -68,7 +31,7 @@ def test_the_median_is_numpys(n, dtype, device):
     rng = np.random.default_rng(n)
     for _ in range(3):
         V = draw(n, rng, dtype)
-        found = median(updates_of(V, device))[0]
+        found = Median()(updates_of(V, device)).layers[0]
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, np.median(V.astype(float), axis=0).astype(dtype))
 
@@ -79,7 +42,7 @@ def test_the_trimmed_mean_leaves_out_both_ends(n, device):
     for trim in {0, (n - 1) // 4, (n - 1) // 2}:
         middle = np.sort(V, axis=0)[trim : n - trim]
         exact = [sum(map(Fraction, map(float, column))) / len(middle) for column in middle.T]
-        found = trimmed_mean(updates_of(V, device), trim)[0]
+        found = TrimmedMean(trim)(updates_of(V, device)).layers[0]
         np.testing.assert_allclose(found, rounded(exact, np.float32), rtol=1.2e-7)
 
 
@@ -98,7 +61,7 @@ def test_the_mean_around_the_median_takes_the_closest_values_the_smaller_of_two(
     V = np.concatenate([draw(n, rng, np.float32, 40) for _ in range(4)], axis=1)
     for keep in {1, 2, (n + 1) // 2, n - 1, n} & set(range(1, n + 1)):
         exact = [closest_to_median(column, keep) for column in V.T]
-        found = mean_around_median(updates_of(V, device), keep)[0]
+        found = MeaMed(n - keep, strict=False)(updates_of(V, device)).layers[0]
         np.testing.assert_allclose(found, rounded(exact, np.float32), rtol=1.2e-7, atol=1e-12)
 
 
@@ -115,7 +78,8 @@ def test_layers_keep_their_shapes_and_dtypes_and_counters_take_the_lower_median(
         for i in range(6)
     ]
     updates = ClientUpdates.from_layers(models, device=device)
-    for layers in (median(updates), trimmed_mean(updates, 2), mean_around_median(updates, 3)):
+    for rule in (Median(), TrimmedMean(2), MeaMed(2)):
+        layers = rule(updates).layers
         assert [layer.shape for layer in layers] == [(3, 4), (), (0,), (), (1,)]
         assert [layer.dtype for layer in layers] == [x.dtype for x in models[0]]
         assert layers[1] == 20
@@ -128,18 +92,12 @@ def test_both_ways_give_the_same_bits_on_any_number_of_threads(monkeypatch):
     V = np.random.default_rng(1).standard_normal((7, 2 * PIECE + 100)).astype(np.float32)
     for most in (1, 4):
         monkeypatch.setattr(threads, "threads", lambda most=most: most)
-        for function in (median, lambda u: trimmed_mean(u, 2), lambda u: mean_around_median(u, 4)):
-            found = [function(updates_of(V, d))[0] for d in ("cpu:numpy", "cpu:numba")]
+        for rule in (Median(), TrimmedMean(2), MeaMed(3)):
+            found = [rule(updates_of(V, d)).layers[0] for d in ("cpu:numpy", "cpu:numba")]
             assert found[0].tobytes() == found[1].tobytes()
 
 
-@pytest.mark.parametrize("trim", [-1, 3, 4])
-def test_an_impossible_trim_is_named(trim):
-    with pytest.raises(ValueError, match=f"trim must be from 0 to 2 for n=6, got {trim}"):
-        trimmed_mean(updates_of(np.zeros((6, 2))), trim)
-
-
-@pytest.mark.parametrize("keep", [0, 7, math.inf])
-def test_an_impossible_number_to_keep_is_named(keep):
-    with pytest.raises(ValueError, match=f"keep must be from 1 to n=6, got {keep}"):
-        mean_around_median(updates_of(np.zeros((6, 2))), keep)
+@pytest.mark.parametrize("rule", [Median, TrimmedMean, MeaMed])
+def test_a_majority_of_liars_is_named_with_what_is_legal(rule):
+    with pytest.raises(ValueError, match=r"needs 2f < n, got n=6, f=3; legal: f <= 2 at n=6, or n"):
+        rule(f=3)(np.zeros((6, 2)))

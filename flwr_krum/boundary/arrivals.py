@@ -1,0 +1,331 @@
+"""Replies as they arrive: an exchange with nodes that ends when it is due, whatever they send.
+
+Flower announces a reply before its bytes are there, and waits for them inside ``pull_messages``:
+one node that uploads slowly holds back all replies, and one whose reply cannot be read ends the
+run. `ArrivingGrid` stands between a strategy and Flower's grid, so that neither happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Any, TypeAlias, TypeVar
+
+from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from flwr_krum.boundary.replies import on_one_line
+
+TTL_MARGIN = 60.0
+"""Seconds for which a message outlives its round, so that its fate can still be asked for."""
+
+FIRST_LOOK = 0.25
+"""Seconds in which replies that are there at once are expected, before each is waited for."""
+
+HELD = 1.0
+"""Seconds after which a pull that goes on is not a question any more, but a slow upload."""
+
+LONGEST = 1e6
+"""Seconds, eleven days, after which also an exchange without a deadline is over."""
+
+STILL_SENDING = "not asked: it is still sending its reply to an earlier message"
+NOT_TAKEN = "not asked: the message was not taken; the node is gone, or the message too large"
+
+IDLE = 10.0
+"""Seconds for which a thread waits for another job."""
+
+_FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0
+_POLLS_PER_SECOND = 200.0
+
+_T = TypeVar("_T")
+
+Found: TypeAlias = Message | BaseException | None
+"""A reply, the end of the run, or nothing yet."""
+
+
+class ArrivingGrid(Grid):
+    """A Grid whose exchanges end when they are due, with all replies that came.
+
+    Each message's reply is pulled in a daemon thread of its own: a node that drips, hangs or dies
+    holds that thread and nothing else, and is not asked again before its upload has ended.
+
+    Parameters
+    ----------
+    grid : Grid
+        Does the work.
+    timeout : float, optional
+        Seconds to wait for replies at most, also where the caller would wait longer.
+    """
+
+    def __init__(self, grid: Grid, timeout: float | None = None) -> None:
+        self._grid = grid
+        self._timeout = LONGEST if timeout is None else timeout
+        self._crew = _Crew()
+        self._pulls: dict[str, tuple[int, float]] = {}
+        """Node and beginning of every pull that is going on, by the message's id."""
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        """Push messages and return what was answered in time, one reply to a message at most.
+
+        A message that cannot be sent, a reply that cannot be read, and what the SuperLink says of
+        a node that is gone, come back as error replies of the node that was asked. The replies
+        are in the order of their messages.
+        """
+        asked = list(messages)
+        patience = self._timeout if timeout is None else min(timeout, self._timeout)
+        deadline = time.monotonic() + patience
+        for metadata in [message.metadata for message in asked]:
+            # A node that comes back after hours must not answer the rounds of all these hours.
+            metadata.ttl = min(metadata.ttl, patience + TTL_MARGIN)
+        owing = self._owing()
+        free = [m for m in asked if m.metadata.dst_node_id not in owing] if owing else asked
+        sent = self._push(free) if free else {}
+        if free and not sent:  # a grid of one's own may do nothing but this
+            replies = list(self._grid.send_and_receive(free, timeout=patience))
+            if replies:
+                return replies
+        found = self._collect(sent, deadline)
+        if len(sent) == len(asked):
+            return [found[id_] for id_ in sent if id_ in found]
+        return self._with_the_unasked(asked, sent, found, owing)
+
+    def _with_the_unasked(
+        self,
+        asked: list[Message],
+        sent: dict[str, Message],
+        found: dict[str, Message],
+        owing: set[int],
+    ) -> list[Message]:
+        """Return the replies, and an error in place of each for which there was no message."""
+        id_of = {id(message): id_ for id_, message in sent.items()}
+        replies = []
+        for message in asked:
+            if id(message) not in id_of:
+                is_owing = message.metadata.dst_node_id in owing
+                reason = STILL_SENDING if is_owing else NOT_TAKEN
+                replies.append(_error(message, ErrorCode.NODE_UNAVAILABLE, reason))
+            elif id_of[id(message)] in found:
+                replies.append(found[id_of[id(message)]])
+        return replies
+
+    def _owing(self) -> set[int]:
+        """Return the nodes whose upload of an earlier reply is still waited for."""
+        now = time.monotonic()
+        return {node for node, since in list(self._pulls.values()) if now - since > HELD}
+
+    def _push(self, messages: list[Message]) -> dict[str, Message]:
+        """Push messages and return those that were taken, by their ids."""
+        try:
+            ids = list(self._grid.push_messages(messages) or ())
+        except NotImplementedError:
+            return {}
+        if len(ids) == len(messages):  # those that were not taken have None for an id
+            pairs = list(zip(ids, messages, strict=True))
+        else:  # or are left out
+            by_id = {message.metadata.message_id: message for message in messages}
+            pairs = [(id_, by_id[id_]) for id_ in ids if id_ in by_id]
+        return {id_: message for id_, message in pairs if id_}
+
+    def _collect(self, sent: dict[str, Message], deadline: float) -> dict[str, Message]:
+        """Return the replies that come until the deadline, by the ids of their messages.
+
+        One thread looks for what is there at once: where nodes are simulated in this process that
+        is all. Whatever it does not get to, or finds nothing of, is waited for by itself.
+        """
+        exchange = _Exchange()
+        unseen = deque(sent)
+        replies: dict[str, Message] = {}
+        slowest = max(_SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
+
+        def look() -> None:
+            while (id_ := _taken_from(unseen)) is not None:
+                exchange.found.append((id_, self._pull(id_, sent[id_])))
+            exchange.news.put(None)
+
+        def wait_for(id_: str) -> None:
+            self._crew.do(partial(self._fetch, id_, sent[id_], slowest, exchange))
+
+        if sent:
+            self._crew.do(look)
+        patience = FIRST_LOOK
+        try:
+            while len(replies) < len(sent):
+                left = max(0.0, deadline - time.monotonic())
+                with suppress(Empty):
+                    exchange.news.get(timeout=min(left, patience))
+                patience = LONGEST
+                while (found := _taken_from(exchange.found)) is not None:
+                    id_, reply = found
+                    if isinstance(reply, Message):
+                        replies[id_] = reply
+                    elif reply is not None:
+                        raise reply
+                    elif left:
+                        wait_for(id_)
+                if not left:
+                    break
+                while (unseen_id := _taken_from(unseen)) is not None:
+                    wait_for(unseen_id)
+        finally:
+            exchange.over.set()
+        return replies
+
+    def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
+        """Pull the reply to one message until it is there or the exchange is over."""
+        pause = _FIRST_POLL
+        while not exchange.over.is_set():
+            reply = self._pull(id_, asked)
+            if reply is not None:
+                exchange.found.append((id_, reply))
+                exchange.news.put(None)
+                return
+            exchange.over.wait(pause)
+            pause = min(2 * pause, slowest)
+
+    def _pull(self, id_: str, asked: Message) -> Found:
+        """Return the reply to one message, if it is there: nobody's reply can hide another's."""
+        self._pulls[id_] = asked.metadata.dst_node_id, time.monotonic()
+        try:
+            reply = next(iter(self._grid.pull_messages([id_])), None)
+            return None if reply is None else _signed(reply, asked)
+        except Exception as error:
+            if self._is_gone():
+                return error
+            reason = f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
+            return _error(asked, ErrorCode.MESSAGE_UNAVAILABLE, reason)
+        except BaseException as stop:  # how Flower says that the run was stopped
+            return stop
+        finally:
+            del self._pulls[id_]
+
+    def _is_gone(self) -> bool:
+        """Say whether the SuperLink answers no question at all: then no reply is to blame."""
+        try:
+            list(self._grid.get_node_ids())
+        except BaseException:
+            return True
+        return False
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The run that the grid serves."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message to a node."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes that are connected."""
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Return what the SuperLink knows about the nodes."""
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull replies; this waits for those who upload them."""
+        return self._grid.pull_messages(message_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_grid":  # not there yet, or never: an unpickled or copied one
+            raise AttributeError(name)
+        return getattr(self._grid, name)
+
+
+def arriving(grid: Grid) -> Grid:
+    """Return a grid as an `ArrivingGrid`; one that only looks like a Grid is left as it is."""
+    # By its type: a mock says of itself that it is an instance of anything.
+    if not issubclass(type(grid), Grid) or isinstance(grid, ArrivingGrid):
+        return grid
+    return ArrivingGrid(grid)
+
+
+class _Exchange:
+    """What the threads of one exchange share."""
+
+    def __init__(self) -> None:
+        self.found: deque[tuple[str, Found]] = deque()
+        self.news: SimpleQueue[None] = SimpleQueue()
+        self.over = Event()
+
+
+def _taken_from(items: deque[_T]) -> _T | None:
+    """Return the first of the items, taken out; None where another thread took the last."""
+    try:
+        return items.popleft()
+    except IndexError:
+        return None
+
+
+class _Crew:
+    """Daemon threads for jobs that may be held for ever; who is done takes the next job."""
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a job done by a thread that does nothing else."""
+        try:
+            desk = self._idle.pop()
+        except IndexError:
+            desk = SimpleQueue()
+            Thread(target=_work, args=(desk, self._idle), daemon=True).start()
+        desk.put(job)
+
+
+def _work(
+    desk: SimpleQueue[Callable[[], None]], idle: list[SimpleQueue[Callable[[], None]]]
+) -> None:
+    while True:
+        try:
+            job = desk.get(timeout=IDLE)
+        except Empty:
+            try:
+                idle.remove(desk)
+            except ValueError:  # it was just taken: the job is on its way
+                continue
+            return
+        job()
+        del job  # and the replies that it holds
+        idle.append(desk)
+
+
+def _signed(reply: Message, asked: Message) -> Message:
+    """Return a reply as that of the node that was asked, whatever it is signed with."""
+    signature, node = reply.metadata.src_node_id, asked.metadata.dst_node_id
+    if signature == node:
+        return reply
+    if reply.has_error():
+        return Message(reply.error, reply_to=asked)
+    reason = f"unreadable reply: it is signed by node {signature}"
+    return _error(asked, ErrorCode.MESSAGE_UNAVAILABLE, reason)
+
+
+def _error(asked: Message, code: int, reason: str) -> Message:
+    return Message(Error(code, reason), reply_to=asked)

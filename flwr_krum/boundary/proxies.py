@@ -1,0 +1,243 @@
+"""Clients of ``aggregate_fit`` that are asked together, and whose failures bear their names.
+
+Flower asks each client from a thread of a pool that may be smaller than the round, waits for every
+one of them, and hands on what went wrong without saying with whom.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from flwr.app import Message
+from flwr.common import (
+    DisconnectRes,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    GetPropertiesIns,
+    GetPropertiesRes,
+    ReconnectIns,
+)
+from flwr.server.client_proxy import ClientProxy
+from flwr.serverapp import Grid
+
+from flwr_krum.boundary.arrivals import ArrivingGrid
+
+ROUND_TIMEOUT = 3600.0
+"""Seconds for which a round without a timeout of its own waits, as in Flower's Message API."""
+
+Step: TypeAlias = Literal["fit", "evaluate"]
+_Instruction = TypeVar("_Instruction", FitIns, EvaluateIns)
+
+
+class ClientFailureError(Exception):
+    """A client has failed; the text says how."""
+
+    def __init__(self, client: ClientProxy, reason: str) -> None:
+        super().__init__(reason)
+        self.client = client
+
+
+class NoAnswerError(ClientFailureError):
+    """A client has not answered in time."""
+
+    def __init__(self, client: ClientProxy) -> None:
+        super().__init__(client, "no answer in time")
+
+
+def asked_together(
+    step: Step, instructions: Sequence[tuple[ClientProxy, _Instruction]]
+) -> list[tuple[ClientProxy, _Instruction]]:
+    """Have the clients of a step answer within one and the same timeout, and fail by name.
+
+    Those that Flower reaches through a grid are asked in one exchange, as soon as the first of
+    them is; so it does not matter how many threads Flower asks them from. Others are asked as
+    Flower does it, each for the timeout at most.
+    """
+    exchange = _Exchange(step, instructions)
+    return [(_Asked(client, exchange), instruction) for client, instruction in instructions]
+
+
+def unwrapped(client: ClientProxy) -> ClientProxy:
+    """Return the client that the operator's client manager knows."""
+    return client.client if isinstance(client, _Asked) else client
+
+
+class _Exchange:
+    """One step of a round with all its clients."""
+
+    def __init__(self, step: Step, instructions: Sequence[tuple[ClientProxy, Any]]) -> None:
+        self._step = step
+        self._instructions = [pair for pair in instructions if _has_grid(pair[0])]
+        self._lock = Lock()
+        self._replies: dict[str, Message] | None = None
+        self._stop: BaseException | None = None
+
+    def answer_of(self, client: ClientProxy, ins: Any, timeout: float | None, group: Any) -> Any:
+        """Return a client's answer.
+
+        Raises
+        ------
+        ClientFailureError
+            If it has none, or none that can be read.
+        """
+        try:
+            if _has_grid(client):
+                reply = self._reply_to(client, timeout, group)
+                if reply.has_error():
+                    raise ClientFailureError(client, reply.error.reason or "no reason given")
+                return getattr(_at(client, _Wire(reply)), self._step)(ins, timeout, group)
+            ask = partial(getattr(client, self._step), ins, timeout, group)
+            return ask() if timeout is None else within(timeout, ask, client)
+        except ClientFailureError:
+            raise
+        except Exception as error:
+            raise ClientFailureError(client, str(error)) from error
+
+    def _reply_to(self, client: ClientProxy, timeout: float | None, group: Any) -> Message:
+        with self._lock:  # who comes first asks for all, the others wait for what comes
+            if self._replies is None and self._stop is None:
+                try:
+                    self._replies = self._exchange(timeout, group)
+                except BaseException as stop:
+                    self._stop = stop
+            if self._stop is not None:
+                raise self._stop
+            reply = (self._replies or {}).pop(client.cid, None)
+        if reply is None:
+            raise NoAnswerError(client)
+        return reply
+
+    def _exchange(self, timeout: float | None, group: Any) -> dict[str, Message]:
+        """Ask all clients, and return the replies that came in time by the clients' ids."""
+        grid = _shared_grid([client for client, _ in self._instructions])
+        messages, cids = [], {}
+        for client, ins in self._instructions:
+            message = _message_of(client, self._step, ins, timeout, group)
+            cids[message.metadata.dst_node_id] = client.cid
+            messages.append(message)
+        patience = ROUND_TIMEOUT if timeout is None else timeout
+        replies = grid.send_and_receive(messages, timeout=patience)
+        return {cids[reply.metadata.src_node_id]: reply for reply in replies}
+
+
+class _Asked(ClientProxy):
+    """A client that answers through the exchange of its round."""
+
+    def __init__(self, client: ClientProxy, exchange: _Exchange) -> None:
+        super().__init__(client.cid)
+        self.client = client
+        self.properties = client.properties
+        self._exchange = exchange
+
+    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
+        """Train."""
+        answer: FitRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        return answer
+
+    def evaluate(
+        self, ins: EvaluateIns, timeout: float | None, group_id: int | None
+    ) -> EvaluateRes:
+        """Evaluate."""
+        answer: EvaluateRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        return answer
+
+    def get_properties(
+        self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None
+    ) -> GetPropertiesRes:
+        """Return the client's properties."""
+        return self.client.get_properties(ins, timeout, group_id)
+
+    def get_parameters(
+        self, ins: GetParametersIns, timeout: float | None, group_id: int | None
+    ) -> GetParametersRes:
+        """Return the client's model."""
+        return self.client.get_parameters(ins, timeout, group_id)
+
+    def reconnect(
+        self, ins: ReconnectIns, timeout: float | None, group_id: int | None
+    ) -> DisconnectRes:
+        """Reconnect later."""
+        return self.client.reconnect(ins, timeout, group_id)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "client":  # not there yet
+            raise AttributeError(name)
+        return getattr(self.client, name)
+
+
+class _Wire:
+    """Stands where a client's grid is: takes its message, or has its reply ready."""
+
+    def __init__(self, reply: Message | None = None) -> None:
+        self._reply = reply
+
+    def send_and_receive(self, messages: Iterable[Message], **_: object) -> list[Message]:
+        if self._reply is None:
+            raise _Taken(*messages)
+        return [self._reply]
+
+
+class _Taken(BaseException):
+    """Carries a client's message away before it is sent."""
+
+
+def _message_of(
+    client: ClientProxy, step: Step, ins: Any, timeout: float | None, group: Any
+) -> Message:
+    """Return the message that a client would send for an instruction."""
+    try:
+        getattr(_at(client, _Wire()), step)(ins, timeout, group)
+    except _Taken as taken:
+        message: Message = taken.args[0]
+        return message
+    raise TypeError(f"{type(client).__name__} sends nothing through its grid")
+
+
+def _has_grid(client: ClientProxy) -> bool:
+    return issubclass(type(getattr(client, "grid", None)), Grid)
+
+
+def _at(client: ClientProxy, wire: _Wire) -> ClientProxy:
+    """Return a client that speaks to a wire instead of its grid."""
+    other = copy.copy(client)
+    other.grid = wire  # type: ignore[attr-defined]
+    return other
+
+
+def _shared_grid(clients: Sequence[Any]) -> ArrivingGrid:
+    """Return the one grid of the clients that remembers, over the rounds, who still sends."""
+    grids = [client.grid for client in clients]
+    known = [grid for grid in grids if isinstance(grid, ArrivingGrid)]
+    shared = known[0] if known else ArrivingGrid(grids[0])
+    for client in clients:
+        client.grid = shared
+    return shared
+
+
+def within(timeout: float, ask: Callable[[], Any], client: ClientProxy) -> Any:
+    """Return what a call to a client returns, or raise NoAnswerError if that takes longer."""
+    outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((ask(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    Thread(target=work, daemon=True).start()
+    try:
+        answer, error = outcome.get(timeout=timeout)
+    except Empty:
+        raise NoAnswerError(client) from None
+    if error is not None:
+        raise error
+    return answer

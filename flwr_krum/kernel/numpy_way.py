@@ -1,0 +1,157 @@
+"""Geometry and combination in NumPy and its BLAS: what every device can fall back on.
+
+The Gram matrix is taken over blocks of columns that stay in cache. Up to 40 clients go through a
+sorting network in rows, more are sorted in a transposed block.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.distances import below_diagonal
+from flwr_krum.kernel.sorting import Window, network
+from flwr_krum.kernel.threads import one_blas_thread, spread
+from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
+
+MOST_IN_NETWORK = 40
+"""Clients up to which a network of NumPy calls beats sorting."""
+
+_MOST_IN_BLOCK = 3 * 2**18
+"""Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
+
+_MOST_IN_ALL = 28 * 2**17
+"""Numbers in the blocks and sums of all threads: 28 MiB."""
+
+_LEAST_SHARED = 30
+"""Clients from which threads pay: with fewer, calls are so short that they wait for each other."""
+
+_SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
+"""Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
+
+_MOST_SORTED = 2**20
+"""Numbers in a block that is sorted."""
+
+Rows: TypeAlias = Sequence[Array]
+"""The same columns of k rows."""
+
+
+def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
+    """Return the Gram matrix of ``scale *`` (row - global model), server rows last, in float64."""
+    n = updates.rows
+    width = min(BLOCK, max(1024, _MOST_IN_BLOCK // n), max(1, updates.d))
+    scratch = threading.local()
+
+    def work(first: int) -> Float64:
+        if not hasattr(scratch, "block"):
+            scratch.block = np.zeros((n + 1, width))
+        g = np.zeros((n, n))
+        last = min(updates.d, first + PIECE)
+        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
+            for start in range(first, last, width):
+                stop = min(last, start + width)
+                block = updates.read_offsets(start, stop, scratch.block[:n])
+                if scale != 1.0:
+                    block *= scale
+                _add_product(scratch.block[:, : stop - start], g)
+        return g
+
+    g = np.zeros((n, n))
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n)) if n >= _LEAST_SHARED else 1
+        for part in spread(work, range(0, updates.d, PIECE), most):
+            g += part
+    return np.where(below_diagonal(n), g, g.T)
+
+
+def _add_product(block: Float64, g: Float64) -> None:
+    """Add the inner products of all rows of a block but the last, which is spare, to ``g``.
+
+    BLAS has fast kernels for small products of different matrices, but NumPy sees that these are
+    the same and asks for the symmetric product, which has none. A spare row makes them different.
+    """
+    rows = block[:-1]
+    strip = _SMALL_PRODUCT // (len(rows) * len(block)) // 64 * 64
+    if strip < _LEAST_STRIP:
+        g += rows @ rows.T
+        return
+    for start in range(0, rows.shape[1], strip):
+        columns = slice(start, start + strip)
+        g += (rows[:, columns] @ block[:, columns].T)[:, :-1]
+
+
+def weighted_sum(
+    flats: Sequence[Sequence[Array]], weights: Float64, piece: int, first: int, last: int
+) -> Float64:
+    """Return ``sum_i w_i V_i`` of some columns of a piece, in float64 and in the rows' order."""
+    total = np.zeros(last - first)
+    for flat, weight in zip(flats, weights, strict=True):
+        part = flat[piece][first:last]
+        np.add(total, part if weight == 1.0 else part.astype(np.float64) * weight, out=total)
+    return total
+
+
+def sorts_alone(k: int) -> bool:
+    """Say whether k rows are sorted by calls so short that threads would wait for each other."""
+    return k <= MOST_IN_NETWORK
+
+
+def block_width(k: int) -> int:
+    """Return how many columns of k rows are sorted at a time."""
+    return min(BLOCK, max(256, _MOST_SORTED // k))
+
+
+def window_mean(rows: Rows, window: Window) -> Float64:
+    """Return the mean of a window of the sorted values of each column."""
+    sort: Callable[[Rows, Window], dict[int, Array]]
+    sort = _sorted_by_network if sorts_alone(len(rows)) else _sorted_by_block
+    with np.errstate(over="ignore"):
+        return _mean_of_ranks(sort(rows, window), window)
+
+
+def _sorted_by_network(values: Rows, window: Window) -> dict[int, Array]:
+    """Return the values of the window's ranks by rank."""
+    dtype = np.result_type(np.float32, *values)
+    rows = [value.astype(dtype) for value in values]
+    spare = np.empty_like(rows[0])
+    for first, second, low, high in network(len(rows), window.ranks):
+        a, b = rows[first], rows[second]
+        if low and high:
+            np.minimum(a, b, out=spare)
+            np.maximum(a, b, out=b)
+            rows[first], spare = spare, a
+        elif low:
+            np.minimum(a, b, out=a)
+        else:
+            np.maximum(a, b, out=b)
+    return {rank: rows[rank] for rank in window.ranks}
+
+
+def _sorted_by_block(values: Rows, window: Window) -> dict[int, Array]:
+    block = np.empty((values[0].size, len(values)), np.result_type(np.float32, *values))
+    for i, value in enumerate(values):
+        block[:, i] = value
+    block.sort(axis=1)
+    return {rank: block[:, rank] for rank in window.ranks}
+
+
+def _mean_of_ranks(ranked: dict[int, Array], window: Window) -> Float64:
+    total = np.zeros(ranked[window.first].size)
+    if window.last - window.first == window.keep:
+        for rank in window.ranks:
+            total += ranked[rank]
+        return total / window.keep
+    n = window.last
+    middle = (ranked[(n - 1) // 2].astype(np.float64) + ranked[n // 2]) / 2.0
+    # The window moves up while the value above it is closer than the lowest in it: true for the
+    # first few places, then false for the others.
+    begin = np.zeros(total.size, dtype=np.intp)
+    for low in range(n - window.keep):
+        begin += ranked[low + window.keep] - middle < middle - ranked[low]
+    for rank in window.ranks:
+        total += np.where((begin <= rank) & (rank < begin + window.keep), ranked[rank], 0.0)
+    return total / window.keep

@@ -1,0 +1,145 @@
+"""The squared distances of a round's clients: one pass over the models, with a bound on the error.
+
+The Gram matrix G of the offsets from the global model gives every squared distance,
+``||V_i - V_j||^2 = G_ii + G_jj - 2 G_ij``. Where its rounding error is not small beside the
+distance (cancellation), the pair is computed again from differences. For few clients and with the
+extra ``fast``, compiled differences are faster still (`kernel.numba_way`).
+
+Sources: Blanchard et al., NIPS 2017, Lemma 2 (cost n^2 d); error bounds as in Higham, "Accuracy
+and Stability of Numerical Algorithms", section 3.1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flwr_krum.kernel import ways
+from flwr_krum.kernel.arrays import Float64, Indices
+from flwr_krum.kernel.clock import stage
+from flwr_krum.kernel.distances import TINY, UNIT, Distances, below_diagonal
+from flwr_krum.kernel.updates import PIECE, ClientUpdates
+
+ACCURATE = 2.0**-20
+"""Relative error above which a squared distance is computed again from differences."""
+
+
+def squared_distances(updates: ClientUpdates) -> Distances:
+    """Return all squared distances between n updates, on the updates' device.
+
+    One pass and ``n^2 d`` multiplications; pairs that suffer cancellation cost a second pass.
+    """
+    with stage("geometry"):
+        direct = ways.direct_distances(updates)
+        return gram_distances(updates) if direct is None else direct
+
+
+def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances:
+    """Return the distances with those of the given clients as good as float64 has them."""
+    if not distances.coarse:
+        return distances
+    with stage("geometry"):
+        return ways.refined(updates, distances, clients)
+
+
+def gram_distances(updates: ClientUpdates) -> Distances:
+    """Return the squared distances of all rows by way of G, each good to six digits or more.
+
+    Rows are the clients and, after them, the server's own.
+    """
+    scale = 1.0
+    g = ways.gram(updates)
+    if _out_of_range(updates, g):
+        scale = _balancing_scale(updates)
+        g = ways.gram(updates, scale) if scale != 1.0 else g
+    norms = np.diagonal(g)
+    fits = np.isfinite(norms)
+    finite = fits | _all_finite(updates, ~fits)
+    dot_error = _dot_error(updates.d, ways.longest_sum(updates.device))
+    with np.errstate(invalid="ignore", over="ignore"):
+        squared = np.maximum(norms[:, None] + norms[None, :] - 2.0 * g, 0.0)
+        error = 2.0 * dot_error * (norms[:, None] + norms[None, :]) + _underflow(updates.d)
+        doubtful = ~(error <= ACCURATE * squared) & finite[:, None] & finite[None, :]
+    # Beside a vector whose norm overflows, one whose norm fits is infinitely far: no second pass.
+    doubtful &= fits[:, None] == fits[None, :]
+    squared[~np.isfinite(squared)] = np.inf
+    rows, columns = np.nonzero(doubtful & below_diagonal(updates.rows).T)
+    if rows.size:
+        values = _differences(updates, rows, columns, scale)
+        squared[rows, columns] = squared[columns, rows] = values
+        with np.errstate(invalid="ignore"):
+            bound = 2.0 * dot_error * values + _underflow(updates.d)
+        error[rows, columns] = error[columns, rows] = bound
+    np.fill_diagonal(squared, 0.0)
+    np.fill_diagonal(error, 0.0)
+    error[~np.isfinite(squared)] = 0.0
+    return Distances(squared, error, finite, g, dot_error, scale)
+
+
+def lengths(updates: ClientUpdates) -> Float64:
+    """Return how long each row's update is; infinite where no float64 holds its square."""
+    squares = np.zeros(updates.rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in updates.offset_blocks():
+            squares += np.einsum("rb,rb->r", block, block)
+    norms: Float64 = np.sqrt(squares)
+    return norms
+
+
+def _dot_error(d: int, longest: int) -> float:
+    # The dot product of a block, the sums over blocks and pieces, the centring of both factors:
+    # unit roundoffs relative to the product of norms; the same bound holds for a sum of squares.
+    blocks = PIECE // 1024  # the narrowest
+    return (min(d, longest) + min(-(-d // 1024), blocks) - (-d // PIECE) + 8) * UNIT
+
+
+def _underflow(d: int) -> float:
+    # Each square, and each difference, may lose what lies below the smallest float.
+    return 4.0 * d * TINY
+
+
+def _out_of_range(updates: ClientUpdates, g: Float64) -> bool:
+    # Squares of float16 and float32 always fit into float64.
+    if all(layer.dtype.itemsize < 8 for model in updates.flat for layer in model):
+        return False
+    norms = np.diagonal(g)
+    return bool((~(norms < 1e200) | (norms < 1e-200)).any())
+
+
+def _balancing_scale(updates: ClientUpdates) -> float:
+    """Return a power of two by which offsets can be squared.
+
+    The largest client's offset goes to 2^480, so that nothing overflows; if the median client's
+    would then vanish, it goes to 1 and the largest overflow.
+    """
+    largest = np.zeros(updates.rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in updates.offset_blocks():
+            np.fmax(largest, np.abs(block).max(axis=1), out=largest)
+    usable = largest[np.isfinite(largest) & (largest > 0)]
+    if not usable.size:
+        return 1.0
+    top, middle = (int(np.frexp(value)[1]) for value in (usable.max(), np.median(usable)))
+    exponent = top - 480 if middle - top > -880 else middle
+    return 2.0 ** -max(-1000, min(1000, exponent)) if top > 480 or middle < -300 else 1.0
+
+
+def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    finite = np.zeros(updates.rows, dtype=bool)
+    for i in np.flatnonzero(suspects):
+        finite[i] = all(np.isfinite(layer).all() for layer in updates.flat_rows[i])
+    return finite
+
+
+def _differences(updates: ClientUpdates, rows: Indices, columns: Indices, scale: float) -> Float64:
+    """Return ``||V_i - V_j||^2`` of the given pairs from float64 differences of the inputs."""
+    total = np.zeros(rows.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in updates.without_reference().offset_blocks():
+            if scale != 1.0:
+                block *= scale
+            for i in np.unique(rows):
+                mine = rows == i
+                difference = block[columns[mine]] - block[i]
+                total[mine] += np.einsum("kb,kb->k", difference, difference)
+    return np.where(np.isnan(total), np.inf, total)

@@ -1,0 +1,45 @@
+"""The coordinate-wise median.
+
+Source: Yin, Chen, Kannan, Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
+Statistical Rates", ICML 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.kernel.sorting import Window
+from flwr_krum.rules.rule import Choice, Rule
+
+
+@dataclass(frozen=True)
+class Median(Rule):
+    """Return, per coordinate, the middle value, or the mean of the middle two if n is even.
+
+    ``x_k = V_((n+1)/2),k`` for odd n. Cost O(n log n) per coordinate.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate, ``2f < n``; None is (n - 1) // 2.
+    strict : bool
+        False allows an illegal f.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Median()(np.array([[0.0], [3.0], [6.0], [10.0], [99.0]])).vector
+    array([6.])
+    """
+
+    requirement = "2f < n"
+
+    def least(self, f: int) -> int:
+        """Return ``2f + 1``."""
+        return 2 * f + 1
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
+        """Average the middle one or two of the sorted values."""
+        n = geometry.n
+        return Choice.of_sorted(n, Window((n - 1) // 2, n // 2 + 1, 2 - n % 2))
