@@ -289,7 +289,7 @@ class Rounds:
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            liars = self.rule.trim(len({reply.client for reply in replies}))
+            liars = self._liars(len({reply.client for reply in replies}))
             intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
@@ -379,7 +379,7 @@ class Rounds:
         answers = Counter(reply.client for reply in replies)
         reported = {reply.client: reply.metrics for reply in replies}
         heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
-        claims = Claims([reported[client] for client in heard], self.rule.trim(len(heard)))
+        claims = Claims([reported[client] for client in heard], self._liars(len(heard)))
         metrics = claims.trimmed_means()
         metrics.pop(self.count_key, None)
         doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
@@ -387,6 +387,13 @@ class Rounds:
             if answers[client] > 1:
                 doubted[client] = f"{answers[client]} replies in one round, expected 1"
         return Claimed(metrics, claims.dropped(self.count_key), doubted)
+
+    def _liars(self, n: int) -> int:
+        """Return how many of n replies may lie in what decides about keys and metrics."""
+        liars = self.rule.liars(n)
+        if self.rule.f is None and self.rule.most(MANY) > 0:
+            return max(liars, min(1, (n - 1) // 2))  # as few as they are, one of them may
+        return liars
 
     def _keep(self, report: RoundReport) -> None:
         self._quarantine.note(report.refused, len(report.received))
