@@ -296,7 +296,7 @@ def _past(folder: Path, done: int) -> list[RoundRecord]:
     """
     past = [record for record in read_history(folder) if record.round <= done]
     rounds = [record.round for record in past]
-    if rounds != list(range(done + 1)):
+    if len(rounds) != done + 1 or rounds != list(range(done + 1)):
         raise FileError(
             f"{folder / HISTORY_FILE} holds {len(rounds)} of the {done + 1} rounds 0 to {done} "
             f"whose model is in {MODEL_FILE}: without them the run cannot go on"
