@@ -65,13 +65,6 @@ class Case:
         sampled: NDArray[np.float64] = np.asarray(vector)[where].astype(np.float64)
         return sampled
 
-    def index_of(self, sample: NDArray[np.float64]) -> int | None:
-        """Return the first client whose sampled coordinates are these, if it is one's."""
-        for i, row in enumerate(self.rows):
-            if np.array_equal(self.sample(row), sample):
-                return i
-        return None
-
 
 def layer_sizes(d: int, layers: int) -> tuple[int, ...]:
     """Cut d coordinates into layers of very uneven size, large beside small, as in a network."""

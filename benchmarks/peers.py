@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 from benchmarks.data import Case, draw
 from clients.tasks.torchvision_ops import import_torchvision_datasets
 from flwr_krum.kernel.device import numba_is_installed
-from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.rules import Average, Krum, MeaMed, Median, Medoid, MultiKrum, TrimmedMean
-from flwr_krum.rules.rule import Aggregate
+from flwr_krum.rules import Aggregate, ClientUpdates, Geometry, Rule
+from flwr_krum.rules.written import parse_rule
 
 Run: TypeAlias = Callable[[Any, int], Any]
 """Maps prepared inputs and f to the library's own kind of result."""
@@ -43,9 +42,38 @@ BYZFL_NUMPY, BYZFL_TORCH = "ByzFL numpy", "ByzFL torch"
 KRUM, BYZPY = "krum", "byzpy"
 THEIRS = (LEGACY, MESSAGE, BYZFL_NUMPY, BYZFL_TORCH, KRUM, BYZPY)
 
-DISTANCE_RULES = ("krum", "multi-krum", "medoid")
-RULES = (*DISTANCE_RULES, "average")
-COORDINATE_RULES = ("median", "trimmed-mean", "mean-around-median")
+MEASURED = ("average", "krum", "multi-krum", "medoid", "median", "trimmed-mean", "meamed")
+"""Rules that other libraries have in the same form; the others cost what one of these costs."""
+
+
+class _Blind(Geometry):
+    """A geometry that has nothing to say but how many rows there are."""
+
+    n, server_rows = 20, ()
+
+    def _refuse(self) -> Any:
+        raise LookupError
+
+    scale = all_products = all_squared = property(_refuse)
+
+    def rank(self, *_: object) -> Any:
+        """Have no order either."""
+        raise LookupError
+
+
+def _asks_for(name: str) -> str:
+    """Return what a rule asks for: "distances", the "coordinates" of each client, or "nothing"."""
+    try:
+        choice = parse_rule(name, f=1, seed=0).choose(_Blind(), 1)
+    except LookupError:
+        return "distances"
+    return "nothing" if choice.window is None else "coordinates"
+
+
+_ASKED = {name: _asks_for(name) for name in MEASURED}
+DISTANCE_RULES = tuple(name for name, asked in _ASKED.items() if asked == "distances")
+RULES = (*DISTANCE_RULES, *(name for name, asked in _ASKED.items() if asked == "nothing"))
+COORDINATE_RULES = tuple(name for name, asked in _ASKED.items() if asked == "coordinates")
 
 OTHERS, ONE_MORE = "n - f - 2", "n - f - 1"
 """Closest others in a Krum score: as the paper has it, and one more."""
@@ -160,18 +188,20 @@ def _ours(name: str) -> Contestant:
     def updates(case: Case) -> ClientUpdates:
         return ClientUpdates.from_layers(case.models, case.reference, device=device)
 
-    rules: dict[str, Run] = {
-        "krum": lambda case, f: Krum(f)(updates(case)),
-        "multi-krum": lambda case, f: MultiKrum(f)(updates(case)),
-        "medoid": lambda case, f: Medoid()(updates(case)),
-        "average": lambda case, f: Average()(updates(case)),
-        "median": lambda case, f: Median()(updates(case)),
-        "trimmed-mean": lambda case, f: TrimmedMean(f)(updates(case)),
-        "mean-around-median": lambda case, f: MeaMed(f)(updates(case)),
-    }
+    def aggregate(rule: str, case: Case, f: int) -> Aggregate:
+        return _rule(rule, case.n, f)(updates(case))
+
+    rules: dict[str, Run] = {rule: partial(aggregate, rule) for rule in _ASKED}
     return Contestant(
         name, version("flwr-krum"), OTHERS, rules, lambda case: case, _our_vector, 0.1
     )
+
+
+@cache  # so that the clock sees it once at most
+def _rule(name: str, n: int, f: int) -> Rule:
+    """Return a rule that bears f Byzantine clients, or as many of them as it can among n."""
+    rule = parse_rule(name, f=f)
+    return rule.fitted(n, min(f, rule.most(n)))
 
 
 def _our_vector(result: Any) -> NDArray[Any]:
@@ -254,7 +284,7 @@ def _byzfl(name: str, prepare: Callable[[Case], Any]) -> Contestant:
         "average": lambda vectors, f: byzfl.Average()(vectors),
         "median": lambda vectors, f: byzfl.Median()(vectors),
         "trimmed-mean": lambda vectors, f: byzfl.TrMean(f)(vectors),
-        "mean-around-median": lambda vectors, f: byzfl.Meamed(f)(vectors),
+        "meamed": lambda vectors, f: byzfl.Meamed(f)(vectors),
     }
     copies = 5.0 if prepare is _as_arrays else 4.0
     return Contestant(name, version("byzfl"), ONE_MORE, rules, prepare, np.asarray, copies)
@@ -293,7 +323,7 @@ def _byzpy() -> Contestant:
         "multi-krum": lambda v, f: geometric.MultiKrum(f, q=len(v) - f).aggregate(v),
         "median": lambda v, f: coordinate.CoordinateWiseMedian().aggregate(v),
         "trimmed-mean": lambda v, f: coordinate.CoordinateWiseTrimmedMean(f).aggregate(v),
-        "mean-around-median": lambda v, f: coordinate.MeanOfMedians(f).aggregate(v),
+        "meamed": lambda v, f: coordinate.MeanOfMedians(f).aggregate(v),
     }
     return Contestant(BYZPY, version("byzpy"), ONE_MORE, rules, _as_tensors, np.asarray, copies=3.0)
 

@@ -6,11 +6,11 @@ of 3, Gaussian vectors of variance 200.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from clients.fields import Choice, Flag, Number, Text, Whole, check, error, in_config, setting
 from flwr_krum.attacks import FAULTS
 
 
@@ -39,120 +39,108 @@ class Settings:
     empty model, batch size 0 and learning rate 0 stand for the task's own default and are replaced
     by it on construction, so a `Settings` that exists is complete and legal.
 
-    Attributes
-    ----------
-    task : str (default: "spambase")
-        "spambase" or "mnist".
-    model : str (default: "mlp" for spambase, "convnet" for mnist)
-        "mlp", or for mnist also "convnet".
-    num_clients : int (default: 20)
-        n, the number of clients; every client holds one of n shards of the training data.
-    f : int (default: 0)
-        Number of Byzantine clients that the server declares; so many attack unless `attack` is
-        "none". 0 <= f < num_clients.
-    attack : str (default: "none")
-        What the Byzantine clients send: "none" (an honest update), "gaussian", "omniscient" or
-        "malformed" (no model at all, see `fault`).
-    attack_rounds : int (default: 0)
-        Rounds, from the first, in which they send it; afterwards they are honest. 0 is all rounds,
-        the only choice for "malformed".
-    gaussian_variance : float (default: 200.0)
-        Variance of each coordinate of a Gaussian attack vector, at least 0.
-    omniscient_factor : float (default: 1e4)
-        How many times the gradient an omniscient client sends, with the opposite sign; at least 0.
-    omniscient_examples : int (default: 0)
-        Size of the omniscient client's estimate: k fresh examples of all training data in each
-        round; 0 takes the whole training data.
-    fault : str (default: "nan")
-        What is wrong with a malformed reply: a name in `flwr_krum.attacks.FAULTS`.
-    roles : str (default: "partition")
-        Where the role of a node comes from whose own configuration gives none. "partition": the
-        last f partitions attack (virtual nodes); "node": from nowhere, it is honest (real nodes).
-    batch_size : int (default: 3 for spambase, 10 for mnist)
-        Examples in a mini-batch.
-    local_steps : int (default: 1)
-        Steps of gradient descent that an honest client makes in a round, at least 1.
-    learning_rate : float (default: 0.05 for spambase, 0.1 for mnist)
-        The rate that the schedule starts from.
-    schedule : str (default: "constant")
-        "constant", "inverse" or "power", see `clients.learning.schedules.learning_rate`.
-    decay_rounds : int (default: 500)
-        Rounds after which the "inverse" schedule has halved the rate, at least 1.
-    seed : int (default: 0)
-        Fixes the split, the shards, the mini-batches and the attacks; 0 <= seed < 2^32.
-    folds : int (default: 0)
-        k of a k-fold cross-validation, at least 2; 0 is the task's single split.
-    fold : int (default: 0)
-        Which of the k parts of the data is the test set, 0 <= fold < folds.
-    data_dir : str (default: "data")
-        Folder in which original data files are looked for before the embedded copies are taken.
-    download : bool (default: False)
-        Whether a missing full MNIST may be downloaded into `data_dir`.
-
     Raises
     ------
     ValueError
         If a value is of the wrong type or out of range; the message names both.
     """
 
-    task: str = "spambase"
-    model: str = ""
-    num_clients: int = 20
-    f: int = 0
-    attack: str = "none"
-    attack_rounds: int = 0
-    gaussian_variance: float = 200.0
-    omniscient_factor: float = 1e4
-    omniscient_examples: int = 0
-    fault: str = "nan"
-    roles: str = "partition"
-    batch_size: int = 0
-    local_steps: int = 1
-    learning_rate: float = 0.0
-    schedule: str = "constant"
-    decay_rounds: int = 500
-    seed: int = 0
-    folds: int = 0
-    fold: int = 0
-    data_dir: str = "data"
-    download: bool = False
+    task: str = setting("spambase", Choice("What is learnt.", TASKS))
+    model: str = setting(
+        "",
+        Text(
+            "mlp, or for mnist also convnet; by default the task's own.",
+            "a model's name",
+            may_be_empty=True,
+        ),
+    )
+    num_clients: int = setting(
+        20, Whole("Clients, n: each holds one of n shards of the training data.", 1, option="-n")
+    )
+    f: int = setting(
+        0,
+        Whole(
+            "Byzantine clients, which the rule is told too; so many attack.",
+            0,
+            lambda settings: settings.num_clients - 1,
+        ),
+    )
+    attack: str = setting(
+        "none",
+        Choice("What the Byzantine clients send: malformed is no model at all.", ATTACKS),
+    )
+    attack_rounds: int = setting(
+        0, Whole("Rounds, from the first, in which they send it; 0 is all.", 0)
+    )
+    gaussian_variance: float = setting(
+        200.0, Number("Variance of each coordinate of a Gaussian vector.")
+    )
+    omniscient_factor: float = setting(
+        1e4, Number("How many times the gradient an omniscient client sends, reversed.")
+    )
+    omniscient_examples: int = setting(
+        0, Whole("Fresh examples of its estimate in each round; 0 is all training data.", 0)
+    )
+    fault: str = setting("nan", Choice("What is wrong with a malformed reply.", tuple(FAULTS)))
+    roles: str = setting(
+        "partition",
+        Choice(
+            "Role of a node that names none itself: the last f partitions attack (virtual "
+            "nodes), or it is honest (real nodes).",
+            ROLES_FROM,
+        ),
+    )
+    batch_size: int = setting(0, Whole("Examples in a mini-batch; 0 is the task's own.", 0))
+    local_steps: int = setting(
+        1, Whole("Steps of gradient descent that an honest client makes in a round.", 1)
+    )
+    learning_rate: float = setting(
+        0.0, Number("The rate that the schedule starts from; 0 is the task's own.")
+    )
+    schedule: str = setting(
+        "constant",
+        Choice(
+            "Of the rate: the last two sum to infinity, their squares do not.",
+            SCHEDULES,
+        ),
+    )
+    decay_rounds: int = setting(
+        500, Whole("Rounds after which the schedule inverse has halved the rate.", 1)
+    )
+    # Wider seeds would take two words of numpy's entropy and could meet another stream's.
+    seed: int = setting(
+        0,
+        Whole("Decides every draw: split, shards, batches, attacks.", 0, lambda _: 2**32 - 1),
+    )
+    folds: int = setting(0, Whole("k of a k-fold cross-validation; 0 is one split.", 0))
+    fold: int = setting(
+        0,
+        Whole(
+            "Which of the k parts is the test set, from 0.",
+            0,
+            lambda settings: max(0, settings.folds - 1),
+        ),
+    )
+    data_dir: str = setting(
+        "data", Text("Folder of original data files, looked at before the embedded copies.")
+    )
+    download: bool = setting(False, Flag("Fetch full MNIST into the data folder."))
 
     def __post_init__(self) -> None:
         """Check every value and put the task's own defaults in place."""
-        self._check_choice("task", TASKS)
-        self._check_choice("attack", ATTACKS)
-        self._check_choice("schedule", SCHEDULES)
-        self._check_integer("num_clients", 1)
-        self._check_integer("f", 0, self.num_clients - 1)
-        self._check_integer("attack_rounds", 0)
+        check(self)
         if self.attack == "malformed" and self.attack_rounds:
-            raise self._error("attack_rounds", "0: attack 'malformed' never ends")
-        self._check_number("gaussian_variance")
-        self._check_number("omniscient_factor")
-        self._check_integer("omniscient_examples", 0)
-        self._check_choice("fault", tuple(FAULTS))
-        self._check_choice("roles", ROLES_FROM)
-        self._check_integer("batch_size", 0)
-        self._check_integer("local_steps", 1)
-        self._check_number("learning_rate")
-        self._check_integer("decay_rounds", 1)
-        # Wider seeds would take two words of numpy's entropy and could meet another stream's.
-        self._check_integer("seed", 0, 2**32 - 1)
-        self._check_integer("folds", 0)
+            raise error(self, "attack_rounds", "0: attack 'malformed' never ends")
         if self.folds == 1:
-            raise self._error("folds", "0 or an integer >= 2: one fold has nothing to train on")
-        self._check_integer("fold", 0, max(0, self.folds - 1))
-        if not isinstance(self.data_dir, str) or not self.data_dir:
-            raise self._error("data_dir", "the path of a folder")
-        if not isinstance(self.download, bool):
-            raise self._error("download", "true or false")
-
-        defaults = _TASKS[self.task]
+            raise error(self, "folds", "0 or an integer >= 2: one fold has nothing to train on")
+        own = _TASKS[self.task]
         set_once = object.__setattr__  # the dataclass is frozen from here on
-        set_once(self, "model", self.model or defaults.models[0])
-        set_once(self, "batch_size", self.batch_size or defaults.batch_size)
-        set_once(self, "learning_rate", self.learning_rate or defaults.learning_rate)
-        self._check_choice("model", defaults.models, f" for task '{self.task}'")
+        set_once(self, "model", self.model or own.models[0])
+        set_once(self, "batch_size", self.batch_size or own.batch_size)
+        set_once(self, "learning_rate", self.learning_rate or own.learning_rate)
+        if self.model not in own.models:
+            legal = " or ".join(map(repr, own.models))
+            raise error(self, "model", f"{legal} for task '{self.task}'")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -169,34 +157,8 @@ class Settings:
         ValueError
             As for the class itself.
         """
-        keys = {field.name: _key(field.name) for field in fields(cls)}
-        return cls(**{name: config[key] for name, key in keys.items() if key in config})
+        return cls(**in_config(cls, config))
 
     def attack_is_over(self, server_round: int) -> bool:
         """Say whether the Byzantine clients are honest in a round, counted from 1."""
         return 0 < self.attack_rounds < server_round
-
-    def _check_choice(self, name: str, choices: Sequence[str], where: str = "") -> None:
-        if getattr(self, name) not in choices:
-            raise self._error(name, " or ".join(f"'{choice}'" for choice in choices) + where)
-
-    def _check_integer(self, name: str, low: int, high: int | None = None) -> None:
-        value = getattr(self, name)
-        # bool is an int to Python, but `f = true` in a config is a mistake.
-        legal = isinstance(value, int) and not isinstance(value, bool) and value >= low
-        if not legal or (high is not None and value > high):
-            bound = f">= {low}" if high is None else f"from {low} to {high}"
-            raise self._error(name, f"an integer {bound}")
-
-    def _check_number(self, name: str) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (math.isfinite(value) and value >= 0):
-            raise self._error(name, "a finite number >= 0")
-
-    def _error(self, name: str, legal: str) -> ValueError:
-        return ValueError(f"{_key(name)} is {getattr(self, name)!r}, expected {legal}")
-
-
-def _key(name: str) -> str:
-    return name.replace("_", "-")

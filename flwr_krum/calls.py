@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeVar
@@ -78,6 +78,22 @@ def parse_calls(text: str) -> tuple[Call, ...]:
     if not isinstance(text, str):
         raise ValueError("expected a text such as 'name(key=value) | name'")
     return tuple(_parse_call(part) for part in _split(text, "|"))
+
+
+def located(text: str) -> str:
+    """Return a chain as it is read in any folder: files of the user's own by their whole paths.
+
+    Raises
+    ------
+    ValueError
+        As for `parse_calls`.
+    """
+    return " | ".join(str(replace(call, name=_place(call.name))) for call in parse_calls(text))
+
+
+def _place(name: str) -> str:
+    path, _, attribute = name.rpartition(":")
+    return f"{os.path.abspath(path)}:{attribute}" if path.endswith(".py") else name
 
 
 def _parse_call(text: str) -> Call:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.replies import ClientId, Refused
+from flwr_krum.boundary.replies import ClientId, Refused, few
 from flwr_krum.guarantee import Guarantee
 
 
@@ -32,7 +32,11 @@ class RoundReport:
     rule : str
         The rule in force, with its parameters for this round.
     byzantine : int
-        The f in force: the declared one less the refused replies.
+        The f in force.
+    basis : str
+        What it rests on, see `flwr_krum.in_force`.
+    seed : int, optional
+        The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
@@ -46,6 +50,10 @@ class RoundReport:
     weights : mapping of client id to weight, of the selected
     metrics : mapping of name to number or list
         Trimmed means of what the accepted clients report about themselves.
+    dropped : tuple of text
+        Which metrics have no mean although several clients report them, and why.
+    kept : tuple of keys
+        Arrays of the global model that the replies did not hold, and that stayed as they are.
     guarantee : Guarantee, optional
         What can be said of the paper's condition in this round.
     stepped : bool
@@ -53,7 +61,7 @@ class RoundReport:
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
-        Own time of `flwr_krum.kernel.clock.STAGES`.
+        Own time of each `flwr_krum.kernel.clock.Stage`.
     time : str
         When the round was over, ISO 8601 in UTC; empty where an old journal does not say. Reports
         that differ in nothing else are equal.
@@ -62,6 +70,8 @@ class RoundReport:
     server_round: int
     rule: str
     byzantine: int
+    basis: str = "declared"
+    seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
@@ -72,6 +82,8 @@ class RoundReport:
     selected: tuple[ClientId, ...] = ()
     weights: Mapping[ClientId, float] = field(default_factory=dict)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
     stepped: bool = False
     note: str = ""
@@ -82,10 +94,15 @@ class RoundReport:
         """Return what an operator wants to read after the round."""
         heard = f"{len(self.received)} accepted, {len(self.refused)} refused"
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
+        if self.basis != "declared":
+            lines.append(f"f = {self.byzantine}: {self.basis}")
         if self.quarantined:
             lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
+        lines += self.dropped
+        if self.kept:
+            lines.append(f"not sent, and kept: {few(self.kept)}")
         if self.selected:
             lines.append(f"selected: {_list(self.selected)}")
         if self.guarantee:
@@ -107,7 +124,7 @@ class RoundReport:
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
-        return bool(self.note or self.refused or self.doubted or not self.stepped)
+        return bool(self.note or self.refused or self.doubted or self.dropped or not self.stepped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
@@ -143,6 +160,8 @@ class RoundReport:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
         for name in _CLIENTS:
             read[name] = tuple(read[name])
+        for name in ("dropped", "kept"):  # older journals have none
+            read[name] = tuple(read.get(name, ()))
         return cls(**read)
 
 

@@ -30,7 +30,10 @@ def eta(n: int, f: int) -> float:
     14.4
     """
     whole_number("n", n, 1)
-    Krum(f).check(n)
+    whole_number("f", f, 0)
+    if 2 * f + 2 >= n:
+        legal = f"f <= {(n - 3) // 2} at n={n}, or n >= {2 * f + 3} at f={f}"
+        raise ValueError(f"eta needs 2f + 2 < n, got n={n}, f={f}; legal: {legal}")
     return math.sqrt(eta_squared(n, f))
 
 
@@ -82,8 +85,8 @@ def max_byzantine(n: int, rule: Rule | None = None) -> int:
     """
     whole_number("n", n, 1)
     rule = Krum() if rule is None else rule
-    if rule.most(n) < 0:
-        rule.fitted(n, 0).check(n)
+    if rule.in_proposition_1 and n < 3:
+        raise ValueError(f"Krum needs 2f + 2 < n, got n={n}; legal: n >= 3")
     return rule.most(n)
 
 

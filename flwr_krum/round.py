@@ -7,23 +7,27 @@ place where a round happens.
 from __future__ import annotations
 
 import math
-from collections import deque
+import secrets
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
-from flwr_krum.boundary.intake import Intake, Model, admit
+from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
-from flwr_krum.boundary.replies import ClientId, Reply, client_order
+from flwr_krum.boundary.replies import ClientId, Reply, client_order, few
+from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
+from flwr_krum.in_force import f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
+from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
 from flwr_krum.kernel.ways import prepare
@@ -44,11 +48,21 @@ class RoundOptions(TypedDict, total=False):
     journal: JournalLike | None
     rounds_done: int
     device: str
+    largest_step: float | None
+    shared_keys: Keys | None
+    distance_keys: Keys | None
+    max_reply_bytes: int | None
 
 
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
+
+LARGEST_STEP = 10.0
+"""Median update lengths beyond which a step of an unbounded rule is not taken."""
+
+MANY = 1000
+"""Clients among which any robust rule tolerates some."""
 
 NOT_FINITE = "the aggregate is not finite"
 
@@ -57,12 +71,30 @@ class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
 
 
+class Claimed(NamedTuple):
+    """What clients report about themselves, aggregated.
+
+    ``metrics`` are trimmed means by name, without the example counts; ``dropped`` says which
+    metrics have none; ``doubted`` what is wrong with the reports of a client.
+    """
+
+    metrics: dict[str, Metric]
+    dropped: tuple[str, ...]
+    doubted: dict[ClientId, str]
+
+    def lines(self) -> list[str]:
+        """Return what an operator wants to read of it."""
+        doubts = [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
+        return [*doubts, *self.dropped]
+
+
 class _Step(NamedTuple):
-    """What a rule made of a round; no model where the aggregate is not finite."""
+    """What a rule made of a round; no model, and a note, where the step is not taken."""
 
     aggregate: Aggregate
     guarantee: Guarantee
     model: dict[str, bytes] | None
+    note: str
 
 
 class _Choice(TypedDict, total=False):
@@ -92,6 +124,10 @@ class Rounds:
     journal : str or Path or Journal (optional)
         File that gets one JSON line per round, on the disk before the next one begins. A
         `flwr_krum.journal.Journal` is one that is open, after as many rounds.
+    largest_step : float (optional)
+        A step longer than so many times the median length of the accepted updates is not taken;
+        math.inf takes any. By default 10 for rules that one client can steer anywhere (averaging,
+        1-p Krum), no limit for the others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
@@ -101,6 +137,14 @@ class Rounds:
         "cpu:numba" name one, "cuda" is a GPU. The selection is the same.
     count_key : str
         The metric in which clients claim their number of examples.
+    shared_keys : list of keys or callable, key -> bool (optional)
+        The arrays that travel from the clients; the others stay as they are. By default all, or
+        the subset of the model's keys that the replies agree on. ``aggregate_fit`` has no names:
+        its keys are positions, and replies hold the shared arrays in their order.
+    distance_keys : list of keys or callable, key -> bool (optional)
+        The float arrays that distances are taken over; all arrays are combined. By default all.
+    max_reply_bytes : int (optional)
+        A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
 
     Raises
     ------
@@ -115,13 +159,18 @@ class Rounds:
     journal: JournalLike | None = None
     rounds_done: int = 0
     device: str = "cpu"
+    largest_step: float | None = None
     count_key: str = "num-examples"
-    model: Model | None = field(default=None, init=False)
+    shared_keys: Keys | None = None
+    distance_keys: Keys | None = None
+    max_reply_bytes: int | None = None
+    template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
+    _seed: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -135,26 +184,46 @@ class Rounds:
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
+        if self.largest_step is not None and not self.largest_step > 0.0:
+            raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
+        self.shared_keys = check_keys("shared_keys", self.shared_keys)
+        self.distance_keys = check_keys("distance_keys", self.distance_keys)
+        if self.max_reply_bytes is not None:
+            whole_number("max_reply_bytes", self.max_reply_bytes, 1)
         prepare(self.device)
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
         done = self._journal.reports if self._journal else []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
+        self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
         for report in done:
-            self._quarantine.note(report.refused)
+            self._quarantine.note(report.refused, len(report.received))
+
+    def _draw_seed(self, before: int | None) -> None:
+        """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
+        seed = secrets.randbits(63) if before is None else before
+        seeded = self.rule.seeded(seed)
+        self._seed = None if seeded == self.rule else seed
+        self.rule = seeded
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rate = self.server_learning_rate
+        rule = f"Rule: {self.rule}"
+        if self.rule.f == 0 and self.rule.most(MANY) > 0:
+            rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
-            f"Rule: {self.rule}",
+            rule,
             f"When infeasible: {self.on_infeasible}",
             f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
             f"Journal: {self._journal.path if self._journal else 'none'}",
             f"Device: {self.device}",
+            f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
+            f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
+            f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
@@ -164,6 +233,11 @@ class Rounds:
 
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.
+
+        Raises
+        ------
+        ValueError
+            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats.
 
         Returns
         -------
@@ -175,8 +249,15 @@ class Rounds:
         spare = len(ordered) - self.rule.least_clients
         self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
-        self.model = model
+        self.template = Template.of(model, self.shared_keys, self.distance_keys)
         return frozenset(self.quarantined)
+
+    @property
+    def most_bytes(self) -> float:
+        """The size of the largest reply that is read."""
+        if self.max_reply_bytes is not None:
+            return self.max_reply_bytes
+        return math.inf if self.template is None else self.template.largest_reply
 
     def finish(
         self,
@@ -199,15 +280,23 @@ class Rounds:
         InfeasibleRoundError
             Only with ``on_infeasible="raise"``.
         ValueError
-            If a server learning rate other than 1 is set and no global model is known.
+            If no global model is known and a server learning rate other than 1 is set, or keys.
         """
         failed = failed or {}
+        if self.template is None and (self.shared_keys, self.distance_keys) != (None, None):
+            raise ValueError(
+                "shared_keys and distance_keys need the global model: "
+                "let the strategy configure the round"
+            )
         with timed() as clock, one_blas_thread():
-            intake = admit(replies, self.model, self.device)
+            liars = self.rule.trim(len({reply.client for reply in replies}))
+            intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
-                metrics, doubted = self.examine(replies, intake.clients)
+                claimed = self.examine(replies, intake.clients)
             n = len(intake.clients)
-            f = max(0, self.rule.liars(n) - len(intake.refused))
+            refused = {refusal.client for refusal in intake.refused}
+            counted = len(refused.intersection(self.asked)) if self.asked else len(refused)
+            f, basis = f_in_force(self.rule, n, counted, len(self.asked))
             rule = self.rule.fitted(n, f)
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
@@ -221,17 +310,21 @@ class Rounds:
             server_round=server_round,
             rule=str(rule),
             byzantine=f,
+            basis=basis,
+            seed=self._seed,
             received=intake.clients,
             refused=intake.refused,
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
             quarantined=self.quarantined,
-            doubted=doubted,
-            metrics=metrics,
+            doubted=claimed.doubted,
+            metrics=claimed.metrics,
+            dropped=claimed.dropped,
+            kept=intake.kept,
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
-            note=NOT_FINITE if step and model is None else obstacle,
+            note=obstacle if step is None else step.note,
             seconds=clock.seconds,
         )
         self._keep(report)
@@ -249,36 +342,54 @@ class Rounds:
         with stage("combine"):
             layers = self._move(aggregate.layers, reference, server_round)
             if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
-                return _Step(aggregate, guarantee, None)
+                return _Step(aggregate, guarantee, None, NOT_FINITE)
+            too_far = self._too_far(rule, updates, aggregate)
+            if too_far:
+                return _Step(aggregate, guarantee, None, too_far)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
-            model = {
-                key: encode(layer, source.get(key))
-                for key, layer in zip(intake.keys, layers, strict=True)
-            }
-        return _Step(aggregate, guarantee, model)
+            changed = dict(zip(intake.keys, layers, strict=True))
+            whole = changed if self.template is None else self.template.completed(changed)
+            model = {key: encode(array, source.get(key)) for key, array in whole.items()}
+        return _Step(aggregate, guarantee, model, aggregate.choice.note)
 
-    def examine(
-        self, replies: Sequence[Reply], clients: Sequence[ClientId]
-    ) -> tuple[dict[str, Metric], dict[ClientId, str]]:
+    def _too_far(self, rule: Rule, updates: ClientUpdates, aggregate: Aggregate) -> str:
+        """Say by how much the step is longer than the limit; empty if it is not."""
+        limit = self.largest_step
+        if limit is None:
+            limit = math.inf if rule.is_bounded else LARGEST_STEP
+        if updates.reference is None or math.isinf(limit):
+            return ""
+        measured = replace(updates, server_rows={"step": aggregate.layers}).compared
+        *clients, step = lengths(measured)
+        usual = float(np.median(clients))
+        if step <= limit * usual:
+            return ""
+        return (
+            f"the step is {step / usual if usual else math.inf:.3g} times as long as the median "
+            f"update, more than largest_step={limit:g}: it is not taken"
+        )
+
+    def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong with it.
 
-        Returns
-        -------
-        metrics : trimmed means by name, without the example counts
-        doubts : reasons by client id
+        Who answers twice is not heard: which answer counts would depend on their order.
         """
+        answers = Counter(reply.client for reply in replies)
         reported = {reply.client: reply.metrics for reply in replies}
-        clients = list(dict.fromkeys(clients))  # who answers twice counts once
-        claims = Claims([reported[client] for client in clients])
-        metrics = claims.trimmed_means(self.rule.trim(len(clients)))
+        heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
+        claims = Claims([reported[client] for client in heard], self.rule.trim(len(heard)))
+        metrics = claims.trimmed_means()
         metrics.pop(self.count_key, None)
-        doubts = claims.doubts(self.count_key)
-        return metrics, {clients[i]: doubt for i, doubt in doubts.items()}
+        doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
+        for client in clients:
+            if answers[client] > 1:
+                doubted[client] = f"{answers[client]} replies in one round, expected 1"
+        return Claimed(metrics, claims.dropped(self.count_key), doubted)
 
     def _keep(self, report: RoundReport) -> None:
-        self._quarantine.note(report.refused)
+        self._quarantine.note(report.refused, len(report.received))
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)
@@ -306,6 +417,12 @@ class Rounds:
 def _check_rate(rate: object) -> None:
     if isinstance(rate, bool) or not (isinstance(rate, Real) and 0.0 <= float(rate) < math.inf):
         raise ValueError(f"server_learning_rate must be a finite number >= 0, got {rate!r}")
+
+
+def _told(keys: Keys | None, default: str) -> str:
+    if keys is None:
+        return default
+    return "a function of the key" if callable(keys) else few([str(key) for key in keys])
 
 
 def _step_layer(old: Array, new: Array, rate: float) -> Array:

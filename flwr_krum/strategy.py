@@ -95,10 +95,10 @@ class RobustStrategy:
 
     def _examine(self, replies: Sequence[Reply]) -> dict[str, Metric]:
         """Return the trimmed means of a federated evaluation, and log what is wrong with it."""
-        means, doubted = self._rounds.examine(replies, [reply.client for reply in replies])
-        for client, doubt in doubted.items():
-            log(WARNING, "\t> metrics of %s: %s", client, doubt)
-        return means
+        claimed = self._rounds.examine(replies, [reply.client for reply in replies])
+        for line in claimed.lines():
+            log(WARNING, "\t> %s", line)
+        return claimed.metrics
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, dict[str, Any]]:

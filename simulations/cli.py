@@ -6,14 +6,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
-from clients.settings import ATTACKS, SCHEDULES, TASKS
-from flwr_krum.attacks import FAULTS
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
@@ -24,7 +21,7 @@ from simulations.engines.on_ray import Backend, read_backend
 from simulations.figures.command import figure
 from simulations.real.command import add_real
 from simulations.report import write_report
-from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.config import RunConfig, run_settings
 from simulations.run.history import (
     JOURNAL_FILE,
     RoundRecord,
@@ -32,9 +29,10 @@ from simulations.run.history import (
     read_history,
     window_mean,
 )
+from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
-from simulations.show.progress import add_run, progress_bar, show
 from simulations.show.sentences import InSentences
+from simulations.show.terminal import add_run, one_of, progress_bar, show
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
@@ -51,75 +49,19 @@ app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, h
 app.command()(figure)
 app.command()(speed)
 
-_DEFAULT = run_config_defaults()
-
-
-def _one_of(values: tuple[str, ...], help_: str) -> Any:
-    return Option(click_type=click.Choice(values), help=help_)
-
 
 @app.command()
+@with_settings(name for name in run_settings() if name != "roles")  # of nodes, here are none
 def run(
-    task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
-    model: Annotated[str, Option(help="mlp or convnet; by default the task's own.")] = "",
-    rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
-    attack: Annotated[str, _one_of(ATTACKS, "What the last f send.")] = _DEFAULT["attack"],
-    attack_rounds: Annotated[int, Option(help="Rounds of the attack; 0 is all.")] = 0,
-    n: Annotated[int, Option("-n", help="Clients.")] = _DEFAULT["num-clients"],
-    f: Annotated[int, Option("-f", help="Byzantine clients, also told to the rule.")] = 0,
-    m: Annotated[int, Option("-m", help="Models that multi-krum averages; 0 is n - f.")] = 0,
-    strict: Annotated[bool, Option(help="Insist on 2f + 2 < n.")] = True,
-    rounds: Annotated[int, Option(help="Rounds.")] = _DEFAULT["num-server-rounds"],
-    batch_size: Annotated[int, Option(help="Mini-batch; 0 is the task's own.")] = 0,
-    local_steps: Annotated[int, Option(help="Steps per round.")] = 1,
-    learning_rate: Annotated[float, Option(help="0 is the task's own.")] = 0.0,
-    schedule: Annotated[
-        str, _one_of(SCHEDULES, "The last two sum to infinity, their squares do not.")
-    ] = _DEFAULT["schedule"],
-    decay_rounds: Annotated[
-        int, Option(help="Rounds after which `inverse` has halved the rate.")
-    ] = _DEFAULT["decay-rounds"],
-    server_learning_rate: Annotated[float, Option(help="Scales the server's step.")] = 1.0,
-    gaussian_variance: Annotated[float, Option()] = _DEFAULT["gaussian-variance"],
-    omniscient_factor: Annotated[float, Option()] = _DEFAULT["omniscient-factor"],
-    omniscient_examples: Annotated[
-        int, Option(help="Examples in the omniscient estimate; 0 is all.")
-    ] = 0,
-    fault: Annotated[
-        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
-    ] = _DEFAULT["fault"],
-    seed: Annotated[int, Option(help="Decides every draw.")] = 0,
-    folds: Annotated[int, Option(help="k of a k-fold cross-validation; 0 is one split.")] = 0,
-    fold: Annotated[int, Option(help="Which of the k parts is the test set, from 0.")] = 0,
-    api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
+    options: dict[str, Any],
     engine: Annotated[
-        str, _one_of(ENGINES, "Where clients run; the last two give equal bytes.")
+        str, one_of(ENGINES, "Where clients run; inprocess and ray give the same model bytes.")
     ] = ENGINES[0],
     backend: Annotated[
         str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
     ] = "",
-    evaluate_every: Annotated[int, Option(help="Rounds; 0 is the task's own.")] = 0,
-    data_dir: Annotated[str, Option(help="Folder of data files.")] = _DEFAULT["data-dir"],
-    download: Annotated[bool, Option(help="Fetch full MNIST into it.")] = False,
-    quarantine: Annotated[
-        int, Option(help="Refusals after which a client is left out; 0 is never.")
-    ] = 0,
-    resume: Annotated[bool, Option(help="Go on after the last round in the run folder.")] = False,
-    run_dir: Annotated[str, Option(help="Folder of the results.")] = _DEFAULT["run-dir"],
-    tensorboard: Annotated[str, Option(help="Folder for TensorBoard scalars.")] = "",
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
-    options = {
-        "task": task, "model": model, "rule": rule, "attack": attack, "num-clients": n, "f": f,
-        "m": m, "num-server-rounds": rounds, "batch-size": batch_size, "local-steps": local_steps,
-        "learning-rate": learning_rate, "schedule": schedule, "decay-rounds": decay_rounds,
-        "server-learning-rate": server_learning_rate, "gaussian-variance": gaussian_variance,
-        "omniscient-factor": omniscient_factor, "omniscient-examples": omniscient_examples,
-        "fault": fault, "attack-rounds": attack_rounds, "folds": folds, "fold": fold,
-        "strict": strict, "seed": seed, "api": api, "evaluate-every": evaluate_every,
-        "data-dir": data_dir, "download": download, "quarantine": quarantine,
-        "resume": resume, "run-dir": run_dir, "tensorboard": tensorboard,
-    }  # fmt: skip
     console = Console()
     config = RunConfig.from_config(options)
     _run_with_bar(config, engine, read_backend(backend))
@@ -191,9 +133,6 @@ def cost() -> None:
 @app.command()
 def demo(
     rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
-    fault: Annotated[
-        str, _one_of(tuple(FAULTS), "What is wrong with a malformed reply.")
-    ] = _DEFAULT["fault"],
     seed: Annotated[int, Option()] = 0,
     folder: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/demo"),
 ) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from logging import INFO, WARNING
@@ -138,10 +139,12 @@ class _Federation:
         self._strategy: TrainAggregation | FitAggregation
         self._shared: RoundOptions = {
             "server_learning_rate": config.server_learning_rate,
-            "on_infeasible": "skip" if config.strict else "degrade",
+            "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
             "journal": journal,
             "rounds_done": done,
+            # The laboratory shows what a rule does by itself.
+            "largest_step": math.inf,
         }
 
     def _name_of(self, node: int) -> ClientId:

@@ -102,7 +102,7 @@ def test_no_import_leads_where_none_may(source, target):
 FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules"),
-    ("attacks", "resilience"),
+    ("attacks", "resilience", "in_force"),
     ("guarantee",),
     ("report",),
     ("lines", "lock"),
@@ -125,6 +125,11 @@ def test_every_room_of_the_plugin_stands_on_those_below_it():
         and floor[there] >= floor[here]
     ]
     assert upwards == []
+
+
+def test_one_place_alone_knows_the_ways_to_compute():
+    askers = {importer for importer, _ in arrows("flwr_krum", "flwr_krum.kernel.*_way")}
+    assert askers == {"flwr_krum.kernel.ways"}
 
 
 def test_a_rule_stands_on_the_contract_and_on_krum_or_averaging_at_most():

@@ -1,10 +1,10 @@
 """The trust boundary: which replies become ClientUpdates, which are refused and why.
 
 A reply is refused, never raised on, when it cannot be decoded, when its arrays differ from the
-global model in keys, count, shape or kind of dtype, when it holds NaN or Inf or a number beyond
-the model's dtype, or when its client sent more than one. Arrays are matched by key, never by
-position in the reply. Accepted clients are ordered by id, so that nothing depends on the order
-of arrival. No reply is changed.
+global model in keys, count, shape or kind of dtype, when it holds NaN or Inf where the global
+model does not or a number beyond the model's dtype, or when its client sent more than one. Arrays
+are matched by key, never by position in the reply. Accepted clients are ordered by id, so that
+nothing depends on the order of arrival. No reply is changed.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from flwr_krum.boundary.bfloat16 import widened
 from flwr_krum.boundary.npy import UndecodableError, decode
-from flwr_krum.boundary.replies import ClientId, Refused, Reply, client_order, quoted
+from flwr_krum.boundary.replies import (
+    ClientId,
+    Refused,
+    Reply,
+    client_order,
+    few,
+    on_one_line,
+    quoted,
+)
+from flwr_krum.boundary.template import Model, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.threads import spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
-
-Model: TypeAlias = Mapping[str, Array]
-"""A model's arrays by key, in the model's order."""
-
-Pattern: TypeAlias = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
-"""Key, shape and dtype of each array of a model, sorted by key."""
 
 
 class RefusedError(ValueError):
@@ -41,58 +45,71 @@ class Intake:
     """The accepted replies, ordered by client id, and the refused ones.
 
     ``clients[i]`` sent model ``i`` of ``updates``, whose layers are the arrays under ``keys``, as
-    the npy bytes ``encoded[i]``.
+    the npy bytes ``encoded[i]``; the global model's arrays under ``kept`` did not travel.
     ``updates`` is None when no reply was accepted.
     """
 
     clients: tuple[ClientId, ...]
     keys: tuple[str, ...]
+    kept: tuple[str, ...]
     updates: ClientUpdates | None
     refused: tuple[Refused, ...]
     encoded: tuple[Mapping[str, bytes], ...]
 
 
-def admit(replies: Iterable[Reply], model: Model | None = None, device: str = "cpu") -> Intake:
+def admit(
+    replies: Iterable[Reply],
+    template: Template | None = None,
+    device: str = "cpu",
+    liars: int = 0,
+) -> Intake:
     """Take in the replies that fit the global model and refuse the others.
 
     Parameters
     ----------
     replies : iterable of Reply
         In any order.
-    model : mapping of key to array, optional
-        The global model that the clients were sent. Without it the structure that most replies
+    template : Template, optional
+        Of the global model that the clients were sent. Without it the structure that most replies
         share is the reference (the one of the smallest client id among equals), and distances
         are not centred.
+    device : str
+        Where the arithmetic happens.
+    liars : int
+        How many replies may be hostile: too few to decide which keys travel.
     """
     ordered = sorted(replies, key=lambda reply: client_order(reply.client))
     with stage("decode"):
-        decoded, refused = _decode_all(ordered, None if model is None else set(model))
-    pattern = _majority(list(decoded.values())) if model is None else _pattern(model)
-    expected = {key: (shape, dtype) for key, shape, dtype in pattern}
-    accepted: dict[ClientId, Model] = {}
+        decoded, refused = _decode_all(ordered, template)
+    template = template or Template.guessed(list(decoded.values()))
+    sound: dict[ClientId, Model] = {}
     with stage("check"):
-        work = partial(_checked_or_reason, expected=expected)
-        is_large = sum(math.prod(shape) for shape, _ in expected.values()) >= PIECE
+        work = partial(_checked_or_reason, template=template)
+        is_large = sum(math.prod(shape) for shape, _ in template.formats.values()) >= PIECE
         checked = (spread if is_large else map)(work, list(decoded.values()))
         for client, arrays in zip(decoded, checked, strict=True):
             if isinstance(arrays, RefusedError):
                 refused[client] = str(arrays)
             else:
-                accepted[client] = arrays
-    keys = _majority_order(list(accepted.values())) if model is None else tuple(model)
-    updates = None
-    if accepted:
-        reference = None if model is None else tuple(model[key] for key in keys)
-        models = tuple(tuple(arrays[key] for key in keys) for arrays in accepted.values())
-        dtypes = tuple(expected[key][1] for key in keys)
-        updates = ClientUpdates(models, reference, dtypes, device)  # checked above
-    reasons = sorted(refused.items(), key=lambda item: client_order(item[0]))
+                sound[client] = arrays
+    keys = template.agreed(map(frozenset, sound.values()), liars)
+    used = set(keys)
+    accepted: dict[ClientId, Model] = {}
+    for client, arrays in sound.items():
+        if arrays.keys() == used:
+            accepted[client] = arrays
+        else:
+            refused[client] = _difference(arrays.keys(), keys, template)
     return Intake(
         tuple(accepted),
         keys,
-        updates,
-        tuple(Refused(client, why) for client, why in reasons),
-        tuple(reply.arrays or {} for reply in ordered if reply.client in accepted),
+        tuple(key for key in template.formats if key not in used),
+        _updates(list(accepted.values()), keys, template, device),
+        tuple(
+            Refused(client, on_one_line(refused[client]))
+            for client in sorted(refused, key=client_order)
+        ),
+        tuple(_by_key(r.arrays or {}, template) for r in ordered if r.client in accepted),
     )
 
 
@@ -114,99 +131,122 @@ def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
 
 
 def _decode_all(
-    replies: Sequence[Reply], keys: set[str] | None
-) -> tuple[dict[ClientId, dict[str, Array]], dict[ClientId, str]]:
+    replies: Sequence[Reply], template: Template | None
+) -> tuple[dict[ClientId, Model], dict[ClientId, str]]:
     """Return the decoded arrays, and the reasons why others have none, by client."""
     counts = Counter(reply.client for reply in replies)
-    decoded: dict[ClientId, dict[str, Array]] = {}
+    decoded: dict[ClientId, Model] = {}
     refused: dict[ClientId, str] = {}
     for reply in replies:
         try:
             if counts[reply.client] > 1:
                 raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
-            decoded[reply.client] = _decode(reply, keys)
+            decoded[reply.client] = _decode(reply, template)
         except RefusedError as reason:
             refused[reply.client] = str(reason)
     return decoded, refused
 
 
-def _decode(reply: Reply, keys: set[str] | None) -> dict[str, Array]:
+def _decode(reply: Reply, template: Template | None) -> Model:
     if reply.arrays is None:
         raise RefusedError(reply.problem or "no arrays")
-    if keys is not None:  # first, so that nobody's thousand other arrays are looked at
-        _check_keys(reply.arrays.keys(), keys)
+    arrays = _by_key(reply.arrays, template)
+    if template is not None:  # first, so that nobody's thousand other arrays are looked at
+        _check_keys(arrays.keys(), template)
     decoded = {}
-    for key, data in reply.arrays.items():
+    for key, data in arrays.items():
         try:
-            decoded[key] = decode(data)
+            decoded[key] = widened(decode(data))
         except UndecodableError as error:
             raise RefusedError(f"array {quoted(key)}: {error}") from error
     return decoded
 
 
-def _pattern(arrays: Model) -> Pattern:
-    return tuple((key, arrays[key].shape, arrays[key].dtype) for key in sorted(arrays))
+def _by_key(
+    arrays: Mapping[str, bytes] | Sequence[bytes], template: Template | None
+) -> Mapping[str, bytes]:
+    """Return arrays under the keys that their positions stand for."""
+    if isinstance(arrays, Mapping):
+        return arrays
+    keys = list(map(str, range(len(arrays)))) if template is None else template.travelling
+    if len(arrays) != len(keys):
+        raise RefusedError(
+            f"{len(arrays)} arrays, expected {len(keys)}: without names they go by position"
+        )
+    return dict(zip(keys, arrays, strict=True))
 
 
-def _majority(replies: Sequence[dict[str, Array]]) -> Pattern:
-    """Return the pattern that most replies share; the first in client order among equals."""
-    common = Counter(_pattern(arrays) for arrays in replies).most_common(1)
-    return common[0][0] if common else ()
+def _check_keys(found: Set[str], template: Template) -> None:
+    """Refuse keys that do not travel; whether all that do must be there, all replies decide."""
+    known = template.formats.keys()
+    if not found <= known or (template.shared is not None and found != set(template.shared)):
+        raise RefusedError(_difference(found, template.travelling, template))
 
 
-def _majority_order(replies: Sequence[Model]) -> tuple[str, ...]:
-    """Return the order of keys that most replies share: one client must not choose it."""
-    common = Counter(tuple(arrays) for arrays in replies).most_common(1)
-    return common[0][0] if common else ()
+def _difference(found: Set[str], expected: Sequence[str], template: Template) -> str:
+    missing, unknown = set(expected) - found, found - set(expected)
+    whose = "the model's" if len(expected) == len(template.formats) else "those that travel"
+    return (
+        f"keys differ from {whose}:"
+        + (f" missing {few(missing)}" if missing else "")
+        + (f" unknown {few(unknown)}" if unknown else "")
+    )
 
 
-Expected: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-"""Shape and dtype by key."""
-
-
-def _checked_or_reason(arrays: Model, expected: Expected) -> Model | RefusedError:
+def _checked_or_reason(arrays: Model, template: Template) -> Model | RefusedError:
     try:
-        return _checked(arrays, expected)
+        return _checked(arrays, template)
     except RefusedError as reason:
         return reason
 
 
-def _checked(arrays: Model, expected: Expected) -> Model:
-    """Return the arrays, in the dtypes that are expected, if they fit."""
-    if _is_sound(arrays, expected):  # most replies
-        return arrays
-    _check_keys(arrays.keys(), expected.keys())
+def _checked(arrays: Model, template: Template) -> Model:
+    """Return the arrays, in the dtypes that are expected and without constants, if they fit."""
+    formats = template.formats
+    if template.measured and not template.constants:  # most replies
+        found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+        if found == formats and _are_finite(arrays):
+            return arrays
+    _check_keys(arrays.keys(), template)
+    if not template.measured:
+        raise RefusedError("no array of floats, and no distance sees others")
     for key, array in arrays.items():
-        shape, dtype = expected[key]
-        if array.shape != shape:
-            raise RefusedError(f"array {quoted(key)}: shape {array.shape}, expected {shape}")
-        if array.dtype.kind != dtype.kind:
-            raise RefusedError(
-                f"array {quoted(key)}: dtype {array.dtype}, expected the kind of {dtype}"
-            )
+        if (array.shape, array.dtype) != formats[key]:
+            _check_format(key, array, *formats[key])
+    held = [key for key in template.constants if key in arrays]
+    if held:
+        arrays = {**arrays, **{key: _cleared(key, arrays[key], template) for key in held}}
+    if all(array.dtype == formats[key][1] for key, array in arrays.items()) and _are_finite(arrays):
+        return arrays
     for key, array in arrays.items():
         if array.size:
-            _check_range(key, array, expected[key][1])
-    return {key: array.astype(expected[key][1], copy=False) for key, array in arrays.items()}
+            _check_range(key, array, formats[key][1])
+    return {key: array.astype(formats[key][1], copy=False) for key, array in arrays.items()}
 
 
-def _is_sound(arrays: Model, expected: Expected) -> bool:
-    """Say whether the arrays are just what is expected, and finite."""
-    found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
-    return found == expected and are_finite(
-        array for array in arrays.values() if array.dtype.kind == "f"
-    )
+def _are_finite(arrays: Model) -> bool:
+    return are_finite(array for array in arrays.values() if array.dtype.kind == "f")
 
 
-def _check_keys(found: Set[str], expected: Set[str]) -> None:
-    if found == expected:
-        return
-    missing, extra = sorted(expected - found), sorted(found - expected)
-    raise RefusedError(
-        "keys differ from the model's:"
-        + (f" missing {_few(missing)}" if missing else "")
-        + (f" unknown {_few(extra)}" if extra else "")
-    )
+def _check_format(key: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if array.shape != shape:
+        raise RefusedError(f"array {quoted(key)}: shape {array.shape}, expected {shape}")
+    if array.dtype.kind != dtype.kind:
+        raise RefusedError(
+            f"array {quoted(key)}: dtype {array.dtype}, expected the kind of {dtype}"
+        )
+
+
+def _cleared(key: str, array: Array, template: Template) -> Array:
+    """Return an array with 0 for the constants of the global model, if it holds the same."""
+    where, values = template.constants[key]
+    if not np.array_equal(array[where], values, equal_nan=True):
+        raise RefusedError(f"array {quoted(key)}: differs where the global model holds NaN or Inf")
+    cleared = np.where(where, array.dtype.type(0), array)
+    # Most clients never touch such an array: then all share one.
+    reference = template.reference[key] if template.reference else cleared
+    same = cleared.dtype == reference.dtype and np.array_equal(cleared, reference)
+    return reference if same else cleared
 
 
 def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
@@ -233,6 +273,19 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(quoted(name) for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _updates(
+    models: Sequence[Model], keys: Sequence[str], template: Template, device: str
+) -> ClientUpdates | None:
+    """Return the models, which are checked, as updates of the global one."""
+    if not models:
+        return None
+    reference = template.reference
+    floats = [i for i, key in enumerate(keys) if template.formats[key][1].kind == "f"]
+    measured = tuple(i for i in floats if keys[i] in template.measured)
+    return ClientUpdates(
+        tuple(tuple(arrays[key] for key in keys) for arrays in models),
+        None if reference is None else tuple(reference[key] for key in keys),
+        tuple(template.formats[key][1] for key in keys),
+        device,
+        measured=None if len(measured) == len(floats) else measured,
+    )

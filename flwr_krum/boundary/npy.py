@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.replies import quoted
 from flwr_krum.kernel.arrays import Array
 
@@ -31,7 +32,7 @@ _MAX_HEADER = 1024
 """Bytes, the magic string and the lengths among them; numpy writes 128 for most arrays."""
 _MAX_DIMENSIONS = 32
 _MAX_LENGTH = 2**48
-_PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
+_PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)|[<|]V2")
 
 
 class UndecodableError(ValueError):
@@ -54,8 +55,8 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
     Raises
     ------
     UndecodableError
-        If the bytes are not an npy file of float (16 to 64 bits), integer or bool numbers whose
-        header claims exactly the bytes that follow it.
+        If the bytes are not an npy file of float (16 to 64 bits, bfloat16), integer or bool
+        numbers whose header claims exactly the bytes that follow it.
     """
     if not isinstance(data, _BYTES):
         raise UndecodableError(f"{type(data).__name__}, expected bytes")
@@ -71,6 +72,11 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
         return np.ndarray(shape, dtype, data, start, None, order)
     except ValueError as error:
         raise UndecodableError(f"shape {shape} cannot be held: {error}") from error
+
+
+def is_npy(data: bytes | bytearray | memoryview) -> bool:
+    """Say whether bytes begin as an npy file does."""
+    return bytes(data[: len(_MAGIC)]) == _MAGIC
 
 
 def encode(array: Array, source: bytes | None = None) -> bytes:
@@ -100,7 +106,8 @@ def _is_written_in(array: Array, source: bytes, header: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def _header_of(dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> bytes:
     file = BytesIO()
-    descr = np.lib.format.dtype_to_descr(dtype)
+    # The arrays of ml_dtypes are saved as "<V2", although NumPy loads that as "|V2".
+    descr = "<V2" if dtype == BFLOAT16 else np.lib.format.dtype_to_descr(dtype)
     header = {"descr": descr, "fortran_order": fortran, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     return file.getvalue()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from flwr_krum.boundary.replies import ClientId, Refused, client_order
+
+_NUMBER = re.compile(r"[-+]?\d[\d.e+-]*")
 
 
 class Quarantine:
@@ -21,9 +24,25 @@ class Quarantine:
         self._after = after
         self._refusals: Counter[ClientId] = Counter()
 
-    def note(self, refused: Iterable[Refused]) -> None:
-        """Remember the refusals of a round."""
-        self._refusals.update(refusal.client for refusal in refused)
+    def note(self, refused: Sequence[Refused], received: int) -> None:
+        """Remember the refusals of a round that speak against their clients.
+
+        Liars are fewer than half of the clients. Where more than half of the replies are refused
+        for one and the same reason, whatever the numbers in it, honest clients are among them: the
+        reason lies in what all were sent or told.
+
+        Parameters
+        ----------
+        refused : sequence of Refused
+        received : int
+            How many other replies were accepted.
+        """
+        kinds = [_NUMBER.sub("#", refusal.reason) for refusal in refused]
+        common = Counter(kinds)
+        heard = len(refused) + received
+        for refusal, kind in zip(refused, kinds, strict=True):
+            if 2 * common[kind] <= heard:
+                self._refusals[refusal.client] += 1
 
     def among(self, sampled: Iterable[ClientId], spare: int) -> tuple[ClientId, ...]:
         """Return the sampled clients that are left out, in client order.

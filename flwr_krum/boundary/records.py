@@ -9,6 +9,7 @@ from typing import Any
 import flwr.app
 import numpy as np
 
+from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.npy import SERIALIZATION, decode, encode
 from flwr_krum.kernel.arrays import Array
 
@@ -40,4 +41,4 @@ def from_record(record: flwr.app.ArrayRecord) -> dict[str, Array]:
 
 @lru_cache  # numpy makes the name up anew each time, in longer than it takes to copy a small layer
 def _name_of(dtype: np.dtype[Any]) -> str:
-    return str(dtype)
+    return "bfloat16" if dtype == BFLOAT16 else str(dtype)

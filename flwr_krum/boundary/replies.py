@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -18,13 +19,14 @@ _NO_METRICS: Mapping[str, object] = {}
 
 
 class Reply(NamedTuple):
-    """A client's reply as it came: npy bytes by key, or the reason why there are none.
+    """A client's reply as it came: npy bytes, or the reason why there are none.
 
+    ``arrays`` are by key, or in the order of the model's arrays where they have no names.
     ``metrics`` is what the client says about itself; nothing in it touches the model.
     """
 
     client: ClientId
-    arrays: Mapping[str, bytes] | None
+    arrays: Mapping[str, bytes] | Sequence[bytes] | None
     problem: str = ""
     metrics: Mapping[str, object] = _NO_METRICS
 
@@ -49,6 +51,12 @@ def client_order(client: ClientId) -> tuple[bool, int, str]:
 def quoted(name: object, most: int = LONGEST_NAME) -> str:
     """Return a name that a client may have made up, in quotes and at a length that a log bears."""
     return repr(str(name)[:most])
+
+
+def few(names: Collection[str]) -> str:
+    """Return the first three names by alphabet, in quotes, and how many there are besides."""
+    shown = ", ".join(map(quoted, heapq.nsmallest(3, names)))
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def on_one_line(text: object, most: int = LONGEST_TEXT) -> str:

@@ -10,8 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal, TypeAlias
 
-STAGES = ("decode", "check", "metrics", "geometry", "rule", "guarantee", "combine", "encode")
+Stage: TypeAlias = Literal[
+    "decode", "check", "metrics", "geometry", "rule", "guarantee", "combine", "encode"
+]
 """The stages of a round, in order."""
 
 
@@ -27,7 +30,7 @@ class Clock:
         self._within.append(0.0)
         return time.perf_counter()
 
-    def leave(self, name: str, began: float) -> None:
+    def leave(self, name: Stage, began: float) -> None:
         """End a stage that began then."""
         elapsed = time.perf_counter() - began
         own = elapsed - self._within.pop()
@@ -54,7 +57,7 @@ class stage:  # noqa: N801 (used as a function; a generator would take longer th
 
     __slots__ = ("_began", "_clock", "_name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: Stage) -> None:
         self._name = name
         self._clock = _current.get()
         self._began = 0.0

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from flwr_krum.kernel import ways
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
+from flwr_krum.kernel.counters import lower_median
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.threads import spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
@@ -46,9 +46,9 @@ def combine(
     if window is None and len(mix) != 1:
         raise ValueError(f"{len(mix)} rows need a window, expected 1 row without one")
     with stage("combine"):
-        weights = np.stack([_with_rest(row, updates) for row in mix])
         if window is None:
-            return with_counters(updates, _weighted_mean(updates, weights[0]))
+            return with_counters(updates, _weighted_mean(updates, _with_rest(mix[0], updates)))
+        weights = np.stack([_with_rest(row, updates) for row in mix])
         return with_counters(updates, _window_means(updates, weights, window))
 
 
@@ -140,15 +140,9 @@ def with_counters(updates: ClientUpdates, floats: Sequence[Array]) -> tuple[Arra
     layers = tuple(
         next(computed)
         if dtype.kind == "f"
-        else _lower_median([model[i] for model in updates.models], dtype)
+        else lower_median([model[i] for model in updates.models], dtype)
         for i, dtype in enumerate(updates.dtypes)
     )
     for layer in layers:
         layer.setflags(write=False)
     return layers
-
-
-def _lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
-    """Return the element-wise lower median of integers or booleans."""
-    ordered = np.sort(np.stack([layer.astype(dtype) for layer in layers]), axis=0)
-    return np.asarray(ordered[(len(layers) - 1) // 2])

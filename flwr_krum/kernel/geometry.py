@@ -110,7 +110,7 @@ class ClientGeometry(Geometry):
     def __init__(self, updates: ClientUpdates) -> None:
         self.n = updates.n
         self.server_rows = tuple(updates.server_rows)
-        self._updates = updates
+        self._updates = updates.compared
         self._ranked: Distances | None = None
         self.ranking: Ranking | None = None
 

@@ -76,6 +76,16 @@ def gram_distances(updates: ClientUpdates) -> Distances:
     return Distances(squared, error, finite, g, dot_error, scale)
 
 
+def lengths(updates: ClientUpdates) -> Float64:
+    """Return how long each row's update is; infinite where no float64 holds its square."""
+    squares = np.zeros(updates.rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in updates.offset_blocks():
+            squares += np.einsum("rb,rb->r", block, block)
+    norms: Float64 = np.sqrt(squares)
+    return norms
+
+
 def _dot_error(d: int, longest: int) -> float:
     # The dot product of a block, the sums over blocks and pieces, the centring of both factors:
     # unit roundoffs relative to the product of norms; the same bound holds for a sum of squares.

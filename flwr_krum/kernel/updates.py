@@ -50,6 +50,8 @@ class ClientUpdates:
     server_rows : mapping of name to L arrays
         Models that the server adds, such as its own step on data of its own: no client can touch
         them, and no rule selects one.
+    measured : indices of float layers, optional
+        Those that a distance sees, by default all.
     """
 
     models: tuple[tuple[Array, ...], ...]
@@ -57,6 +59,7 @@ class ClientUpdates:
     dtypes: tuple[np.dtype[Any], ...]
     device: str = "cpu"
     server_rows: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
+    measured: tuple[int, ...] | None = None
 
     @classmethod
     def from_layers(
@@ -132,8 +135,27 @@ class ClientUpdates:
         return tuple(i for i, dtype in enumerate(self.dtypes) if dtype.kind == "f")
 
     @cached_property
+    def compared(self) -> ClientUpdates:
+        """The same updates in nothing but the layers that a distance sees."""
+        if self.measured is None:
+            return self
+        layers = self.measured
+
+        def seen(model: Sequence[Array]) -> tuple[Array, ...]:
+            return tuple(model[i] for i in layers)
+
+        return replace(
+            self,
+            models=tuple(map(seen, self.models)),
+            reference=None if self.reference is None else seen(self.reference),
+            dtypes=tuple(self.dtypes[i] for i in layers),
+            server_rows={name: seen(model) for name, model in self.server_rows.items()},
+            measured=None,
+        )
+
+    @cached_property
     def d(self) -> int:
-        """Number of coordinates that enter a distance."""
+        """Number of coordinates in float layers."""
         return sum(self.models[0][i].size for i in self.float_layers)
 
     @cached_property

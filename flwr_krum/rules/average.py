@@ -30,6 +30,11 @@ class Average(Rule):
         """Return 0 (Lemma 1)."""
         return 0
 
+    @property
+    def is_bounded(self) -> bool:
+        """False (Lemma 1)."""
+        return False
+
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh all clients alike."""
         return Choice.uniform(geometry.n, range(geometry.n))

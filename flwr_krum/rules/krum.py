@@ -77,8 +77,8 @@ class Krum(Rule):
     in_proposition_1 = True
 
     def least(self, f: int) -> int:
-        """Return ``2f + 3`` (Proposition 1)."""
-        return 2 * f + 3
+        """Return ``2f + 3`` (Proposition 1), and 1 for f = 0, where any choice is honest."""
+        return 2 * f + 3 if f else 1
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Put all weight on the client of smallest score."""
@@ -157,8 +157,9 @@ class OneMinusPKrum(Krum):
         As for Krum.
     p : float or callable, round -> float
         The probability of averaging, in [0, 1]; by default ``1 / sqrt(t)``.
-    seed : int
-        Seed of the draws, >= 0.
+    seed : int, optional
+        Seed of the draws, >= 0. Whoever knows it knows the rounds that average; None draws anew
+        each time, and a strategy draws one for its run.
 
     Raises
     ------
@@ -167,11 +168,12 @@ class OneMinusPKrum(Krum):
     """
 
     p: float | Callable[[int], float] = inverse_square_root
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number("seed", self.seed, 0)
+        if self.seed is not None:
+            whole_number("seed", self.seed, 0)
         if not callable(self.p):
             _check_probability(self.p)
 
@@ -179,8 +181,18 @@ class OneMinusPKrum(Krum):
         """Say whether round t averages."""
         p = self.p(server_round) if callable(self.p) else self.p
         _check_probability(p)
-        draw = np.random.default_rng([self.seed, whole_number("server_round", server_round, 1)])
-        return bool(draw.random() < p)
+        server_round = whole_number("server_round", server_round, 1)
+        entropy = None if self.seed is None else [self.seed, server_round]
+        return bool(np.random.default_rng(entropy).random() < p)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed, unless it has one."""
+        return replace(self, seed=seed) if self.seed is None else self
+
+    @property
+    def is_bounded(self) -> bool:
+        """False: a round that averages is anybody's (Lemma 1)."""
+        return False
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh all clients alike, or choose as Krum does."""

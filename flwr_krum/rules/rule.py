@@ -152,7 +152,7 @@ class Rule(ABC):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n.
+        If f is not a whole number >= 0 or, when called, illegal for n; if strict is no bool.
     """
 
     f: int | None = None
@@ -164,13 +164,22 @@ class Rule(ABC):
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether f clients can move the result only so far, or one of them anywhere."""
+        return True
+
     def __post_init__(self) -> None:
         if self.f is not None:
             whole_number("f", self.f, 0)
+        if not isinstance(self.strict, bool):
+            raise ValueError(f"strict must be True or False, got {self.strict!r}")
 
     def __str__(self) -> str:
         """Return the rule as ``repr`` does, with names for functions: the same in every process."""
-        return _ADDRESS.sub("", _with_names(repr(self), self))
+        text = repr(self)
+        # Most have nothing of the kind, and a round of a small model takes a millisecond.
+        return _ADDRESS.sub("", _with_names(text, self)) if " at 0x" in text else text
 
     @abstractmethod
     def least(self, f: int) -> int:
@@ -208,6 +217,10 @@ class Rule(ABC):
     def degraded(self) -> Self:
         """Return the rule without its requirement on n."""
         return replace(self, strict=False)
+
+    def seeded(self, seed: int) -> Self:
+        """Return the rule with a seed for what it draws, where it draws and has none."""
+        return self
 
     def check(self, n: int) -> None:
         """Raise ValueError if n clients are too few for the rule, saying what would be legal."""
@@ -277,20 +290,24 @@ class Mixing(ABC):
         """Return the mixing as it applies to n clients of which f may be Byzantine."""
         return replace(self, f=f)
 
+    def seeded(self, seed: int) -> Self:
+        """Return the mixing with a seed for what it draws, where it draws and has none."""
+        return self
+
     @overload
     def __or__(self, behind: Rule) -> Chain: ...
     @overload
-    def __or__(self, behind: Mixing) -> _Mixings: ...
-    def __or__(self, behind: Rule | Mixing) -> Chain | _Mixings:
+    def __or__(self, behind: Mixing) -> Mixings: ...
+    def __or__(self, behind: Rule | Mixing) -> Chain | Mixings:
         if isinstance(behind, Rule):
             return Chain(behind.f, strict=behind.strict, mixing=self, rule=behind)
         if isinstance(behind, Mixing):
-            return _Mixings(self.f, (self, behind))
+            return Mixings(self.f, (self, behind))
         return NotImplemented
 
 
 @dataclass(frozen=True, repr=False)
-class _Mixings(Mixing):
+class Mixings(Mixing):
     """Mixings one after the other."""
 
     parts: tuple[Mixing, ...] = ()
@@ -323,6 +340,10 @@ class _Mixings(Mixing):
     def fitted(self, n: int, f: int) -> Self:
         """Return all parts for f Byzantine clients."""
         return replace(self, f=f, parts=tuple(part.fitted(n, f) for part in self.parts))
+
+    def seeded(self, seed: int) -> Self:
+        """Return all parts with a seed."""
+        return replace(self, parts=tuple(part.seeded(seed) for part in self.parts))
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.parts))
@@ -357,6 +378,15 @@ class Chain(Rule):
     def degraded(self) -> Self:
         """Return the chain without its requirement on n."""
         return replace(self, strict=False, rule=self.rule.degraded())
+
+    def seeded(self, seed: int) -> Self:
+        """Return both parts with a seed."""
+        return replace(self, mixing=self.mixing.seeded(seed), rule=self.rule.seeded(seed))
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the rule behind is."""
+        return self.rule.is_bounded
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""

@@ -24,7 +24,9 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
+from flwr_krum.boundary.initial import ask_a_client, by_position
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.proxies import (
@@ -33,7 +35,7 @@ from flwr_krum.boundary.proxies import (
     asked_together,
     unwrapped,
 )
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
@@ -66,10 +68,13 @@ class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[ClientProxy], ClientId] | None
+    trust_initial_client: bool
 
 
-COUNT = "num-examples"
-"""Key of the example count among a client's claims."""
+NO_INITIAL_MODEL = (
+    "initial_parameters is None: one client would choose the model that all begin with; give "
+    "initial_parameters=ndarrays_to_parameters(...), or trust_initial_client=True to ask a client"
+)
 
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
@@ -83,6 +88,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         For example ``Krum(f=3)``.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
+    trust_initial_client : bool (default: False)
+        Without ``initial_parameters``, take the initial model from a client, as Flower does: the
+        first in random order whose model is finite, of float numbers and not beyond 1e6. One
+        client then chooses what all begin with. By default the run does not start.
     **options
         The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
         model. Without own functions metrics take a trimmed mean over clients.
@@ -95,16 +104,30 @@ class RobustAggregation(RobustStrategy, FedAvg):
         rule: rules.Rule,
         *,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
+        trust_initial_client: bool = False,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         of_rounds, of_flower = split_options(options)
         super().__init__(**of_flower)
+        self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
-        """Log the summary, which this API never asks for, and hand out the initial model."""
+        """Log the summary, which this API never asks for, and hand out the initial model.
+
+        Raises
+        ------
+        ValueError
+            If there is none and no client is trusted with it, or it cannot be decoded.
+        """
         self.summary()
-        return super().initialize_parameters(client_manager)
+        initial = super().initialize_parameters(client_manager)
+        if initial is None:
+            if not self._trust_initial_client:
+                raise ValueError(NO_INITIAL_MODEL)
+            initial = ask_a_client(client_manager)
+        decode_model(by_position(initial))
+        return initial
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -114,7 +137,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         names = [self._name(client) for client, _ in instructions]
-        left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
+        left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
         pairs = zip(instructions, names, strict=True)
         return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
 
@@ -127,8 +150,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Aggregate the clients' models with the rule; None keeps the global model."""
         if failures and not self.accept_failures:
             return None, {}
+        most = self._rounds.most_bytes
         named = [(self._name(client), result) for client, result in results]
-        replies = [_reply(*answer) for answer in named]
+        replies = [of_result(client, result, most) for client, result in named]
         finished = self._finish(server_round, replies, self._failed(failures))
         if finished is None:
             return None, {}
@@ -166,7 +190,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if not results or (failures and not self.accept_failures):
             return None, {}
         replies = [
-            Reply(self._name(client), None, metrics=_claims(result) | {"loss": result.loss})
+            Reply(self._name(client), None, metrics=claims_of(result) | {"loss": result.loss})
             for client, result in results
         ]
         means = self._examine(replies)
@@ -212,8 +236,9 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
@@ -223,7 +248,7 @@ class Krum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int = 0,
         **options: Unpack[Options],
     ) -> None:
@@ -238,8 +263,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
@@ -249,7 +275,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         num_clients_to_keep: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -274,12 +300,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_clients : int (default: 0)
-        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``2f + 2 < n`` replies. Left out,
+        as many as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     **options
         The arguments of Flower's FedAvg, and the options below.
     """
@@ -287,32 +315,12 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *,
-        num_malicious_clients: int = 0,
+        num_malicious_clients: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_clients, p, seed), **options)
-
-
-def _reply(client: ClientId, result: FitRes) -> Reply:
-    """Take npy bytes and metrics out of a result; without names, positions are the keys."""
-    try:
-        metrics = _claims(result)
-        if result.parameters.tensor_type != SERIALIZATION:
-            kind = quoted(result.parameters.tensor_type, 40)
-            return Reply(client, None, f"serialized as {kind}", metrics)
-        return Reply(client, _by_position(result.parameters), metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
-
-
-def _claims(result: FitRes | EvaluateRes) -> dict[str, object]:
-    """Return what a client says about itself, its example count among the metrics."""
-    metrics = result.metrics if isinstance(result.metrics, Mapping) else {}
-    return {**metrics, COUNT: result.num_examples}
 
 
 def _outcome(report: RoundReport) -> dict[str, Scalar]:
@@ -324,7 +332,3 @@ def _outcome(report: RoundReport) -> dict[str, Scalar]:
         "refused-clients": ",".join(str(refused.client) for refused in report.refused),
         **report.guarantee_metrics(),
     }
-
-
-def _by_position(parameters: Parameters) -> dict[str, bytes]:
-    return {str(position): tensor for position, tensor in enumerate(parameters.tensors)}

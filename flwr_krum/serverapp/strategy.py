@@ -18,10 +18,10 @@ from flwr.serverapp.strategy import FedAvg, Result
 from flwr_krum import rules
 from flwr_krum.boundary.arrivals import arriving
 from flwr_krum.boundary.intake import decode_model
+from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.records import record_of
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
@@ -130,7 +130,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate the replies' arrays with the rule; None keeps the global model."""
         answered, failed = self._sort(replies, "aggregate_train")
-        finished = self._finish(server_round, [_reply(*answer) for answer in answered], failed)
+        finished = self._finish(server_round, self._taken(answered), failed)
         if finished is None:
             return None, None
         model, report = finished
@@ -153,9 +153,13 @@ class RobustAggregation(RobustStrategy, FedAvg):
         answered, _ = self._sort(replies, "aggregate_evaluate")
         if not answered:
             return None
-        means = self._examine([_reply(*answer) for answer in answered])
+        means = self._examine(self._taken(answered))
         contents = [message.content for _, message in answered]
         return self._metrics(self._own_evaluate_metrics, contents, means)
+
+    def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
+        most = self._rounds.most_bytes
+        return [of_message(client, message, most) for client, message in answered]
 
     def _sort(
         self, replies: Iterable[Message], step: str
@@ -189,15 +193,16 @@ class Krum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
     """
 
     def __init__(
-        self, *sampling: Any, num_malicious_nodes: int = 0, **options: Unpack[Options]
+        self, *sampling: Any, num_malicious_nodes: int | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(rules.Krum(num_malicious_nodes), *sampling, **options)
 
@@ -207,8 +212,9 @@ class MultiKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
@@ -219,7 +225,7 @@ class MultiKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         num_nodes_to_select: int | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -246,12 +252,14 @@ class OneMinusPKrum(RobustAggregation):
 
     Parameters
     ----------
-    num_malicious_nodes : int (default: 0)
-        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies.
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
+        as the rule tolerates among the replies of each round, (n - 3) // 2.
     p : float or callable, round -> float (default: 1/sqrt(round))
         The probability of averaging.
-    seed : int (default: 0)
-        Seed of the draws: (seed, round) decide each one.
+    seed : int (optional)
+        Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
+        journal: whoever knows it knows which rounds average.
     *sampling, **options
         The arguments of Flower's FedAvg, the first five of them also by position, and the options
         below.
@@ -260,39 +268,12 @@ class OneMinusPKrum(RobustAggregation):
     def __init__(
         self,
         *sampling: Any,
-        num_malicious_nodes: int = 0,
+        num_malicious_nodes: int | None = None,
         p: float | Callable[[int], float] = rules.inverse_square_root,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.OneMinusPKrum(num_malicious_nodes, p, seed), *sampling, **options)
-
-
-def _reply(client: ClientId, message: Message) -> Reply:
-    """Take npy bytes and metrics out of a message, whatever the client put there."""
-    try:
-        metrics: dict[str, object] = {}
-        records: list[ArrayRecord] = []
-        # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
-        for record in message.content.values():
-            if isinstance(record, MetricRecord):
-                metrics.update(record.items())
-            elif isinstance(record, ArrayRecord):
-                records.append(record)
-        if len(records) != 1:
-            return Reply(client, None, f"{len(records)} ArrayRecords, expected 1", metrics)
-        arrays = {}
-        for key, array in records[0].items():
-            if array.stype != SERIALIZATION:
-                return Reply(
-                    client, None, f"array {quoted(key)}: serialized as {quoted(array.stype, 40)}"
-                )
-            arrays[key] = array.data
-        return Reply(client, arrays, metrics=metrics)
-    except Exception as error:
-        return Reply(
-            client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
-        )
 
 
 def _outcome(report: RoundReport) -> dict[str, float | list[int]]:

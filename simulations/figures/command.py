@@ -17,6 +17,7 @@ from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.runs import DATA
 from simulations.figures.verdicts import Outcome, Verdict
+from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
 
@@ -29,7 +30,7 @@ _COLOURS = {
 _NAME = Argument(
     click_type=click.Choice([*NAMES, FACTS, ALL]), help="Which one; K1 and K2 are ours."
 )
-_DATA = Option(click_type=click.Choice(DATA), help="Copies inside packages, or the originals.")
+_DATA = one_of(DATA, "Copies inside packages, or the originals.")
 
 
 def figure(

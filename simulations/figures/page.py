@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,11 +161,6 @@ def number(value: float, check: Check) -> str:
     sign = "+" if check.against is not None else ""
     digits = 0 if check.of.window is None else 3
     return f"{value:{sign}.{digits}f}".replace("-", "−")
-
-
-def relative(target: Path, page: Path) -> str:
-    """Return a path as a link on the page."""
-    return Path(os.path.relpath(target, page.parent)).as_posix()
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Pictures of experiments: median and band over seeds, with the verdicts beneath.
 
-A colour is a rule, in every figure alike; dashes tell apart what a rule was up against. The palette
-is that of Okabe and Ito, safe for colour-blind readers, and no meaning hangs on colour alone.
+A colour is a rule, in every figure alike; dashes tell apart what a rule was up against. No meaning
+hangs on colour alone.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from flwr_krum.calls import parse_calls
+from flwr_krum.rules import RULES
 from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
 from simulations.figures.spread import by_seed, spread
 from simulations.figures.verdicts import Outcome, Verdict
+from simulations.show.plots import PALETTE
 
-COLOURS = {
-    "average": "#000000",
-    "multi-krum": "#0072B2",
-    "krum": "#D55E00",
-    "medoid": "#009E73",
-    "1-p-krum": "#CC79A7",
-}
+PALER = ("#777777", "#FFFFFF")
+"""What colours are mixed with where there are more rules than colours."""
+
 DASHES: Mapping[str, Any] = {"solid": "-", "dashed": (0, (5, 2)), "dotted": (0, (1, 1.5))}
 MARKS = {
     Outcome.HOLDS: ("●", "#0072B2", "holds"),
@@ -202,7 +202,17 @@ def _drawn(experiment: Experiment) -> list[Curve]:
 
 
 def _colour(experiment: Experiment, curve: Curve) -> str:
-    return COLOURS[{**experiment.settings, **curve.settings}["rule"]]
+    *_, last = parse_calls({**experiment.settings, **curve.settings}["rule"])
+    return colour_of(last.name)
+
+
+def colour_of(rule: str) -> str:
+    """Return the colour of a rule by name, each time round the palette paler; the user's last."""
+    names = list(RULES)
+    cycle, place = divmod(names.index(rule) if rule in names else len(names), len(PALETTE))
+    share = 0.5 if cycle else 0.0
+    colours = np.array([to_rgb(PALETTE[place]), to_rgb(PALER[cycle % len(PALER)])])
+    return to_hex((1 - share) * colours[0] + share * colours[1])
 
 
 def _round_axis(ax: Axes, last: int) -> None:

@@ -50,32 +50,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read what `write_rows` wrote."""
-    with path.open(newline="") as file:
-        return [_row(cells) for cells in csv.DictReader(file)]
-
-
 def _cell(value: str | int | float | None) -> str:
     if value is None:
         return ""
     return f"{value:.7g}" if isinstance(value, float) else str(value)
-
-
-def _row(cells: dict[str, str]) -> Row:
-    return Row(
-        figure=cells["figure"],
-        panel=cells["panel"],
-        curve=cells["curve"],
-        swept=_number(cells["swept"]),
-        batch=int(cells["batch"]),
-        seed=int(cells["seed"]),
-        fold=int(cells["fold"]),
-        round=int(cells["round"]),
-        accuracy=float(cells["accuracy"]),
-        loss=_number(cells["loss"]),
-    )
-
-
-def _number(cell: str) -> float | None:
-    return float(cell) if cell else None

@@ -13,20 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from clients.tasks import DataError, Task, load_task
 from simulations.engines.parallel import run_all
 from simulations.figures.experiment import Cell
 from simulations.figures.rows import Row
 from simulations.run.config import RunConfig, run_config_defaults
 from simulations.run.history import RoundRecord, read_history
+from simulations.show.terminal import all_runs_bar
 
 ENGINE = "fast"
 DATA = ("embedded", "full")
@@ -108,23 +101,7 @@ def run_missing(configs: Sequence[RunConfig], processes: int, label: str) -> Non
     """Make runs, several at a time, behind one progress bar over the rounds of all of them."""
     if not configs:
         return
-    rounds_done: dict[str, int] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[runs]} of " + f"{len(configs)} runs"),
-        MofNCompleteColumn(),
-        TextColumn("rounds"),
-        TimeRemainingColumn(compact=True),
-    ) as progress:
-        total = sum(config.num_server_rounds for config in configs)
-        line = progress.add_task(label, total=total, runs=0)
-
-        def observer(folder: str, record: RoundRecord) -> None:
-            rounds_done[folder] = record.round
-            finished = sum(rounds_done.get(c.run_dir) == c.num_server_rounds for c in configs)
-            progress.update(line, completed=sum(rounds_done.values()), runs=finished)
-
+    with all_runs_bar(label, configs) as observer:
         run_all({config.run_dir: config for config in configs}, ENGINE, processes, observer)
 
 

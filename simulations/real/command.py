@@ -10,22 +10,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import click
 import typer
 from flwr.common.config import parse_config_args
 from rich.console import Console
 from rich.live import Live
 from typer import Option
 
-from clients.settings import ATTACKS, TASKS
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
 from simulations.real.federation import Federation, FederationError, Node, NodeConfig
 from simulations.real.flower import FlowerError
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
-from simulations.run.config import APIS, RULES, RunConfig, run_config_defaults
+from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in
 from simulations.run.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
+from simulations.show.options import with_settings
 from simulations.show.sentences import say
 
 COMPLETED = "finished:completed"
@@ -33,7 +32,11 @@ LOCK_FILE = "real.lock"
 """Of this command; the ServerApp that it starts is another process, with a lock of its own."""
 POLL = 1.0
 
-_DEFAULT = run_config_defaults()
+_SETTINGS = (
+    "num_clients", "f", "attack", "rule", "num_server_rounds", "task", "api", "seed",
+    "round_timeout", "resume", "run_dir",
+)  # fmt: skip
+_DEFAULTS = {"num_clients": 10, "num_server_rounds": 5, "run_dir": "runs/real"}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -52,39 +55,21 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
     """
 
     @app.command()
+    @with_settings(_SETTINGS, _DEFAULTS, called={"num_clients": "--nodes", "f": "--byzantine"})
     def real(
-        nodes: Annotated[int, Option(help="SuperNodes.")] = 10,
-        byzantine: Annotated[int, Option(help="How many of them attack; also the rule's f.")] = 0,
-        attack: Annotated[str, _one_of(ATTACKS, "What the last ones send.")] = _DEFAULT["attack"],
-        rule: Annotated[str, _one_of(RULES, "Aggregation rule.")] = _DEFAULT["rule"],
-        rounds: Annotated[int, Option(help="Rounds.")] = 5,
-        task: Annotated[str, _one_of(TASKS, "What is learnt.")] = _DEFAULT["task"],
-        api: Annotated[str, _one_of(APIS, "Flower's API.")] = _DEFAULT["api"],
-        seed: Annotated[int, Option(help="Decides every draw.")] = 0,
-        round_timeout: Annotated[float, Option(help="Seconds that a round waits.")] = _DEFAULT[
-            "round-timeout"
-        ],
+        options: dict[str, Any],
         run_config: Annotated[
             str, Option(help="Any other settings, as for `flwr run`: \"batch-size=32 fault='inf'\"")
         ] = "",
-        resume: Annotated[
-            bool, Option(help="Go on after the last round in the run folder.")
-        ] = False,
-        run_dir: Annotated[str, Option(help="Folder of the results.")] = "runs/real",
     ) -> None:
         """Run a federation of real processes: TLS, registered keys, a SuperNode per client.
 
         The model has the bytes of a virtual run with --engine inprocess.
         """
-        options = {
-            "num-clients": nodes, "f": byzantine, "attack": attack, "rule": rule,
-            "num-server-rounds": rounds, "task": task, "api": api, "seed": seed,
-            "round-timeout": round_timeout, "resume": resume, "run-dir": run_dir,
-            "roles": "node",
-        }  # fmt: skip
         console = Console()
         try:
-            config = RunConfig.from_config({**options, **parse_config_args([run_config])})
+            others = parse_config_args([run_config])
+            config = RunConfig.from_config({"roles": "node", **options, **others})
             with _interruptible(), alone_in(Path(config.run_dir), LOCK_FILE):
                 _run(config, console)
         except (FederationError, FlowerError) as error:
@@ -222,7 +207,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _one_of(values: tuple[str, ...], help_: str) -> Any:
-    return Option(click_type=click.Choice(values), help=help_)

@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -136,14 +135,6 @@ def free_ports(count: int) -> list[int]:
         for probe in found.values():
             probe.close()
     return list(found)
-
-
-def wait_until_gone(process: subprocess.Popen[bytes], timeout: float) -> int | None:
-    """Return the exit code of a process, or None if it still runs after the time."""
-    deadline = time.monotonic() + timeout
-    while (code := process.poll()) is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return code
 
 
 def _carries(process: psutil.Process, home: Path) -> bool:

@@ -76,7 +76,7 @@ def _read_run(folder: Path, label: str) -> Run:
         return Run(
             label=label,
             folder=folder,
-            config=RunConfig.from_config(read_config(folder)),
+            config=RunConfig.from_record(read_config(folder)),
             history=read_history(folder),
             # A run has none before its first round is over.
             reports=read_journal(journal) if journal.exists() else [],

@@ -21,7 +21,7 @@ from simulations.report.series import (
     remarks,
 )
 from simulations.report.texts import MOST, shown
-from simulations.run.history import final_window, window_mean
+from simulations.run.history import byzantine_share, final_window, window_mean
 
 ELSEWHERE = ("run-dir", "resume")
 """Settings that say where a run lies and not what it is."""
@@ -60,12 +60,11 @@ def summary(runs: Sequence[Run]) -> Table:
 def _summary_row(run: Run) -> tuple[str, ...]:
     settings, reports = run.config.settings, run.reports
     verdicts = Counter(report.guarantee.verdict for report in reports if report.guarantee)
-    chosen = sum(len(report.selected) for report in reports)
-    hostile = sum(len(run.byzantine.intersection(report.selected)) for report in reports)
+    share = byzantine_share(run.byzantine, (report.selected for report in reports))
     return (
         shown(run.label),
         _final_accuracy(run),
-        f"{hostile / chosen:.1%}" if chosen else "–",
+        "–" if share is None else f"{share:.1%}",
         str(sum(len(report.refused) for report in reports)),
         str(sum(not report.stepped for report in reports)),
         *(str(verdicts[verdict]) for verdict in ("holds", "does not hold", "cannot be known")),

@@ -8,14 +8,16 @@ import operator
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flwr_krum.boundary.replies import ClientId
 from flwr_krum.lines import FileError, LineWriter, check_is_file, read_lines
 from simulations.run.folder import replace_file
 
@@ -239,3 +241,11 @@ def window_mean(history: Sequence[RoundRecord], first: int, last: int) -> float:
 def final_window(rounds: int) -> tuple[int, int]:
     """Return the first and last round of the last fifth of a run, at least its last round."""
     return rounds - max(1, rounds // 5) + 1, rounds
+
+
+def byzantine_share(
+    byzantine: Set[ClientId], selections: Iterable[Iterable[ClientId]]
+) -> float | None:
+    """Return the share of Byzantine clients among the selected of several rounds; None of none."""
+    chosen = list(chain.from_iterable(selections))
+    return sum(client in byzantine for client in chosen) / len(chosen) if chosen else None

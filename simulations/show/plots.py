@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.run.history import RoundRecord, evaluated
 
 # A colour-blind safe palette (Okabe and Ito) in an order that keeps neighbours apart.
 PALETTE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":")
+
+
+def look(place: int) -> dict[str, Any]:
+    """Return how the line at a place is drawn: each time round the palette with another dash."""
+    cycle, colour = divmod(place, len(PALETTE))
+    return {"color": PALETTE[colour], "linestyle": LINES[cycle % len(LINES)]}
 
 
 def accuracy_curves(
     histories: Mapping[str, Sequence[RoundRecord]], title: str, path: Path, window: int = 15
 ) -> None:
-    """Draw test accuracy over rounds, one line per run, and save the picture.
+    """Draw test accuracy over rounds, one line for each run, and save the picture.
 
     Parameters
     ----------
@@ -30,17 +39,28 @@ def accuracy_curves(
     window : int
         Evaluations in the running mean that is drawn over the raw curve.
     """
+    figure, axes = panel(title, "round", "test accuracy")
+    for place, (label, history) in enumerate(histories.items()):
+        rounds, accuracies = map(np.array, zip(*evaluated(history), strict=True))
+        axes.plot(rounds, accuracies, **look(place), alpha=0.18, linewidth=0.8)
+        axes.plot(rounds, _running_mean(accuracies, window), **look(place), label=label)
+    axes.set_xlim(left=0)
+    save(figure, path)
+
+
+def panel(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a picture of one panel."""
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.subplots()
-    for (label, history), colour in zip(histories.items(), PALETTE, strict=False):
-        rounds, accuracies = map(np.array, zip(*evaluated(history), strict=True))
-        axes.plot(rounds, accuracies, color=colour, alpha=0.18, linewidth=0.8)
-        axes.plot(rounds, _running_mean(accuracies, window), color=colour, label=label)
-    axes.set(xlabel="round", ylabel="test accuracy", title=title)
-    axes.set_xlim(left=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure, axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save such a picture, with the names of its lines beside it."""
+    figure.axes[0].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

@@ -1,4 +1,4 @@
-"""The demonstration: five rules under a Gaussian attack, beside averaging in peace.
+"""The demonstration: every rule under a Gaussian attack, beside averaging in peace.
 
 Figure 5 of the paper's supplement in small: spam filtering, mini-batches of 3, a third of the
 clients Byzantine.
@@ -13,17 +13,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flwr_krum.rules import PAPER
 from simulations.engines.parallel import run_all
-from simulations.run.config import RULES, RunConfig
-from simulations.run.history import RoundRecord, final_window, read_history, window_mean
+from simulations.run.config import RunConfig
+from simulations.run.history import (
+    RoundRecord,
+    byzantine_share,
+    final_window,
+    read_history,
+    window_mean,
+)
 from simulations.show.plots import accuracy_curves
-from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.terminal import add_run, progress_bar, show
 
 PEACE = "average, no attack"
 
 
+N, F = 20, 6
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """What became of one run: mean accuracy over the last fifth, and attackers selected."""
 
     label: str
@@ -31,8 +41,10 @@ class Outcome:
     byzantine_share: float
 
 
-def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
-    """Run the six federations, print a table, and save the accuracy curves.
+def demo(folder: Path, rounds: int, seed: int) -> list[Ending]:
+    """Run a federation for each rule that bears so many attackers, and one in peace.
+
+    Print a table, name the rules that bear fewer, and save the accuracy curves.
 
     Parameters
     ----------
@@ -45,7 +57,7 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
 
     Returns
     -------
-    list of Outcome, in the order of the table
+    list of Ending, in the order of the table
     """
     configs = {
         label: RunConfig.from_config(
@@ -53,7 +65,8 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
                 **own,
                 "num-server-rounds": rounds,
                 "seed": seed,
-                "f": 6,
+                "num-clients": N,
+                "f": F,
                 "run-dir": str(folder / slug),
             }
         )
@@ -63,32 +76,37 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Outcome]:
         lines = {label: add_run(progress, label, rounds) for label in configs}
         run_all(configs, observer=lambda label, record: show(progress, lines[label], record))
     histories = {label: read_history(Path(config.run_dir)) for label, config in configs.items()}
-    outcomes = [_outcome(label, history, rounds) for label, history in histories.items()]
+    endings = [
+        _ending(label, config.byzantine_clients(), histories[label], rounds)
+        for label, config in configs.items()
+    ]
     picture = folder / "accuracy.png"
-    title = "Spambase, 20 clients, 6 of them Gaussian (variance 200), mini-batch 3"
+    title = f"Spambase, {N} clients, {F} of them Gaussian (variance 200), mini-batch 3"
     accuracy_curves(histories, title, picture)
-    Console().print(_table(outcomes, rounds), f"picture: {picture}", sep="\n")
-    return outcomes
+    console = Console()
+    console.print(_table(endings, rounds))
+    console.print(f"picture: {picture}", soft_wrap=True)
+    return endings
 
 
 def _runs() -> list[tuple[str, str, dict[str, Any]]]:
     peace = (PEACE, "average-no-attack", {"rule": "average", "attack": "none"})
-    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in RULES)]
+    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in PAPER)]
 
 
-def _outcome(label: str, history: list[RoundRecord], rounds: int) -> Outcome:
-    chosen = sum(len(record.selected) for record in history)
-    hostile = sum(record.byzantine_selected for record in history)
-    accuracy = window_mean(history, *final_window(rounds))
-    return Outcome(label, accuracy, hostile / chosen if chosen else 0.0)
+def _ending(
+    label: str, byzantine: frozenset[int], history: list[RoundRecord], rounds: int
+) -> Ending:
+    share = byzantine_share(byzantine, (record.selected for record in history))
+    return Ending(label, window_mean(history, *final_window(rounds)), share or 0.0)
 
 
-def _table(outcomes: list[Outcome], rounds: int) -> Table:
+def _table(endings: list[Ending], rounds: int) -> Table:
     table = Table(title="A third of the clients sends noise")
     table.add_column("rule")
     first, last = final_window(rounds)
     table.add_column(f"accuracy, rounds {first} to {last}", justify="right")
     table.add_column("attackers among the selected", justify="right")
-    for outcome in outcomes:
-        table.add_row(outcome.label, f"{outcome.accuracy:.3f}", f"{outcome.byzantine_share:.0%}")
+    for ending in endings:
+        table.add_row(ending.label, f"{ending.accuracy:.3f}", f"{ending.byzantine_share:.0%}")
     return table

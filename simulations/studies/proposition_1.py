@@ -7,20 +7,19 @@ the f Byzantine ones, and the mean of the rule's answers is held against conditi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from flwr_krum.attacks import steering_vector
 from flwr_krum.attacks.vectors import Attack, gaussian, reversed_mean, shifted_mean
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.resilience import angle, max_byzantine, sin_alpha
-from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, Rule
-from simulations.show.plots import PALETTE
+from flwr_krum.rules import PAPER, Average, Krum, Rule
+from flwr_krum.rules.written import parse_rule
+from simulations.show.plots import look, panel, save
 
 Generator: TypeAlias = np.random.Generator
 Z = 3.0
@@ -164,35 +163,30 @@ def lemma_1(d: int = 100, n: int = 20, f: int = 6, seed: int = 0) -> tuple[float
 
 
 def angle_picture(path: Path, n: int, d: int, sigma: float, draws: int, seed: int = 0) -> None:
-    """Draw each rule's measured angle under the worst attack over f / n, beside Krum's bound."""
-    most = max_byzantine(n)
-    rules: dict[str, Callable[[int], Rule]] = {
-        "average": lambda f: Average(),
-        "krum": Krum,
-        "multi-krum": MultiKrum,
-        "medoid": lambda f: Medoid(),
-    }
-    clouds = [Cloud(n, f, d, sigma) for f in range(most + 1)]
+    """Draw each rule's measured angle under the worst attack over f / n, beside Krum's bound.
+
+    A rule's line goes as far as the f that it tolerates.
+    """
+    clouds = [Cloud(n, f, d, sigma) for f in range(max_byzantine(n) + 1)]
     shares = [cloud.f / n for cloud in clouds]
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for (name, make), colour in zip(rules.items(), PALETTE[1:], strict=False):
-        worst = [_worst_angle(make(cloud.f), cloud, draws, seed) for cloud in clouds]
-        axes.plot(shares, worst, color=colour, marker="o", markersize=3, label=name)
+    figure, axes = panel(
+        f"Worst of three attacks, n = {n}, d = {d}, sigma = {sigma:g}, |g| = 1",
+        "f / n",
+        "alpha of condition (i), degrees (90: no descent)",
+    )
+    for place, name in enumerate(PAPER):
+        rules = [parse_rule(name, f=cloud.f, seed=seed) for cloud in clouds]
+        worst = [
+            _worst_angle(rule, cloud, draws, seed)
+            for rule, cloud in zip(rules, clouds, strict=True)
+            if rule.suffices(n, cloud.f)  # for few of them: a prefix
+        ]
+        axes.plot(shares[: len(worst)], worst, **look(place), marker="o", markersize=3, label=name)
     bounds = [angle(cloud.sine) for cloud in clouds]
     promised = [alpha for alpha in bounds if alpha is not None]  # eta grows with f: a prefix
-    axes.plot(shares[: len(promised)], promised, "k--", label="bound on krum")
-    axes.set(
-        xlabel="f / n",
-        ylabel="alpha of condition (i), degrees (90: no descent)",
-        title=f"Worst of three attacks, n = {n}, d = {d}, sigma = {sigma:g}, |g| = 1",
-        ylim=(-2.0, 93.0),
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    axes.plot(shares[: len(promised)], promised, ":", color="#777777", label="bound on krum")
+    axes.set_ylim(-2.0, 93.0)
+    save(figure, path)
 
 
 def _worst_angle(rule: Rule, cloud: Cloud, draws: int, seed: int) -> float:

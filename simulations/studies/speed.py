@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +22,7 @@ from clients.learning.steps import full_gradient, loss_and_gradient, replica
 from clients.tasks import load_task
 from simulations.engines.engines import ENGINES, quiet_flower, run
 from simulations.run.config import RunConfig
+from simulations.show.terminal import one_of
 
 WARM_UP = 5
 """Rounds that do not count: they load data and code."""
@@ -32,7 +32,7 @@ TENTHS = 10
 
 GRADIENTS = "gradients alone"
 
-_ENGINE = Option(click_type=click.Choice(ENGINES), help="Once for each engine to measure.")
+_ENGINE = one_of(ENGINES, "Once for each engine to measure.")
 
 _PROBLEMS: dict[str, dict[str, Any]] = {
     "spam, MLP, n = 20, batch 3, a third Gaussian": {

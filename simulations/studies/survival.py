@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from flwr_krum.attacks import FAULTS
 from flwr_krum.boundary.records import to_record
 from flwr_krum.kernel.threads import cores
 from flwr_krum.report import RoundReport
-from flwr_krum.rules import Average
+from flwr_krum.rules import RULES
+from flwr_krum.rules.written import parse_rule
 from simulations.engines.engines import quiet_flower
 from simulations.engines.inprocess import InProcessGrid
 
@@ -46,6 +48,13 @@ TOLERANCE = 0.03
 
 Maker = Callable[..., Any]
 
+
+def _ours(aggregation: Maker, rule: str, **options: Any) -> Any:
+    """Return this package's strategy for a rule that bears F, or as many of them as it can."""
+    made = parse_rule(rule, f=F, seed=0)
+    return aggregation(made.fitted(N, min(F, made.most(N))), **options)
+
+
 TRAIN: dict[str, Maker] = {
     "flower Krum": lambda **kw: flower_train.Krum(num_malicious_nodes=F, **kw),
     "flower MultiKrum": lambda **kw: flower_train.MultiKrum(
@@ -54,11 +63,7 @@ TRAIN: dict[str, Maker] = {
     "flower Bulyan": lambda **kw: flower_train.Bulyan(num_malicious_nodes=F, **kw),
     "flower FedMedian": lambda **kw: flower_train.FedMedian(**kw),
     "flower FedTrimmedAvg": lambda **kw: flower_train.FedTrimmedAvg(beta=0.2, **kw),
-    "Krum": lambda **kw: our_train.Krum(num_malicious_nodes=F, **kw),
-    "MultiKrum": lambda **kw: our_train.MultiKrum(num_malicious_nodes=F, **kw),
-    "Medoid": lambda **kw: our_train.Medoid(**kw),
-    "1-p Krum": lambda **kw: our_train.OneMinusPKrum(num_malicious_nodes=F, **kw),
-    "average": lambda **kw: our_train.RobustAggregation(Average(), **kw),
+    **{rule: partial(_ours, our_train.RobustAggregation, rule) for rule in RULES},
 }
 FIT: dict[str, Maker] = {
     "flower Krum": lambda **kw: flower_fit.Krum(num_malicious_clients=F, **kw),
@@ -68,11 +73,7 @@ FIT: dict[str, Maker] = {
     "flower Bulyan": lambda **kw: flower_fit.Bulyan(num_malicious_clients=F, to_keep=0, **kw),
     "flower FedMedian": lambda **kw: flower_fit.FedMedian(**kw),
     "flower FedTrimmedAvg": lambda **kw: flower_fit.FedTrimmedAvg(beta=0.2, **kw),
-    "Krum": lambda **kw: our_fit.Krum(num_malicious_clients=F, **kw),
-    "MultiKrum": lambda **kw: our_fit.MultiKrum(num_malicious_clients=F, **kw),
-    "Medoid": lambda **kw: our_fit.Medoid(**kw),
-    "1-p Krum": lambda **kw: our_fit.OneMinusPKrum(num_malicious_clients=F, **kw),
-    "average": lambda **kw: our_fit.RobustAggregation(Average(), **kw),
+    **{rule: partial(_ours, our_fit.RobustAggregation, rule) for rule in RULES},
 }
 STRATEGIES = {"message": TRAIN, "fit": FIT}
 
@@ -215,5 +216,6 @@ def write_page(path: Path, fates: list[Fate]) -> None:
         "in a cell, the first is that of the Message API, the second of `aggregate_fit`. "
         "That API has no names and fixed records: renamed-array, swapped-arrays, two-records, "
         "extra-metric, nan-metric and list-metric arrive there as honest replies. "
-        "`average` is this package's intake with no robust rule behind it.\n\n" + table(fates)
+        "Names in lower case are this package's rules; `average` is its intake with no robust "
+        "rule behind it.\n\n" + table(fates)
     )

@@ -50,9 +50,3 @@ def test_the_last_f_are_far_away_and_the_others_differ_in_noise_unless_iid():
     alike = draw(10, 20_000, kind="iid")
     alike_spreads = np.std([row - alike.base for row in alike.rows[:8]], axis=1)
     assert np.allclose(alike_spreads, STEP * np.sqrt(2), rtol=0.05)
-
-
-def test_a_client_is_found_by_its_sampled_coordinates():
-    case = draw(6, 1000)
-    assert case.index_of(case.sample(case.rows[4])) == 4
-    assert case.index_of(case.sample(case.base)) is None

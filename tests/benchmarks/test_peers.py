@@ -5,6 +5,9 @@ import pytest
 
 from benchmarks.data import draw
 from benchmarks.peers import (
+    COORDINATE_RULES,
+    DISTANCE_RULES,
+    LEFT_OUT,
     LEGACY,
     MESSAGE,
     NUMBA,
@@ -19,6 +22,8 @@ from benchmarks.peers import (
     device_of,
     disagreements,
 )
+from flwr_krum import rules
+from flwr_krum.rules import Krum
 
 PRESENT, ABSENT = contestants()
 
@@ -37,6 +42,22 @@ def krum_choice(case):
     return int(np.argmin(scores))
 
 
+def test_every_rule_of_the_package_is_measured_beside_its_like():
+    assert {*RULES, *COORDINATE_RULES, *LEFT_OUT} == set(rules.RULES)
+    assert {"krum", "multi-krum", "medoid"} <= set(DISTANCE_RULES)
+    assert "average" in set(RULES) - set(DISTANCE_RULES)
+    assert {"median", "trimmed-mean", "meamed"} <= set(COORDINATE_RULES)
+    assert RULES[0] == "krum"
+    for name in OURS:
+        assert set(peer(name).rules) == {*RULES, *COORDINATE_RULES}
+
+
+def test_our_rules_bear_as_many_as_they_can_where_f_are_too_many():
+    case = draw(10, 500, f=2, parameter=0.0)
+    few = PRESENT[NUMPY].rules["krum"](case, 8)
+    assert few.choice.selected == Krum(3)(np.array(case.rows)).selected
+
+
 def test_everybody_is_there_or_says_why_not():
     assert set(PRESENT) | set(ABSENT) == {*OURS, *THEIRS}
     assert not set(PRESENT) & set(ABSENT)
@@ -49,7 +70,10 @@ def test_krum_picks_the_same_honest_client_where_all_definitions_agree(name):
     contestant = peer(name)
     for n, f in ((10, 2), (30, 6)):
         case = draw(n, 500, f=f, parameter=0.0)
-        assert case.index_of(answer(contestant, "krum", case)) == krum_choice(case) < n - f
+        chosen = krum_choice(case)
+        assert chosen < n - f
+        expected = case.sample(case.rows[chosen])
+        np.testing.assert_array_equal(answer(contestant, "krum", case), expected)
 
 
 MEANS = ("multi-krum", "average", "median", "trimmed-mean")

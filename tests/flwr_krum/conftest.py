@@ -39,3 +39,9 @@ def _task_identity() -> Iterable[None]:
     yield
     for name, value in zip(names, before, strict=True):
         setattr(TaskIdentity, name, value)
+
+
+@pytest.fixture(scope="session")
+def message_federation() -> Federation:
+    """A federation of the Message API, for what ``aggregate_fit`` cannot carry."""
+    return Federation(MessageApi())

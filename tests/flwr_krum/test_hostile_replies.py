@@ -95,11 +95,11 @@ FATES = {
 # In this API arrays have positions instead of names and records have fixed names; what Flower
 # cannot read as a result is a failure, and metrics travel apart from the example count.
 FIT_FATES = FATES | {
-    "missing-array": Fate("refused", "keys differ from the model's: missing '2'"),
-    "extra-array": Fate("refused", "keys differ from the model's: unknown '3'"),
+    "missing-array": Fate("refused", "2 arrays, expected 3: without names they go by position"),
+    "extra-array": Fate("refused", "4 arrays, expected 3: without names they go by position"),
     "renamed-array": Fate("harmless"),
     "swapped-arrays": Fate("harmless"),
-    "no-arrays": Fate("refused", "serialized as ''"),
+    "no-arrays": Fate("refused", "0 arrays, expected 3: without names they go by position"),
     "no-record": Fate("failed", "fitres.parameters"),
     "two-records": Fate("harmless"),
     "no-metrics": Fate("failed", "fitres.num_examples"),
@@ -255,6 +255,12 @@ def test_one_hostile_reply_changes_nothing_that_it_must_not(federation, rule, ca
     if fate.kind == "harmless":
         for array in model.values():
             assert np.abs(array - 1).max() < 0.1
+    if rule == "medoid" and "loss" not in report.metrics:
+        # It fears any minority, and of the others every second may lie.
+        assert report.dropped == (
+            "metric 'loss' dropped: 8 of 9 replies hold it as a number, at least 9 are needed",
+        )
+        return
     losses = [0.1 * i for i in (others if fate.kind in ("refused", "failed") else all_honest())]
     assert min(losses) <= report.metrics["loss"] <= max(losses)
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import warnings
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from flwr_krum import round as round_
-from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.npy import decode, encode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.kernel.clock import STAGES
+from flwr_krum.journal import read_journal
+from flwr_krum.kernel.clock import Stage
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from tests.flwr_krum.npy_bytes import npy
@@ -41,7 +45,7 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert report.weights == {4: 1.0}
     assert report.stepped
     assert (report.note, report.refused, report.silent, dict(report.failed)) == ("", (), (), {})
-    assert set(report.seconds) == set(STAGES)
+    assert set(report.seconds) == set(get_args(Stage))
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
 
@@ -73,6 +77,19 @@ def test_only_the_last_reports_are_kept(replies, monkeypatch):
         rounds.finish(t, [])
     assert len(rounds.reports) == 10_000
     assert (rounds.reports[0].server_round, rounds.reports[-1].server_round) == (3, 10_002)
+
+
+def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes():
+    def reply(client, w, k):
+        return Reply(client, {"w": npy(w), "k": npy(k)})
+
+    honest = [reply(i, np.array([1e5 + i], np.float32), np.array([1000 + i])) for i in range(1, 7)]
+    hostile = reply(0, np.array([0.0], np.float16), np.array([1], np.int8))
+    model, report = Rounds(Krum(1)).finish(1, [hostile, *honest])
+    assert report.stepped
+    assert decode(model["w"]).dtype == np.float32
+    assert decode(model["k"]).dtype == np.int64
+    assert decode(model["k"])[0] == 1003
 
 
 # --- f and the replies ---
@@ -268,6 +285,11 @@ def test_a_step_that_overflows_keeps_the_model(replies):
     assert report.note == "the aggregate is not finite"
 
 
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.int64(1)])
+def test_numpy_numbers_are_learning_rates(rate):
+    Rounds(Krum(1), server_learning_rate=rate)
+
+
 # --- settings ---
 
 
@@ -302,18 +324,22 @@ def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
 # --- quarantine ---
 
 
+MODEL = {"w": np.zeros(1)}
+
+
 def refuse(rounds, clients, t=1):
-    """Play a round in which the given clients send NaN."""
+    """Play a round in which the given clients send no model, and as many others do."""
     replies = [Reply(client, None, "no model") for client in clients]
-    return rounds.finish(t, replies)[1]
+    others = [Reply(100 + i, {"w": encode(MODEL["w"])}) for i in range(len(clients))]
+    return rounds.finish(t, [*replies, *others])[1]
 
 
 def test_nobody_is_left_out_by_default():
     rounds = Rounds(Krum(1))
     for t in range(1, 6):
-        rounds.begin({}, range(10))
+        rounds.begin(MODEL, range(10))
         refuse(rounds, [3, 4], t)
-    assert rounds.begin({}, range(10)) == frozenset()
+    assert rounds.begin(MODEL, range(10)) == frozenset()
     assert rounds.quarantined == ()
 
 
@@ -321,9 +347,9 @@ def test_nobody_is_left_out_by_default():
 def test_a_client_is_left_out_after_k_refusals_and_reported(replies, k):
     rounds = Rounds(Krum(1), quarantine=k)
     for t in range(1, k + 1):
-        assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == frozenset()
+        assert rounds.begin(MODEL, range(1, 10)) == frozenset()
         assert refuse(rounds, [3], t).quarantined == ()
-    assert rounds.begin({"w": np.zeros(1)}, range(1, 10)) == {3}
+    assert rounds.begin(MODEL, range(1, 10)) == {3}
     assert 3 not in rounds.asked
     _, report = rounds.finish(k + 1, replies(CONFORMANCE[:2]))
     assert report.quarantined == (3,)
@@ -334,27 +360,27 @@ def test_only_refusals_count_not_silence_errors_or_doubts():
     rounds = Rounds(Krum(1), quarantine=1)
     good = {"w": npy(np.zeros(1))}
     for t in range(1, 4):
-        rounds.begin({"w": np.zeros(1)}, range(1, 10))
+        rounds.begin(MODEL, range(1, 10))
         sent = [Reply(i, good, metrics={"num-examples": 10}) for i in range(1, 7)]
         sent.append(Reply(7, good, metrics={"num-examples": -1}))
         _, report = rounds.finish(t, sent, {8: "error"})
         assert list(report.doubted) == [7]
         assert report.silent == (9,)
-    assert rounds.begin({}, range(1, 10)) == frozenset()
+    assert rounds.begin(MODEL, range(1, 10)) == frozenset()
 
 
 @pytest.mark.parametrize(("sampled", "left"), [(20, 2), (7, 2), (6, 1), (5, 0), (3, 0)])
 def test_enough_clients_for_the_rule_are_always_asked(sampled, left):
     rounds = Rounds(Krum(1), quarantine=1)  # 2f + 3 = 5
     refuse(rounds, [1, 2])
-    assert len(rounds.begin({}, range(1, sampled + 1))) == left
+    assert len(rounds.begin(MODEL, range(1, sampled + 1))) == left
     assert len(rounds.asked) == sampled - left
 
 
 def test_rules_without_a_bound_keep_one_client():
     rounds = Rounds(Medoid(), quarantine=1)
     refuse(rounds, [1, 2, 3])
-    assert rounds.begin({}, [1, 2, 3]) == {1, 2}
+    assert rounds.begin(MODEL, [1, 2, 3]) == {1, 2}
     assert rounds.asked == (3,)
 
 
@@ -362,18 +388,18 @@ def test_the_worst_are_left_out_first_and_ties_go_to_the_smallest_id():
     rounds = Rounds(Krum(1), quarantine=1)
     for t, bad in enumerate(([10, 9, 2], [10, 2], [10]), 1):
         refuse(rounds, bad, t)
-    assert rounds.begin({}, [10, 9, 2, 3, 4, 5]) == {10}
-    assert rounds.begin({}, [10, 9, 2, 3, 4, 5, 6]) == {2, 10}
+    assert rounds.begin(MODEL, [10, 9, 2, 3, 4, 5]) == {10}
+    assert rounds.begin(MODEL, [10, 9, 2, 3, 4, 5, 6]) == {2, 10}
     assert rounds.quarantined == (2, 10)
     tied = Rounds(Krum(1), quarantine=1)
     refuse(tied, [10, 9])
-    assert tied.begin({}, [10, 9, 2, 3, 4, 5]) == {9}
+    assert tied.begin(MODEL, [10, 9, 2, 3, 4, 5]) == {9}
 
 
 def test_only_clients_that_were_sampled_are_left_out():
     rounds = Rounds(Krum(1), quarantine=1)
     refuse(rounds, [1, 2])
-    assert rounds.begin({}, range(2, 12)) == {2}
+    assert rounds.begin(MODEL, range(2, 12)) == {2}
     assert rounds.quarantined == (2,)
 
 
@@ -381,7 +407,7 @@ def test_a_client_that_sends_twice_has_one_refusal_for_it():
     rounds = Rounds(Krum(1), quarantine=2)
     good = {"w": npy(np.zeros(1))}
     rounds.finish(1, [Reply(1, good), Reply(1, good), Reply(2, good)])
-    assert rounds.begin({}, range(1, 12)) == frozenset()
+    assert rounds.begin(MODEL, range(1, 12)) == frozenset()
 
 
 def test_quarantine_goes_on_from_the_journal(tmp_path):
@@ -391,10 +417,10 @@ def test_quarantine_goes_on_from_the_journal(tmp_path):
     refuse(rounds, [3, 5], 2)
     refuse(rounds, [5, "4"], 3)
     again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
-    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3}
+    assert again.begin(MODEL, [1, 2, 3, "4", 5, 6, 7, 8]) == {3}
     again = Rounds(Krum(1), quarantine=2, journal=path, rounds_done=2)
     refuse(again, [5, "4"], 3)
-    assert again.begin({}, [1, 2, 3, "4", 5, 6, 7, 8]) == {3, "4", 5}
+    assert again.begin(MODEL, [1, 2, 3, "4", 5, 6, 7, 8]) == {3, "4", 5}
 
 
 def test_a_refused_client_in_quarantine_is_not_silent(replies):
@@ -446,12 +472,14 @@ def test_metrics_and_doubts_are_reported_and_touch_nothing():
     assert Rounds(Krum(0)).finish(1, plain)[0]["w"] == model["w"]
 
 
-def test_a_client_that_answers_twice_counts_once_among_the_metrics():
+def test_a_client_that_answers_twice_is_not_heard_among_the_metrics():
     rounds = Rounds(Krum(1))
     replies = [Reply(i, None, metrics={"loss": 1.0}) for i in range(1, 7)]
-    replies += [Reply(9, None, metrics={"loss": 1e300})] * 20
-    means, _ = rounds.examine(replies, [reply.client for reply in replies])
-    assert means == {"loss": 1.0}
+    replies += [Reply(9, None, metrics={"loss": 0.5})] * 2
+    for order in (replies, replies[::-1]):
+        claimed = rounds.examine(order, [reply.client for reply in order])
+        assert claimed.metrics == {"loss": 1.0}
+        assert claimed.doubted == {9: "2 replies in one round, expected 1"}
 
 
 def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
@@ -459,6 +487,33 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
+
+
+def test_a_metric_too_long_to_print_does_not_end_the_round():
+    def reply(i, **metrics):
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
+
+    sent = [*(reply(i, loss=1.0) for i in range(1, 7)), reply(7, x=10**5000)]
+    _, report = Rounds(Krum(1)).finish(1, sent)
+    assert report.stepped
+
+
+def test_a_mean_of_the_largest_floats_does_not_end_the_run(tmp_path):
+    top = np.finfo(np.float64).max.item()
+    data = {"w": npy(np.zeros(1))}
+    replies = [Reply(i, data, metrics={"loss": top}) for i in range(3)]
+    with warnings.catch_warnings(action="ignore"):
+        _, report = Rounds(Krum(0), journal=tmp_path / "j").finish(1, replies)
+    assert read_journal(tmp_path / "j") == [report]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_guarantee_that_overflows_can_be_journaled(tmp_path):
+    values = [[1.7e308] * 3] * 5 + [[1.0, 1.1, 0.9], [1.1, 0.9, 1.0]]
+    rounds = Rounds(Krum(1), journal=tmp_path / "j")
+    rounds.begin({"w": np.ones(3)}, range(7))
+    rounds.finish(1, [Reply(i, {"w": npy(np.array(v))}) for i, v in enumerate(values)])
+    assert len(read_journal(tmp_path / "j")) == 1
 
 
 # --- what is not encoded anew ---

@@ -4,11 +4,11 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from simulations.run.config import RunConfig
+from tests.simulations.processes import running_with
 
 
 @pytest.fixture
@@ -38,32 +38,18 @@ def flower_home(tmp_path) -> Iterator[dict[str, str]]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     }
     yield env
-    marker = f"FLWR_HOME={home}".encode()
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _processes_with(marker):
+        for pid in running_with(home):
             _signal(pid, sign)
         deadline = time.monotonic() + 20
-        while _processes_with(marker) and time.monotonic() < deadline:
+        while running_with(home) and time.monotonic() < deadline:
             time.sleep(0.2)
-    assert _processes_with(marker) == []
+    assert running_with(home) == []
 
 
 def _signal(pid: int, sign: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, sign)
-
-
-def _processes_with(marker: bytes) -> list[int]:
-    """Ids of the running processes whose environment holds the marker."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z" and marker in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def _free_port() -> int:

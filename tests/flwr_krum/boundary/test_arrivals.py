@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import RunNotRunningException
 
+from flwr_krum.boundary import arrivals
 from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, arriving
 from tests.flwr_krum.boundary.grids import (
     ScriptedGrid,
@@ -66,19 +67,19 @@ def test_no_time_is_lost_when_all_have_answered(scripted):
 def test_nodes_that_drip_hold_back_nobody_and_the_round_ends_when_it_is_due(scripted, drippers):
     hostile = list(NODES)[:drippers]
     inner = scripted(
-        dict.fromkeys(hostile, blocking(30.0)) | dict.fromkeys(list(NODES)[6:], after(0.6))
+        dict.fromkeys(hostile, blocking(30.0)) | dict.fromkeys(list(NODES)[6:], after(0.4))
     )
-    replies, took = ask(ArrivingGrid(inner), timeout=1.2)
-    assert 1.2 <= took < 2.2
+    replies, took = ask(ArrivingGrid(inner), timeout=0.7)
+    assert 0.7 <= took < 1.7
     assert list(replies) == [node for node in NODES if node not in hostile]
     assert not reasons(replies)
 
 
 def test_late_replies_of_honest_nodes_come_in_beside_nodes_that_drip(scripted):
-    inner = scripted({10: blocking(30.0), 12: after(0.3), 13: after(0.9), 14: silent})
-    replies, took = ask(ArrivingGrid(inner), timeout=1.5)
+    inner = scripted({10: blocking(30.0), 12: after(0.3), 13: after(0.5), 14: silent})
+    replies, took = ask(ArrivingGrid(inner), timeout=1.0)
     assert list(replies) == [11, 12, 13, 15, 16]
-    assert took < 2.5
+    assert took < 2.0
 
 
 def test_a_slow_upload_that_ends_in_time_is_taken_and_ends_the_round(scripted):
@@ -117,22 +118,25 @@ def test_messages_do_not_outlive_their_round_by_hours(scripted):
 
 
 def test_a_reply_that_comes_after_its_round_is_nobodys_in_the_next(scripted):
-    inner = scripted({10: blocking(0.8)})
+    inner = scripted({10: blocking(0.6)})
     grid = ArrivingGrid(inner)
-    assert 10 not in ask(grid, timeout=0.4)[0]
+    assert 10 not in ask(grid, timeout=0.3)[0]
     inner.scripts.clear()
-    time.sleep(0.6)
+    time.sleep(0.4)
     replies, _ = ask(grid, timeout=5.0)
     assert list(replies) == list(NODES)
     first_of_second_round = len(NODES) + 1
     assert replies[10].metadata.reply_to_message_id == str(first_of_second_round)
 
 
-def test_who_still_sends_an_earlier_reply_is_not_asked_again_until_it_has_ended(scripted):
-    inner = scripted({10: blocking(2.0)})
+def test_who_still_sends_an_earlier_reply_is_not_asked_again_until_it_has_ended(
+    scripted, monkeypatch
+):
+    monkeypatch.setattr(arrivals, "HELD", 0.2)
+    inner = scripted({10: blocking(1.5)})
     grid = ArrivingGrid(inner)
     begin = time.monotonic()
-    ask(grid, timeout=1.2)
+    ask(grid, timeout=0.5)
     before = threading.active_count()
     for _ in range(3):
         replies, took = ask(grid, timeout=5.0)
@@ -143,7 +147,7 @@ def test_who_still_sends_an_earlier_reply_is_not_asked_again_until_it_has_ended(
     assert threading.active_count() <= before
     assert sum(m.metadata.dst_node_id == 10 for m in inner.sent.values()) == 1
     inner.scripts.clear()
-    time.sleep(max(0.0, begin + 2.2 - time.monotonic()))
+    time.sleep(max(0.0, begin + 1.7 - time.monotonic()))
     assert not reasons(ask(grid, timeout=5.0)[0])
 
 

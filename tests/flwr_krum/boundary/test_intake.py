@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import time
+import warnings
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ import pytest
 from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
-from tests.flwr_krum.npy_bytes import npy
+from flwr_krum.boundary.template import Template
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
+TEMPLATE = Template.of(MODEL)
 
 
 @pytest.fixture
@@ -38,14 +42,14 @@ def test_a_reply_can_be_sent_to_another_process(reply):
 
 def test_clients_are_ordered_by_number_and_written_numbers_count_as_numbers(reply):
     ids = [10, "9", 2, "11", "beta", "alpha", "100", 1]
-    intake = admit([reply(c, **like_model(1)) for c in ids], MODEL)
+    intake = admit([reply(c, **like_model(1)) for c in ids], TEMPLATE)
     assert intake.clients == (1, 2, "9", 10, "11", "100", "alpha", "beta")
 
 
 def test_the_order_of_arrival_changes_nothing(reply):
     replies = [reply(c, **like_model(i)) for i, c in enumerate(["9", "10", "x", "2"])]
     replies.append(reply("3", w=np.zeros(2)))
-    intakes = [admit(order, MODEL) for order in itertools.permutations(replies)]
+    intakes = [admit(order, TEMPLATE) for order in itertools.permutations(replies)]
     assert len({(i.clients, i.refused) for i in intakes}) == 1
     for intake in intakes:
         assert [m[0][0, 0] for m in intake.updates.models] == [3, 0, 1, 2]
@@ -65,7 +69,7 @@ def test_arrays_are_matched_by_key_and_laid_out_in_the_order_of_the_model(reply)
         reply(i, **dict(order))
         for i, order in enumerate(itertools.permutations({"w": w, "b": b, "k": k}.items()))
     ]
-    intake = admit(replies, MODEL)
+    intake = admit(replies, TEMPLATE)
     assert intake.keys == ("w", "b", "k")
     assert not intake.refused
     for model in intake.updates.models:
@@ -75,13 +79,13 @@ def test_arrays_are_matched_by_key_and_laid_out_in_the_order_of_the_model(reply)
 
 def test_the_models_are_views_on_the_replies(reply):
     sent = reply(1, **like_model(5))
-    intake = admit([sent], MODEL)
+    intake = admit([sent], TEMPLATE)
     for key, layer in zip(intake.keys, intake.updates.models[0], strict=True):
         assert np.shares_memory(layer, np.frombuffer(sent.arrays[key], np.uint8))
 
 
 def test_the_reference_is_the_global_model(reply):
-    intake = admit([reply(1, **like_model(5))], MODEL)
+    intake = admit([reply(1, **like_model(5))], TEMPLATE)
     for layer, key in zip(intake.updates.reference, intake.keys, strict=True):
         assert layer is MODEL[key]
     assert admit([reply(1, **like_model(5))]).updates.reference is None
@@ -89,20 +93,22 @@ def test_the_reference_is_the_global_model(reply):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
 def test_another_width_of_float_is_accepted(reply, dtype):
-    intake = admit([reply(1, **like_model(1, b=np.ones(3).astype(dtype)))], MODEL)
+    intake = admit([reply(1, **like_model(1, b=np.ones(3).astype(dtype)))], TEMPLATE)
     assert intake.clients == (1,)
 
 
 def test_another_width_of_integer_is_accepted_if_its_values_fit(reply):
-    model = {"k": np.array([0], np.int8)}
-    intake = admit([reply(1, k=np.array([127])), reply(2, k=np.array([128]))], model)
+    template = Template.of({"k": np.array([0], np.int8), "w": np.zeros(1)})
+    counts = {1: np.array([127]), 2: np.array([128])}
+    intake = admit([reply(i, k=k, w=np.zeros(1)) for i, k in counts.items()], template)
     assert intake.clients == (1,)
     assert intake.refused == (Refused(2, "array 'k': values from 128 to 128 do not fit into int8"),)
 
 
 def test_empty_and_scalar_arrays_are_accepted(reply):
     model = {"e": np.zeros((0, 3)), "s": np.array(1.0)}
-    assert admit([reply(1, e=np.zeros((0, 3)), s=np.array(2.0))], model).clients == (1,)
+    sent = reply(1, e=np.zeros((0, 3)), s=np.array(2.0))
+    assert admit([sent], Template.of(model)).clients == (1,)
 
 
 # --- what is refused ---
@@ -153,12 +159,12 @@ BAD = {
 def test_a_reply_that_does_not_fit_is_refused_with_the_reason(reply, case):
     instead, reason = BAD[case]
     good = [reply(i, **like_model(i)) for i in (1, 2, 4)]
-    intake = admit([*good, reply(3, **like_model(0, **instead))], MODEL)
+    intake = admit([*good, reply(3, **like_model(0, **instead))], TEMPLATE)
     assert intake.clients == (1, 2, 4)
     assert [refused.client for refused in intake.refused] == [3]
     assert reason in intake.refused[0].reason
     assert len(intake.refused[0].reason) < 400
-    alone = admit([reply(3, **like_model(0, **instead))], MODEL)
+    alone = admit([reply(3, **like_model(0, **instead))], TEMPLATE)
     assert alone.updates is None
     assert alone.refused == intake.refused
 
@@ -173,23 +179,47 @@ def test_without_a_global_model_the_majority_decides_what_fits(reply, case):
     assert reason in intake.refused[0].reason
 
 
+HOSTILE_TEXTS = {
+    "a shape of many long lengths": forge(forged_header("'<f4'", f"(0, {f'{2**47}, ' * 31})")),
+    "a claim of many digits": forge(forged_header("'<f4'", f"({f'{2**47}, ' * 32})")),
+    "a dtype of several lines": forge(forged_header("'\n\x1b[31m<f4'")),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_TEXTS)
+def test_a_reason_is_short_and_on_one_line_whatever_a_header_claims(reply, case):
+    (refused,) = admit([reply(1, **like_model(0, b=HOSTILE_TEXTS[case]))], TEMPLATE).refused
+    assert refused.reason.startswith("array 'b': ")
+    assert refused.reason.isprintable()
+    assert len(refused.reason) <= 600
+
+
+@pytest.mark.parametrize("name", ["w\nINFO all is well", "\x1b[31mw", "\u202ew", "w" * 10**6, ""])
+def test_a_key_is_quoted_and_cut_in_a_reason(reply, name):
+    (refused,) = admit([reply(1, **{name: np.zeros(3)})], TEMPLATE).refused
+    assert f"unknown {name[:60]!r}" in refused.reason
+    assert refused.reason.isprintable()
+    assert len(refused.reason) < 400
+
+
 def test_a_missing_key_is_named(reply):
     arrays = like_model(0)
     del arrays["b"]
-    intake = admit([reply(1, **arrays)], MODEL)
+    whole = [reply(i, **like_model(i)) for i in (2, 3)]
+    intake = admit([reply(1, **arrays), *whole], TEMPLATE, liars=1)
     assert intake.refused == (Refused(1, "keys differ from the model's: missing 'b'"),)
-    assert "missing 'b', 'k', 'w'" in admit([reply(1)], MODEL).refused[0].reason
+    assert "missing 'b', 'k', 'w'" in admit([reply(1)], TEMPLATE).refused[0].reason
 
 
 def test_a_renamed_key_is_both_missing_and_unknown(reply):
     arrays = like_model(0)
     arrays["B"] = arrays.pop("b")
-    reason = admit([reply(1, **arrays)], MODEL).refused[0].reason
+    reason = admit([reply(1, **arrays)], TEMPLATE).refused[0].reason
     assert reason == "keys differ from the model's: missing 'b' unknown 'B'"
 
 
 def test_a_reply_without_arrays_is_refused_with_its_problem():
-    intake = admit([Reply(1, None, "2 ArrayRecords, expected 1"), Reply(2, None)], MODEL)
+    intake = admit([Reply(1, None, "2 ArrayRecords, expected 1"), Reply(2, None)], TEMPLATE)
     assert intake.refused == (Refused(1, "2 ArrayRecords, expected 1"), Refused(2, "no arrays"))
     assert intake.updates is None
     assert intake.clients == ()
@@ -197,14 +227,14 @@ def test_a_reply_without_arrays_is_refused_with_its_problem():
 
 def test_a_client_that_sends_twice_is_refused_once_and_loses_both(reply):
     twice = [reply(2, **like_model(9)), reply(2, **like_model(9))]
-    intake = admit([*twice, reply(1, **like_model(1)), reply(3, **like_model(3))], MODEL)
+    intake = admit([*twice, reply(1, **like_model(1)), reply(3, **like_model(3))], TEMPLATE)
     assert intake.clients == (1, 3)
     assert intake.refused == (Refused(2, "2 replies in one round, expected 1"),)
 
 
 def test_refused_clients_are_ordered_by_id(reply):
     replies = [reply(c, b=b"") for c in ("10", "9", "x", "2")]
-    refused = admit([*replies, reply("1", **like_model(0))], MODEL).refused
+    refused = admit([*replies, reply("1", **like_model(0))], TEMPLATE).refused
     assert [r.client for r in refused] == ["2", "9", "10", "x"]
 
 
@@ -223,8 +253,38 @@ def test_without_a_global_model_equal_camps_follow_the_smallest_id(reply):
 
 
 def test_no_replies_are_no_updates():
-    assert admit([], MODEL).updates is None
+    assert admit([], TEMPLATE).updates is None
     assert admit([]).keys == ()
+
+
+def test_a_reason_is_short_however_long_the_header():
+    bad = forge(forged_header(descr=f"'{'f' * 3900}'"))
+    reason = admit([Reply(1, {"w": bad})]).refused[0].reason
+    assert len(reason) < 400
+
+
+def test_long_headers_do_not_stall_the_intake():
+    def header(i):
+        return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
+
+    replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
+    start = time.perf_counter()
+    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
+    assert time.perf_counter() - start < 0.2
+
+
+def test_a_reason_is_short_however_long_the_key():
+    for data in (b"x", b""):
+        (refused,) = admit([Reply(1, {"k" * 1_000_000: data})]).refused
+        assert len(refused.reason) < 400
+
+
+def test_a_hostile_header_does_not_warn():
+    bad = forge(forged_header(shape="(1and 2,)"), bytes(4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        admit([Reply(1, {"w": bad})])
+    assert caught == []
 
 
 # --- the server's own model ---

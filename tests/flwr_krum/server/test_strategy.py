@@ -93,7 +93,8 @@ def test_failures_cost_the_round_where_they_are_not_accepted(results):
     strategy = Krum(num_malicious_clients=1, accept_failures=False)
     assert strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError()]) == (None, {})
     assert value(strategy.aggregate_fit(1, results(CONFORMANCE), [])[0]) == [10]
-    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in results([0.0])]
+    heard = results([0.0, 0.0, 0.0])
+    loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in heard]
     assert strategy.aggregate_evaluate(1, loss, [RuntimeError()]) == (None, {})
     assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
 
@@ -106,14 +107,31 @@ def test_a_failure_without_a_name_is_numbered(results):
     assert strategy.last_report is strategy.reports[-1]
 
 
-@pytest.mark.parametrize("kind", ["pickle", "", "numpy", "x" * 10_000])
+@pytest.mark.parametrize("kind", ["pickle", "numpy", "x" * 10_000])
 def test_another_serialization_is_refused(results, kind):
     tensors = API.result([np.array([6.0], np.float32)]).parameters.tensors
     lying = FitRes(Status(Code.OK, ""), Parameters(tensors, kind), 1, {})
     strategy = Krum(num_malicious_clients=1)
     strategy.aggregate_fit(1, [*results(CONFORMANCE), (FakeProxy("6"), lying)], [])
     refused = strategy.reports[-1].refused
-    assert [(r.client, r.reason) for r in refused] == [("6", f"serialized as {kind[:40]!r}")]
+    reason = f"serialized as {kind[:40]!r}, expected 'numpy.ndarray'"
+    assert [(r.client, r.reason) for r in refused] == [("6", reason)]
+
+
+@pytest.mark.parametrize("kind", ["", "numpy.nda"])
+def test_npy_bytes_under_another_name_are_taken_in_and_others_are_refused_by_it(results, kind):
+    tensors = API.result([np.array([6.0], np.float32)]).parameters.tensors
+    bare = [np.array([6.0], np.float32).tobytes()]  # as Flower's Android strategy has them
+    strategy = Krum(num_malicious_clients=1)
+    sent = [
+        (FakeProxy(cid), FitRes(Status(Code.OK, ""), Parameters(data, kind), 1, {}))
+        for cid, data in (("6", tensors), ("7", bare))
+    ]
+    strategy.aggregate_fit(1, [*results(CONFORMANCE), *sent], [])
+    report = strategy.reports[-1]
+    assert "6" in report.received
+    reason = f"serialized as {kind!r}, expected 'numpy.ndarray'"
+    assert [(r.client, r.reason) for r in report.refused] == [("7", reason)]
 
 
 @pytest.mark.parametrize("examples", [0, -60, 10**400, None, "7", float("nan"), [1]])
@@ -164,6 +182,14 @@ def test_the_results_are_not_changed(results):
     before = [list(result.parameters.tensors) for _, result in sent]
     MultiKrum(num_malicious_clients=1).aggregate_fit(1, sent, [])
     assert [result.parameters.tensors for _, result in sent] == before
+
+
+@pytest.mark.parametrize("tensors", [[None], ["text"], [5], None])
+def test_tensors_that_are_not_bytes_are_refused(tensors):
+    good = [(FakeProxy(str(i)), API.result([np.array([float(i)])])) for i in range(2, 8)]
+    bad = FitRes(Status(Code.OK, ""), Parameters(tensors, "numpy.ndarray"), 1, {})
+    strategy = Krum(num_malicious_clients=1)
+    assert strategy.aggregate_fit(1, [(FakeProxy("1"), bad), *good], [])[0] is not None
 
 
 def test_a_fraction_of_zero_trains_nobody():

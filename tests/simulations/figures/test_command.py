@@ -3,7 +3,7 @@ from typer.testing import CliRunner
 
 import simulations.figures.command
 from simulations.cli import app
-from simulations.figures.rows import read_rows
+from tests.simulations.figures.csv_rows import read_rows
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from simulations.figures import pictures
 from simulations.figures.experiment import load_experiment
-from simulations.figures.pictures import COLOURS, apart, draw
+from simulations.figures.pictures import apart, colour_of, draw
 from simulations.figures.verdicts import judge
 
 GAP = 0.1
@@ -84,7 +85,25 @@ def test_a_long_protocol_stays_inside_the_picture(drawn):
 def test_a_curve_has_the_colour_of_its_rule(drawn):
     _, _, (_, svg) = drawn("4")
     text = svg.read_text()
-    assert all(colour.lower() in text.lower() for colour in COLOURS.values() if colour != "#000000")
+    for rule in ("krum", "multi-krum", "medoid", "1-p-krum"):
+        assert f"stroke: {colour_of(rule)}" in text
+
+
+def test_every_rule_has_a_colour_of_its_own_and_keeps_it(monkeypatch):
+    first = ("average", "krum", "multi-krum", "medoid", "1-p-krum")
+    colours = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7"]
+    assert [colour_of(rule) for rule in first] == colours
+    monkeypatch.setattr(pictures, "RULES", dict.fromkeys(f"rule-{i}" for i in range(20)))
+    assert len({colour_of(f"rule-{i}") for i in range(20)} | {colour_of("my.py:Rule")}) == 21
+
+
+def test_a_chain_with_arguments_has_the_colour_of_the_rule_that_decides(tiny, rows, tmp_path):
+    experiment = tiny(**{'rule = "krum"': 'rule = "my.py:Mix | multi-krum(m=3)"'})
+    made = [row for curve in experiment.curves for row in rows(curve.key, lambda s, t: t / 100)]
+    draw(experiment, made, [], [], [tmp_path / "tiny.svg"])
+    text = (tmp_path / "tiny.svg").read_text()
+    assert f"stroke: {colour_of('multi-krum')}" in text
+    assert f"stroke: {colour_of('krum')}" not in text
 
 
 def test_a_picture_of_the_same_numbers_is_the_same_file(drawn):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from simulations.figures.rows import COLUMNS, Row, read_rows, write_rows
+from simulations.figures.rows import COLUMNS, Row, write_rows
+from tests.simulations.figures.csv_rows import read_rows
 
 ROWS = [
     Row("4", "", "krum", None, 3, 0, 0, 10, 0.875, 0.25),

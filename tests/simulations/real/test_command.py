@@ -126,7 +126,7 @@ def test_who_was_lost_is_said_at_the_end(cli, monkeypatch):
     [
         ("--nodes 7 --byzantine 3", "MultiKrum needs 2f + 2 < n, got n=7, f=3"),
         ("--run-config batch-sise=3", "unknown run config keys ['batch-sise']"),
-        ("--round-timeout 0", "round-timeout is 0.0, expected a finite number > 0"),
+        ("--round-timeout 0", "Invalid value for '--round-timeout': 0.0 is not in the range x>0"),
     ],
 )
 def test_an_illegal_setting_ends_with_a_sentence_before_anything_starts(cli, line, message):

@@ -17,9 +17,8 @@ from flwr_krum.journal import read_journal
 from simulations.engines.engines import quiet_flower, run
 from simulations.real.command import node_configs
 from simulations.real.federation import ROOT, Federation, FederationError
-from simulations.real.processes import wait_until_gone
 from simulations.run.history import read_history, read_model
-from tests.simulations.real.conftest import follow, listening, running_with, until
+from tests.simulations.processes import follow, listening, running_with, until
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]
 
@@ -46,7 +45,7 @@ def federation(folder, config):
 def play(federation, node, **node_config):
     """Start a node again in another role."""
     node.process.terminate()
-    assert wait_until_gone(node.process, 30.0) is not None
+    node.process.wait(30.0)
     node.config = {**node.config, **node_config}
     federation.start_node(node)
     federation.wait_until_connected()

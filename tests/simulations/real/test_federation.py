@@ -11,10 +11,9 @@ from simulations.engines.engines import quiet_flower, run
 from simulations.real.command import node_configs
 from simulations.real.credentials import make_node_key
 from simulations.real.federation import Federation, Node
-from simulations.real.processes import wait_until_gone
 from simulations.real.view import ANSWERED, losses
 from simulations.run.history import read_model
-from tests.simulations.real.conftest import follow, listening, running_with, until
+from tests.simulations.processes import follow, listening, running_with, until
 
 pytestmark = pytest.mark.flower
 
@@ -68,7 +67,7 @@ def test_a_real_run_has_the_model_bytes_of_the_virtual_one(attacked, folder, con
 
 
 def test_an_unregistered_key_is_turned_away(attacked, stranger, federation):
-    assert wait_until_gone(stranger.process, 60.0) == 1
+    assert stranger.process.wait(60.0) == 1
     assert "Failed to initialize the connection to the SuperLink" in stranger.log.read_text()
     assert len(federation.connected()) == N
 
@@ -90,7 +89,7 @@ def under_fire(attacked, federation, folder, config):
     for node in hostile:
         node.process.terminate()
     for node, fault in zip(hostile, FAULTS.values(), strict=True):
-        assert wait_until_gone(node.process, 30.0) is not None
+        node.process.wait(30.0)
         node.config = {**node.config, "role": "malformed", "fault": fault}
         federation.start_node(node)
     federation.wait_until_connected()

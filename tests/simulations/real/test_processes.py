@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from simulations.real.processes import end_all, free_ports, guarded, members, start
-from tests.simulations.real.conftest import running_with, until
+from tests.simulations.processes import running_with, until
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"

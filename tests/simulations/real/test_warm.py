@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulations.real import warm
-from tests.simulations.real.conftest import until
+from tests.simulations.processes import until
 
 pytestmark = pytest.mark.skipif(not warm.SUPPORTED, reason="doors are for Linux")
 

@@ -1,16 +1,25 @@
-from simulations.studies.survival import Fate, survey, table, write_page
+from flwr_krum.rules import RULES
+from simulations.studies.survival import STRATEGIES, F, Fate, survey, table, write_page
 
 
 def test_a_survey_says_what_became_of_each_strategy():
     faults = ("nan", "wrong-size", "examples-1e15")
-    fates = survey(faults, strategies=("flower Krum", "MultiKrum"), apis=("message", "fit"))
+    fates = survey(faults, strategies=("flower Krum", "multi-krum"), apis=("message", "fit"))
     verdicts = {(fate.api, fate.strategy, fate.fault): fate.verdict for fate in fates}
     assert len(verdicts) == 12
-    assert {v for (_, strategy, _), v in verdicts.items() if strategy == "MultiKrum"} == {"ok"}
+    assert {v for (_, strategy, _), v in verdicts.items() if strategy == "multi-krum"} == {"ok"}
     # Flower 1.41: one NaN owns aggregate_fit's Krum, one wrong shape ends the run.
     assert verdicts["fit", "flower Krum", "nan"] == "not finite"
     assert verdicts["fit", "flower Krum", "wrong-size"] == "crash"
     assert verdicts["message", "flower Krum", "wrong-size"] == "crash"
+
+
+def test_every_rule_that_has_a_name_meets_every_fault_through_both_apis():
+    for makers in STRATEGIES.values():
+        assert list(makers)[5:] == list(RULES)
+        for name, rule in RULES.items():
+            f = 0 if name == "average" else F  # it bears none
+            assert f"(rule={rule.__name__}(f={f}, " in repr(makers[name]())
 
 
 def test_the_table_has_a_row_per_fault_and_counts_the_survived(tmp_path):

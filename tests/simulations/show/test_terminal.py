@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from simulations.run.history import RoundRecord
-from simulations.show.progress import add_run, progress_bar, show
+from simulations.show.terminal import add_run, progress_bar, show
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""How many liars a round reckons with: the f in force, and what it rests on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flwr_krum.rules.rule import Rule
+
+
+class InForce(NamedTuple):
+    """The f that a round's rule is given, and why it is that one."""
+
+    f: int
+    basis: str
+
+
+def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
+    """Return the f in force: the declared one, lowered only by what refusals account for.
+
+    A refused reply is a liar's or an honest client's broken one, and nobody can tell. With r
+    refused, f in force is the largest legal f that is at most the declared one and at least
+    ``f - r``. If ``r > f``, honest replies were refused too, and f stays whole; so it does where
+    no such f is legal, and the round is then infeasible. Silence and errors prove nothing.
+
+    Parameters
+    ----------
+    rule : Rule
+        Its f is the declared one; None declares as many as the rule tolerates among the replies,
+        and at least one where it would tolerate one among those that were asked: silence must
+        not leave a round to whoever answers.
+    accepted, refused : int
+        Replies of this round, the refused ones of clients that were asked.
+    asked : int
+        Clients that were asked; 0 if that is not known.
+    """
+    replies = accepted + refused
+    if rule.f is None:
+        f = max(0, rule.most(replies), min(1, rule.most(asked)))
+        basis = f"as many as the rule tolerates among {replies} replies"
+        if f > rule.most(replies):
+            basis = f"at least 1 where {asked} clients are asked"
+    else:
+        f, basis = rule.f, "declared"
+    if refused == 0 or not rule.strict:
+        return InForce(f, basis)
+    if refused > f:
+        return InForce(f, f"{basis}; {refused} replies were refused, honest ones among them")
+    legal = min(f, rule.most(accepted))
+    if f - refused <= legal < f:
+        return InForce(legal, f"{basis} {f}, lowered: {refused} replies were refused")
+    return InForce(f, basis)

@@ -1,0 +1,81 @@
+"""A command's options out of settings: a new setting is an option by being described."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
+from typing import Annotated, Any
+
+import click
+from typer import Option
+
+from clients.fields import Choice, Described, Flag, Number, Whole, key_of
+from simulations.run.config import run_config_defaults, run_settings
+
+Command = Callable[..., None]
+
+
+def with_settings(
+    names: Iterable[str],
+    defaults: Mapping[str, Any] | None = None,
+    called: Mapping[str, str] | None = None,
+) -> Callable[[Command], Command]:
+    """Give a command an option for each of some settings of a run.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The settings, in the order of the command's help.
+    defaults : mapping of name to value, optional
+        Where they are others than the run config's.
+    called : mapping of name to option, optional
+        Where an option has another name than the setting gives it.
+
+    Returns
+    -------
+    callable
+        Wraps a command whose first parameter takes the run config that the options make; its
+        other parameters are options as they are.
+    """
+    usual = {**run_config_defaults(), **{key_of(k): v for k, v in (defaults or {}).items()}}
+    made = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=usual[key_of(name)],
+            annotation=_annotation(name, what, (called or {}).get(name, what.option)),
+        )
+        for name, what in ((name, run_settings()[name]) for name in names)
+    ]
+
+    def wrap(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        _, *own = signature.parameters.values()
+        others = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+
+        def options(**values: Any) -> None:
+            config = {key_of(each.name): values.pop(each.name) for each in made}
+            command(config, **values)
+
+        options.__name__, options.__doc__ = command.__name__, command.__doc__
+        options.__signature__ = signature.replace(parameters=[*made, *others])  # type: ignore[attr-defined]
+        return options
+
+    return wrap
+
+
+def _annotation(name: str, what: Described, option: str) -> Any:
+    """Return the type of an option, as typer reads it."""
+    names = [option or (f"-{name}" if len(name) == 1 else f"--{key_of(name)}")]
+    match what:
+        case Choice(choices=choices):
+            return Annotated[str, Option(*names, help=what.help, click_type=click.Choice(choices))]
+        case Whole(least=least):
+            return Annotated[int, Option(*names, help=what.help, click_type=click.IntRange(least))]
+        case Number(positive=positive):
+            bound = click.FloatRange(0, min_open=positive)
+            return Annotated[float, Option(*names, help=what.help, click_type=bound)]
+        case Flag():
+            return Annotated[bool, Option(help=what.help)]  # typer adds the way to say no
+    return Annotated[str, Option(*names, help=what.help)]
