@@ -194,9 +194,8 @@ class _Federation:
         ServerApp(server_fn=lambda _: components)(self._grid, context)
 
     def _after_message_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        # This API counts the rounds of this start; the other one's strategy says which it is.
         model = from_record(arrays)
-        record = self._after_round(server_round + self._done, [model[key] for key in self._model])
+        record = self._after_round(server_round, [model[key] for key in self._model])
         if record is None or record.accuracy is None or record.loss is None:
             return None
         return MetricRecord({"accuracy": record.accuracy, "loss": record.loss})
