@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from benchmarks.data import Case, draw
 from clients.tasks.torchvision_ops import import_torchvision_datasets
-from flwr_krum import rules
 from flwr_krum.kernel.device import numba_is_installed
 from flwr_krum.rules import Aggregate, ClientUpdates, Geometry, Rule
 from flwr_krum.rules.written import parse_rule
@@ -43,8 +42,8 @@ BYZFL_NUMPY, BYZFL_TORCH = "ByzFL numpy", "ByzFL torch"
 KRUM, BYZPY = "krum", "byzpy"
 THEIRS = (LEGACY, MESSAGE, BYZFL_NUMPY, BYZFL_TORCH, KRUM, BYZPY)
 
-LEFT_OUT = ("1-p-krum",)
-"""By a draw it is Krum or averaging, both of which are measured."""
+MEASURED = ("average", "krum", "multi-krum", "medoid", "median", "trimmed-mean", "meamed")
+"""Rules that other libraries have in the same form; the others cost what one of these costs."""
 
 
 class _Blind(Geometry):
@@ -71,7 +70,7 @@ def _asks_for(name: str) -> str:
     return "nothing" if choice.window is None else "coordinates"
 
 
-_ASKED = {name: _asks_for(name) for name in rules.RULES if name not in LEFT_OUT}
+_ASKED = {name: _asks_for(name) for name in MEASURED}
 DISTANCE_RULES = tuple(name for name, asked in _ASKED.items() if asked == "distances")
 RULES = (*DISTANCE_RULES, *(name for name, asked in _ASKED.items() if asked == "nothing"))
 COORDINATE_RULES = tuple(name for name, asked in _ASKED.items() if asked == "coordinates")

@@ -283,13 +283,14 @@ class Rounds:
             If no global model is known and a server learning rate other than 1 is set, or keys.
         """
         failed = failed or {}
-        if self.template is None and (self.shared_keys or self.distance_keys):
+        if self.template is None and (self.shared_keys, self.distance_keys) != (None, None):
             raise ValueError(
                 "shared_keys and distance_keys need the global model: "
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            intake = admit(replies, self.template, self.device, self.rule.trim(len(replies)))
+            liars = self.rule.trim(len({reply.client for reply in replies}))
+            intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
             n = len(intake.clients)

@@ -31,13 +31,8 @@ from simulations.run.history import (
 )
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
-from simulations.show.terminal import (
-    add_run,
-    errors_in_a_sentence,
-    one_of,
-    progress_bar,
-    show,
-)
+from simulations.show.sentences import InSentences
+from simulations.show.terminal import add_run, one_of, progress_bar, show
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
@@ -50,7 +45,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
 app.command()(speed)
 
@@ -59,16 +54,17 @@ app.command()(speed)
 @with_settings(name for name in run_settings() if name != "roles")  # of nodes, here are none
 def run(
     options: dict[str, Any],
-    engine: Annotated[str, one_of(ENGINES, "Where clients run.")] = ENGINES[0],
+    engine: Annotated[
+        str, one_of(ENGINES, "Where clients run; inprocess and ray give the same model bytes.")
+    ] = ENGINES[0],
     backend: Annotated[
         str, Option(help="Flower's backend configuration as JSON, for the engine ray.")
     ] = "",
 ) -> None:
     """Run one federation and write its history, model and accuracy curve into the run folder."""
     console = Console()
-    with errors_in_a_sentence(console):
-        config = RunConfig.from_config(options)
-        _run_with_bar(config, engine, read_backend(backend))
+    config = RunConfig.from_config(options)
+    _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
 
 
@@ -78,10 +74,8 @@ def report(
     page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
 ) -> None:
     """Write a page about one run or several: curves, selections, refusals and the guarantee."""
-    console = Console()
-    with errors_in_a_sentence(console):
-        write_report(runs, page)
-    console.print(f"report: {page}", soft_wrap=True)
+    write_report(runs, page)
+    Console().print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -43,6 +44,8 @@ IDLE = 10.0
 
 _FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0
 _POLLS_PER_SECOND = 200.0
+
+_T = TypeVar("_T")
 
 Found: TypeAlias = Message | BaseException | None
 """A reply, the end of the run, or nothing yet."""
@@ -81,24 +84,39 @@ class ArrivingGrid(Grid):
         asked = list(messages)
         patience = self._timeout if timeout is None else min(timeout, self._timeout)
         deadline = time.monotonic() + patience
-        for message in asked:
+        for metadata in [message.metadata for message in asked]:
             # A node that comes back after hours must not answer the rounds of all these hours.
-            message.metadata.ttl = min(message.metadata.ttl, patience + TTL_MARGIN)
+            metadata.ttl = min(metadata.ttl, patience + TTL_MARGIN)
         owing = self._owing()
-        free = [message for message in asked if message.metadata.dst_node_id not in owing]
+        free = [m for m in asked if m.metadata.dst_node_id not in owing] if owing else asked
         sent = self._push(free) if free else {}
         if free and not sent:  # a grid of one's own may do nothing but this
             replies = list(self._grid.send_and_receive(free, timeout=patience))
             if replies:
                 return replies
-        replies_to = {id(sent[id_]): reply for id_, reply in self._collect(sent, deadline).items()}
-        taken = {id(message) for message in sent.values()}
+        found = self._collect(sent, deadline)
+        if len(sent) == len(asked):
+            return [found[id_] for id_ in sent if id_ in found]
+        return self._with_the_unasked(asked, sent, found, owing)
+
+    def _with_the_unasked(
+        self,
+        asked: list[Message],
+        sent: dict[str, Message],
+        found: dict[str, Message],
+        owing: set[int],
+    ) -> list[Message]:
+        """Return the replies, and an error in place of each for which there was no message."""
+        id_of = {id(message): id_ for id_, message in sent.items()}
+        replies = []
         for message in asked:
-            if id(message) not in taken:
-                node = message.metadata.dst_node_id
-                reason = STILL_SENDING if node in owing else NOT_TAKEN
-                replies_to[id(message)] = _error(message, ErrorCode.NODE_UNAVAILABLE, reason)
-        return [replies_to[id(message)] for message in asked if id(message) in replies_to]
+            if id(message) not in id_of:
+                is_owing = message.metadata.dst_node_id in owing
+                reason = STILL_SENDING if is_owing else NOT_TAKEN
+                replies.append(_error(message, ErrorCode.NODE_UNAVAILABLE, reason))
+            elif id_of[id(message)] in found:
+                replies.append(found[id_of[id(message)]])
+        return replies
 
     def _owing(self) -> set[int]:
         """Return the nodes whose upload of an earlier reply is still waited for."""
@@ -119,81 +137,59 @@ class ArrivingGrid(Grid):
         return {id_: message for id_, message in pairs if id_}
 
     def _collect(self, sent: dict[str, Message], deadline: float) -> dict[str, Message]:
-        """Return the replies that come until the deadline, by the ids of their messages."""
-        arrived: SimpleQueue[tuple[str, Found]] = SimpleQueue()
-        over = Event()
+        """Return the replies that come until the deadline, by the ids of their messages.
+
+        One thread looks for what is there at once: where nodes are simulated in this process that
+        is all. Whatever it does not get to, or finds nothing of, is waited for by itself.
+        """
+        exchange = _Exchange()
+        unseen = deque(sent)
         replies: dict[str, Message] = {}
         slowest = max(_SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
 
-        def wait_for(id_: str) -> None:
-            self._crew.do(partial(self._fetch, id_, sent[id_], slowest, over, arrived))
+        def look() -> None:
+            while (id_ := _taken_from(unseen)) is not None:
+                exchange.found.append((id_, self._pull(id_, sent[id_])))
+            exchange.news.put(None)
 
+        def wait_for(id_: str) -> None:
+            self._crew.do(partial(self._fetch, id_, sent[id_], slowest, exchange))
+
+        if sent:
+            self._crew.do(look)
+        patience = FIRST_LOOK
         try:
-            for id_ in self._first_look(sent, deadline, arrived):
-                wait_for(id_)
             while len(replies) < len(sent):
                 left = max(0.0, deadline - time.monotonic())
-                try:
-                    id_, found = arrived.get(timeout=left)
-                except Empty:
+                with suppress(Empty):
+                    exchange.news.get(timeout=min(left, patience))
+                patience = LONGEST
+                while (found := _taken_from(exchange.found)) is not None:
+                    id_, reply = found
+                    if isinstance(reply, Message):
+                        replies[id_] = reply
+                    elif reply is not None:
+                        raise reply
+                    elif left:
+                        wait_for(id_)
+                if not left:
                     break
-                if isinstance(found, Message):
-                    replies[id_] = found
-                elif found is not None:
-                    raise found
-                elif left:
-                    wait_for(id_)
+                while (unseen_id := _taken_from(unseen)) is not None:
+                    wait_for(unseen_id)
         finally:
-            over.set()
+            exchange.over.set()
         return replies
 
-    def _first_look(
-        self,
-        sent: dict[str, Message],
-        deadline: float,
-        arrived: SimpleQueue[tuple[str, Found]],
-    ) -> Iterable[str]:
-        """Pull what is there at once, in one thread, and return the ids it did not get to.
-
-        Where nodes are simulated in this process a round is over with it, at the price of one
-        thread instead of one for each of them.
-        """
-        ids, seen = deque(sent), Event()
-
-        def look() -> None:
-            while ids:
-                try:
-                    id_ = ids.popleft()
-                except IndexError:  # the caller has taken the last one back
-                    break
-                arrived.put((id_, self._pull(id_, sent[id_])))
-            seen.set()
-
-        if len(sent) > 1:
-            self._crew.do(look)
-            seen.wait(min(FIRST_LOOK, max(0.0, deadline - time.monotonic())))
-        while ids:
-            try:
-                yield ids.popleft()
-            except IndexError:
-                break
-
-    def _fetch(
-        self,
-        id_: str,
-        asked: Message,
-        slowest: float,
-        over: Event,
-        arrived: SimpleQueue[tuple[str, Found]],
-    ) -> None:
+    def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
         """Pull the reply to one message until it is there or the exchange is over."""
         pause = _FIRST_POLL
-        while not over.is_set():
-            found = self._pull(id_, asked)
-            if found is not None:
-                arrived.put((id_, found))
+        while not exchange.over.is_set():
+            reply = self._pull(id_, asked)
+            if reply is not None:
+                exchange.found.append((id_, reply))
+                exchange.news.put(None)
                 return
-            over.wait(pause)
+            exchange.over.wait(pause)
             pause = min(2 * pause, slowest)
 
     def _pull(self, id_: str, asked: Message) -> Found:
@@ -268,6 +264,23 @@ def arriving(grid: Grid) -> Grid:
     if not issubclass(type(grid), Grid) or isinstance(grid, ArrivingGrid):
         return grid
     return ArrivingGrid(grid)
+
+
+class _Exchange:
+    """What the threads of one exchange share."""
+
+    def __init__(self) -> None:
+        self.found: deque[tuple[str, Found]] = deque()
+        self.news: SimpleQueue[None] = SimpleQueue()
+        self.over = Event()
+
+
+def _taken_from(items: deque[_T]) -> _T | None:
+    """Return the first of the items, taken out; None where another thread took the last."""
+    try:
+        return items.popleft()
+    except IndexError:
+        return None
 
 
 class _Crew:

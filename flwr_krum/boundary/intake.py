@@ -20,7 +20,15 @@ import numpy as np
 
 from flwr_krum.boundary.bfloat16 import widened
 from flwr_krum.boundary.npy import UndecodableError, decode
-from flwr_krum.boundary.replies import ClientId, Refused, Reply, client_order, few, quoted
+from flwr_krum.boundary.replies import (
+    ClientId,
+    Refused,
+    Reply,
+    client_order,
+    few,
+    on_one_line,
+    quoted,
+)
 from flwr_krum.boundary.template import Model, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
@@ -85,18 +93,22 @@ def admit(
             else:
                 sound[client] = arrays
     keys = template.agreed(map(frozenset, sound.values()), liars)
+    used = set(keys)
     accepted: dict[ClientId, Model] = {}
     for client, arrays in sound.items():
-        if len(arrays) == len(keys) and all(key in arrays for key in keys):
+        if arrays.keys() == used:
             accepted[client] = arrays
         else:
             refused[client] = _difference(arrays.keys(), keys, template)
     return Intake(
         tuple(accepted),
         keys,
-        tuple(key for key in template.formats if key not in set(keys)),
+        tuple(key for key in template.formats if key not in used),
         _updates(list(accepted.values()), keys, template, device),
-        tuple(Refused(client, refused[client]) for client in sorted(refused, key=client_order)),
+        tuple(
+            Refused(client, on_one_line(refused[client]))
+            for client in sorted(refused, key=client_order)
+        ),
         tuple(_by_key(r.arrays or {}, template) for r in ordered if r.client in accepted),
     )
 
@@ -191,6 +203,10 @@ def _checked_or_reason(arrays: Model, template: Template) -> Model | RefusedErro
 def _checked(arrays: Model, template: Template) -> Model:
     """Return the arrays, in the dtypes that are expected and without constants, if they fit."""
     formats = template.formats
+    if template.measured and not template.constants:  # most replies
+        found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+        if found == formats and _are_finite(arrays):
+            return arrays
     _check_keys(arrays.keys(), template)
     if not template.measured:
         raise RefusedError("no array of floats, and no distance sees others")
@@ -200,14 +216,16 @@ def _checked(arrays: Model, template: Template) -> Model:
     held = [key for key in template.constants if key in arrays]
     if held:
         arrays = {**arrays, **{key: _cleared(key, arrays[key], template) for key in held}}
-    if all(array.dtype == formats[key][1] for key, array in arrays.items()) and are_finite(
-        array for array in arrays.values() if array.dtype.kind == "f"
-    ):  # most replies
+    if all(array.dtype == formats[key][1] for key, array in arrays.items()) and _are_finite(arrays):
         return arrays
     for key, array in arrays.items():
         if array.size:
             _check_range(key, array, formats[key][1])
     return {key: array.astype(formats[key][1], copy=False) for key, array in arrays.items()}
+
+
+def _are_finite(arrays: Model) -> bool:
+    return are_finite(array for array in arrays.values() if array.dtype.kind == "f")
 
 
 def _check_format(key: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -135,6 +135,9 @@ class Claims:
     def _doubt(
         self, report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]
     ) -> str:
+        kinds = {key: kind for key, (kind, _) in parsed.items()}
+        if kinds == common and len(report) == len(common):
+            return ""  # most reports
         for key, value in report.items():
             name = quoted(key, _MOST_SHOWN)
             if isinstance(value, str | bytes | bool):
@@ -164,9 +167,11 @@ def _excess(report: Mapping[str, object]) -> str:
     """Say which cap a report exceeds, in time that does not grow with what it holds beyond it."""
     if len(report) > MOST_METRICS:
         return f"more than {MOST_METRICS} metrics: none is read"
-    if any(len(key) > LONGEST_METRIC for key in report):
-        return f"a metric's name of more than {LONGEST_METRIC} characters: none is read"
-    numbers = sum(len(value) if isinstance(value, list) else 1 for value in report.values())
+    numbers = 0
+    for key, value in report.items():
+        if len(key) > LONGEST_METRIC:
+            return f"a metric's name of more than {LONGEST_METRIC} characters: none is read"
+        numbers += len(value) if isinstance(value, list) else 1
     if numbers > MOST_NUMBERS:
         return f"more than {MOST_NUMBERS} numbers in metrics: none is read"
     return ""
@@ -200,8 +205,11 @@ def _named(kind: Kind) -> str:
 
 def _parsed(report: Mapping[str, object], known: Set[str]) -> Parsed:
     """Return those of the known metrics of a report that are numbers."""
-    found = {key: _numbers(value) for key, value in report.items() if key in known}
-    return {key: numbers for key, numbers in found.items() if numbers is not None}
+    return {
+        key: found
+        for key, value in report.items()
+        if key in known and (found := _numbers(value)) is not None
+    }
 
 
 def _usual_kinds(parsed: Sequence[Parsed]) -> dict[str, _Usual]:

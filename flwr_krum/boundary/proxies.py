@@ -96,7 +96,7 @@ class _Exchange:
                     raise ClientFailureError(client, reply.error.reason or "no reason given")
                 return getattr(_at(client, _Wire(reply)), self._step)(ins, timeout, group)
             ask = partial(getattr(client, self._step), ins, timeout, group)
-            return ask() if timeout is None else _within(timeout, ask, client)
+            return ask() if timeout is None else within(timeout, ask, client)
         except ClientFailureError:
             raise
         except Exception as error:
@@ -223,7 +223,7 @@ def _shared_grid(clients: Sequence[Any]) -> ArrivingGrid:
     return shared
 
 
-def _within(timeout: float, ask: Callable[[], Any], client: ClientProxy) -> Any:
+def within(timeout: float, ask: Callable[[], Any], client: ClientProxy) -> Any:
     """Return what a call to a client returns, or raise NoAnswerError if that takes longer."""
     outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 

@@ -46,9 +46,9 @@ def combine(
     if window is None and len(mix) != 1:
         raise ValueError(f"{len(mix)} rows need a window, expected 1 row without one")
     with stage("combine"):
-        weights = np.stack([_with_rest(row, updates) for row in mix])
         if window is None:
-            return with_counters(updates, _weighted_mean(updates, weights[0]))
+            return with_counters(updates, _weighted_mean(updates, _with_rest(mix[0], updates)))
+        weights = np.stack([_with_rest(row, updates) for row in mix])
         return with_counters(updates, _window_means(updates, weights, window))
 
 

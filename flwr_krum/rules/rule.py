@@ -177,7 +177,9 @@ class Rule(ABC):
 
     def __str__(self) -> str:
         """Return the rule as ``repr`` does, with names for functions: the same in every process."""
-        return _ADDRESS.sub("", _with_names(repr(self), self))
+        text = repr(self)
+        # Most have nothing of the kind, and a round of a small model takes a millisecond.
+        return _ADDRESS.sub("", _with_names(text, self)) if " at 0x" in text else text
 
     @abstractmethod
     def least(self, f: int) -> int:

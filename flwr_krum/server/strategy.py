@@ -24,6 +24,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
 from flwr_krum import rules
+from flwr_krum.boundary.initial import ask_a_client, by_position
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import COUNT, claims_of, of_result
 from flwr_krum.boundary.metrics import Metric
@@ -67,7 +68,13 @@ class Options(FedAvgOptions, total=False):
     """Arguments that every strategy of this module shares; see RobustAggregation."""
 
     client_id: Callable[[ClientProxy], ClientId] | None
+    trust_initial_client: bool
 
+
+NO_INITIAL_MODEL = (
+    "initial_parameters is None: one client would choose the model that all begin with; give "
+    "initial_parameters=ndarrays_to_parameters(...), or trust_initial_client=True to ask a client"
+)
 
 Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
 
@@ -81,6 +88,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         For example ``Krum(f=3)``.
     client_id : callable, ClientProxy -> int or str (optional)
         The name under which a client is ordered and reported; by default its ``cid``.
+    trust_initial_client : bool (default: False)
+        Without ``initial_parameters``, take the initial model from a client, as Flower does: the
+        first in random order whose model is finite, of float numbers and not beyond 1e6. One
+        client then chooses what all begin with. By default the run does not start.
     **options
         The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
         model. Without own functions metrics take a trimmed mean over clients.
@@ -93,16 +104,30 @@ class RobustAggregation(RobustStrategy, FedAvg):
         rule: rules.Rule,
         *,
         client_id: Callable[[ClientProxy], ClientId] | None = None,
+        trust_initial_client: bool = False,
         **options: Unpack[FedAvgOptions],
     ) -> None:
         of_rounds, of_flower = split_options(options)
         super().__init__(**of_flower)
+        self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
-        """Log the summary, which this API never asks for, and hand out the initial model."""
+        """Log the summary, which this API never asks for, and hand out the initial model.
+
+        Raises
+        ------
+        ValueError
+            If there is none and no client is trusted with it, or it cannot be decoded.
+        """
         self.summary()
-        return super().initialize_parameters(client_manager)
+        initial = super().initialize_parameters(client_manager)
+        if initial is None:
+            if not self._trust_initial_client:
+                raise ValueError(NO_INITIAL_MODEL)
+            initial = ask_a_client(client_manager)
+        decode_model(by_position(initial))
+        return initial
 
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -112,7 +137,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         names = [self._name(client) for client, _ in instructions]
-        left_out = self._rounds.begin(decode_model(_by_position(parameters)), names)
+        left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
         pairs = zip(instructions, names, strict=True)
         return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
 
@@ -307,7 +332,3 @@ def _outcome(report: RoundReport) -> dict[str, Scalar]:
         "refused-clients": ",".join(str(refused.client) for refused in report.refused),
         **report.guarantee_metrics(),
     }
-
-
-def _by_position(parameters: Parameters) -> dict[str, bytes]:
-    return {str(position): tensor for position, tensor in enumerate(parameters.tensors)}

@@ -17,7 +17,7 @@ from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.runs import DATA
 from simulations.figures.verdicts import Outcome, Verdict
-from simulations.show.terminal import errors_in_a_sentence, one_of
+from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
 
@@ -52,17 +52,16 @@ def figure(
     console = Console()
     at_once = processes or cores()
     options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
-    with errors_in_a_sentence(console):
-        for each in NAMES if name == ALL else [name] * (name != FACTS):
-            experiment = load_experiment(each)
-            made = make(experiment, options)
-            _show(console, made)
-            if page is not None:
-                publish(experiment, made, page)
-        if name in (FACTS, ALL):
-            _show_facts(console)
-            if page is not None:
-                update_page(page, FACTS, facts_block(facts()))
+    for each in NAMES if name == ALL else [name] * (name != FACTS):
+        experiment = load_experiment(each)
+        made = make(experiment, options)
+        _show(console, made)
+        if page is not None:
+            publish(experiment, made, page)
+    if name in (FACTS, ALL):
+        _show_facts(console)
+        if page is not None:
+            update_page(page, FACTS, facts_block(facts()))
 
 
 def _show(console: Console, made: Made) -> None:

@@ -22,11 +22,14 @@ from simulations.real.federation import Federation, FederationError, Node, NodeC
 from simulations.real.flower import FlowerError
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
 from simulations.run.config import RunConfig
+from simulations.run.folder import alone_in
 from simulations.run.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, read_history
 from simulations.show.options import with_settings
-from simulations.show.terminal import errors_in_a_sentence
+from simulations.show.sentences import say
 
 COMPLETED = "finished:completed"
+LOCK_FILE = "real.lock"
+"""Of this command; the ServerApp that it starts is another process, with a lock of its own."""
 POLL = 1.0
 
 _SETTINGS = (
@@ -59,14 +62,19 @@ def add_real(app: typer.Typer, conclude: Callable[[RunConfig, Console], None]) -
             str, Option(help="Any other settings, as for `flwr run`: \"batch-size=32 fault='inf'\"")
         ] = "",
     ) -> None:
-        """Run a federation of real processes: TLS, registered keys, a SuperNode per client."""
+        """Run a federation of real processes: TLS, registered keys, a SuperNode per client.
+
+        The model has the bytes of a virtual run with --engine inprocess.
+        """
         console = Console()
         try:
-            with errors_in_a_sentence(console, FederationError, FlowerError):
-                others = parse_config_args([run_config])
-                config = RunConfig.from_config({"roles": "node", **options, **others})
-                with _interruptible(), _alone(Path(config.run_dir)):
-                    _run(config, console)
+            others = parse_config_args([run_config])
+            config = RunConfig.from_config({"roles": "node", **options, **others})
+            with _interruptible(), alone_in(Path(config.run_dir), LOCK_FILE):
+                _run(config, console)
+        except (FederationError, FlowerError) as error:
+            say(console, error)
+            raise typer.Exit(1) from error
         except Interrupted as name:
             with contextlib.suppress(OSError):  # the terminal may be what is gone
                 console.print(f"{name}: all is ended; the same command with --resume goes on")
@@ -199,25 +207,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a run folder to one real run at a time; the kernel ends the claim with the process.
-
-    Raises
-    ------
-    FederationError
-        If another one has it.
-    """
-    import fcntl  # not there on every system that virtual runs work on
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "real.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(
-                f"another real run writes into {folder}: wait for it, or choose another --run-dir"
-            ) from None
-        yield

@@ -24,7 +24,7 @@ from typing import Any, Self
 from simulations.real import warm
 from simulations.real.credentials import NodeKey, make_node_key, make_server_credentials
 from simulations.real.flower import FlowerError, run_command, run_for_text
-from simulations.real.processes import MARK, ROOT, free_ports, guarded, start
+from simulations.real.processes import LOGS, MARK, ROOT, free_ports, guarded, start
 from simulations.run.config import RunConfig
 
 HOST = "127.0.0.1"
@@ -86,7 +86,7 @@ class Federation:
     def __init__(self, folder: Path, node_configs: Sequence[NodeConfig]) -> None:
         self.folder = folder.resolve()
         self.home = self.folder / "home"
-        self.logs = self.folder / "logs"
+        self.logs = self.folder / LOGS
         self._doors = self.folder / "doors"
         self.nodes: list[Node] = []
         self.port = 0
@@ -222,12 +222,11 @@ class Federation:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.home.mkdir(parents=True)
         self.logs.mkdir()
-        self._exit.callback(self._remove_secrets)
-        self._exit.enter_context(guarded(self.home))
+        # Not in the folder: the path of a socket must be short.
+        short = Path(tempfile.mkdtemp(prefix="flwr-krum-"))
+        self._exit.enter_context(guarded(self.home, self.folder, short))
         if warm.SUPPORTED:
-            # Not in the folder: the path of a socket must be short.
-            short = tempfile.TemporaryDirectory(prefix="flwr-krum-")
-            inside = Path(self._exit.enter_context(short), "warm.socket")
+            inside = short / "warm.socket"
             warm.write_doors(self._doors, inside)
             command: list[str | Path] = ["python", "-m", warm.__name__, inside]
             start(command, self.env, self.logs / "warm.log", cwd=ROOT)
@@ -292,11 +291,6 @@ class Federation:
                     app.mkdir(exist_ok=True)
                     shutil.copy(source, app)
         return app
-
-    def _remove_secrets(self) -> None:
-        for entry in self.folder.iterdir():
-            if entry != self.logs:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _node_config(config: NodeConfig) -> str:

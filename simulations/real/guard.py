@@ -1,4 +1,7 @@
-"""``python -m simulations.real.guard HOME``: ends a federation when its owner is gone.
+"""``python -m simulations.real.guard HOME FOLDER...``: what is left to do when an owner is gone.
+
+It ends the processes of the federation with that home, and clears its folders: the keys in them
+must not outlive it.
 
 See `simulations.real.processes.guarded`.
 """
@@ -6,8 +9,13 @@ See `simulations.real.processes.guarded`.
 import sys
 from pathlib import Path
 
-from simulations.real.processes import end_all
+from simulations.real.processes import clear, end_all
 
 if __name__ == "__main__":
     sys.stdin.buffer.read()  # returns when whoever holds the other end of the pipe is gone
-    end_all(Path(sys.argv[1]))
+    home, *folders = map(Path, sys.argv[1:])
+    try:
+        end_all(home)
+    finally:
+        for folder in folders:
+            clear(folder)

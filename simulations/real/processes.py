@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 MARK = "FLWR_HOME"
 """The environment variable whose value tells one federation's processes from all others."""
+
+LOGS = "logs"
+"""The one entry of a federation's folder that outlives it."""
 
 GRACE = 3.0
 """Seconds that a process gets to leave in order."""
@@ -70,14 +74,21 @@ def end_all(home: Path, grace: float = GRACE) -> None:
 
 
 @contextlib.contextmanager
-def guarded(home: Path) -> Iterator[None]:
-    """Have all processes of a home ended when the block ends, and also if this process is killed.
+def guarded(home: Path, *folders: Path) -> Iterator[None]:
+    """Have a federation's processes ended and its folders cleared, also if this one is killed.
 
     A guard, a small process outside of the federation, waits for the end of a pipe that only this
     process holds open; the kernel closes it however this process goes.
+
+    Parameters
+    ----------
+    home : Path
+        That of the processes.
+    *folders : Path
+        What `clear` is for, when none of them runs any more.
     """
     guard = subprocess.Popen(
-        [sys.executable, "-m", "simulations.real.guard", str(home)],
+        [sys.executable, "-m", "simulations.real.guard", str(home), *map(str, folders)],
         stdin=subprocess.PIPE,
         start_new_session=True,
         cwd=ROOT,
@@ -91,6 +102,21 @@ def guarded(home: Path) -> Iterator[None]:
             assert guard.stdin is not None
             guard.stdin.close()
             guard.wait()
+            for folder in folders:  # should somebody have ended the guard
+                clear(folder)
+
+
+def clear(folder: Path) -> None:
+    """Remove what is in a folder but its logs, as far as can be; and the folder, if that is all."""
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                if entry.name != LOGS:
+                    shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+        folder.rmdir()
 
 
 def free_ports(count: int) -> list[int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from flwr_krum.lines import writing
 from flwr_krum.report import RoundReport
 from simulations.run.history import RoundRecord
 
@@ -47,22 +49,28 @@ class Scalars:
     ------
     ValueError
         As for `writer_for`.
+    FileError
+        If the folder cannot be written, also later.
     """
 
     def __init__(self, folder: str, first: int = 0) -> None:
         writer = writer_for(folder)
-        self._writer = writer(folder, purge_step=first, flush_secs=FLUSH_SECONDS)
+        self._folder = Path(folder)
+        with writing(self._folder):
+            self._writer = writer(folder, purge_step=first, flush_secs=FLUSH_SECONDS)
 
     def add(self, record: RoundRecord, report: RoundReport | None) -> None:
         """Write one round; the initial model has no report."""
-        for tag, value in _scalars(record, report):
-            self._writer.add_scalar(tag, value, record.round)
+        with writing(self._folder):
+            for tag, value in _scalars(record, report):
+                self._writer.add_scalar(tag, value, record.round)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        with writing(self._folder):
+            self._writer.close()
 
 
 def _scalars(record: RoundRecord, report: RoundReport | None) -> Iterator[tuple[str, float]]:

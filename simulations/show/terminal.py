@@ -1,4 +1,4 @@
-"""What a terminal shows: runs as they go, choices, and errors as a sentence."""
+"""What a terminal shows: runs as they go, and choices."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,7 +18,6 @@ from rich.progress import (
 )
 from typer import Option
 
-from clients.tasks import DataError
 from simulations.run.config import RunConfig
 from simulations.run.history import RoundRecord
 
@@ -28,22 +25,6 @@ from simulations.run.history import RoundRecord
 def one_of(values: Sequence[str], help_: str) -> Any:
     """Return an option that takes one of several words."""
     return Option(click_type=click.Choice(values), help=help_)
-
-
-@contextmanager
-def errors_in_a_sentence(console: Console, *failures: type[Exception]) -> Iterator[None]:
-    """End the command with a sentence in place of a traceback.
-
-    Its exit status is 2 where a setting, the data or a run folder is at fault, and 1 after one of
-    the given failures.
-    """
-    caught: tuple[type[Exception], ...] = (ValueError, DataError, *failures)
-    try:
-        yield
-    except caught as error:
-        console.print(f"[red]{type(error).__name__}[/red]:", end=" ")
-        console.print(str(error), soft_wrap=True, markup=False, highlight=False)
-        raise typer.Exit(1 if isinstance(error, failures) else 2) from error
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

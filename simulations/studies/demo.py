@@ -13,8 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flwr_krum.rules import RULES
-from flwr_krum.rules.written import parse_rule
+from flwr_krum.rules import PAPER
 from simulations.engines.parallel import run_all
 from simulations.run.config import RunConfig
 from simulations.run.history import (
@@ -86,27 +85,13 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Ending]:
     accuracy_curves(histories, title, picture)
     console = Console()
     console.print(_table(endings, rounds))
-    for rule, problem in _too_few().items():
-        console.print(f"without {rule}: {problem}", soft_wrap=True, highlight=False)
     console.print(f"picture: {picture}", soft_wrap=True)
     return endings
 
 
 def _runs() -> list[tuple[str, str, dict[str, Any]]]:
     peace = (PEACE, "average-no-attack", {"rule": "average", "attack": "none"})
-    able = [rule for rule in RULES if rule not in _too_few()]
-    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in able)]
-
-
-def _too_few() -> dict[str, str]:
-    """Return why a rule cannot bear so many attackers among so few, by rule."""
-    problems = {}
-    for name in RULES:
-        try:
-            parse_rule(name, f=F).check(N)
-        except ValueError as error:
-            problems[name] = str(error)
-    return problems
+    return [peace, *((rule, rule, {"rule": rule, "attack": "gaussian"}) for rule in PAPER)]
 
 
 def _ending(

@@ -17,7 +17,7 @@ from flwr_krum.attacks import steering_vector
 from flwr_krum.attacks.vectors import Attack, gaussian, reversed_mean, shifted_mean
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.resilience import angle, max_byzantine, sin_alpha
-from flwr_krum.rules import RULES, Average, Krum, Rule
+from flwr_krum.rules import PAPER, Average, Krum, Rule
 from flwr_krum.rules.written import parse_rule
 from simulations.show.plots import look, panel, save
 
@@ -174,7 +174,7 @@ def angle_picture(path: Path, n: int, d: int, sigma: float, draws: int, seed: in
         "f / n",
         "alpha of condition (i), degrees (90: no descent)",
     )
-    for place, name in enumerate(RULES):
+    for place, name in enumerate(PAPER):
         rules = [parse_rule(name, f=cloud.f, seed=seed) for cloud in clouds]
         worst = [
             _worst_angle(rule, cloud, draws, seed)

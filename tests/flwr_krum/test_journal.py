@@ -198,6 +198,20 @@ def test_a_report_with_an_unknown_field_is_not_read_as_one(path):
         read_journal(path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        json.dumps({**RoundReport(1, "r", 0).to_json(), "server_round": "1"}),
+    ],
+)
+def test_any_damaged_line_is_a_journal_error(tmp_path, line):
+    path = tmp_path / "j"
+    path.write_text(f"{line}\n{json.dumps(RoundReport(2, 'r', 0).to_json())}\n")
+    with pytest.raises(JournalError, match="line 1"):
+        Journal(path, 2)
+
+
 # --- other runs, and going on ---
 
 
@@ -206,6 +220,15 @@ def test_another_run_is_not_written_over(path):
     with pytest.raises(JournalError, match=r"holds 3 rounds, the last 7: .*rounds_done=7"):
         Journal(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ['{"precious": 1}', "one line without a line end"])
+def test_a_file_that_is_no_journal_is_not_written_over(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(JournalError):
+        Journal(path)
+    assert path.read_text() == text
 
 
 def test_a_strategy_does_not_start_on_the_journal_of_another_run(federation, path):

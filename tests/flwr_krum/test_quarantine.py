@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flwr_krum.boundary.replies import Refused
+from flwr_krum.boundary.replies import Refused, Reply
 from flwr_krum.journal import read_journal
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid
@@ -13,7 +13,6 @@ MODEL = {"w": np.zeros(2)}
 @pytest.fixture
 def play():
     """Play one round: clients named in ``bad`` send NaN, the others send themselves."""
-    from flwr_krum.boundary.replies import Reply
 
     def play(rounds, t, clients, bad=()):
         left_out = rounds.begin(MODEL, clients)
@@ -77,3 +76,61 @@ def test_it_is_remembered_in_the_journal(play, tmp_path):
 def test_an_illegal_number_of_refusals_is_named(illegal):
     with pytest.raises(ValueError, match="quarantine must be a whole number >= 1, got"):
         Rounds(Krum(1), quarantine=illegal)
+
+
+# --- a reason that most share ---
+
+
+def sent_to(rounds, t, wrong, liars=()):
+    """Play a round in which some send arrays of another shape each, and liars NaN."""
+    left_out = rounds.begin(MODEL, range(9))
+    replies = []
+    for client in sorted(set(range(9)) - left_out):
+        value = np.zeros(3 + client) if client in wrong else np.full(2, float(client))
+        value = np.full(2, np.nan) if client in liars else value
+        replies.append(Reply(client, {"w": npy(value)}))
+    return rounds.finish(t, replies)[1]
+
+
+@pytest.mark.parametrize("wrong", [range(9), range(5), range(2, 8)])
+def test_a_refusal_that_most_replies_share_counts_against_nobody(wrong):
+    rounds = Rounds(Krum(1), quarantine=1)
+    for t in range(1, 5):
+        report = sent_to(rounds, t, wrong)
+        assert [refusal.client for refusal in report.refused] == list(wrong)
+        assert report.quarantined == ()
+
+
+def test_another_reason_in_the_same_round_counts():
+    rounds = Rounds(Krum(1), quarantine=2)
+    reports = [sent_to(rounds, t, range(6), liars=[7]) for t in (1, 2, 3)]
+    assert [report.quarantined for report in reports] == [(), (), (7,)]
+
+
+def test_a_reason_of_fewer_counts():
+    rounds = Rounds(Krum(1), quarantine=1)
+    sent_to(rounds, 1, range(4))
+    assert sent_to(rounds, 2, ()).quarantined == (0, 1, 2, 3)
+
+
+def test_it_is_the_same_when_a_journal_is_read_again(tmp_path):
+    rounds = Rounds(Krum(1), quarantine=1, journal=tmp_path / "j")
+    sent_to(rounds, 1, range(6), liars=[7])
+    resumed = Rounds(Krum(1), quarantine=1, journal=tmp_path / "j", rounds_done=1)
+    assert sent_to(resumed, 2, ()).quarantined == (7,)
+
+
+def test_clients_that_keep_batch_norm_or_a_mask_are_never_shut_out(federation):
+    model = {"w": np.zeros(2), "bn": np.ones(1), "mask": np.array([0.0, -np.inf])}
+    strategy = federation.strategy("Krum", 1, quarantine=1)
+    for t in range(1, 4):
+        asked = federation.configure(strategy, {k: npy(a) for k, a in model.items()}, range(9), t)
+        assert len(asked) == 9
+        # Without names replies that leave one out cannot be told apart: all are refused, together.
+        keys = ("w", "mask")
+        contents = [
+            (c, federation.content({key: model[key] for key in keys}, 10, {})) for c in asked
+        ]
+        federation.deliver(strategy, contents, t)
+        refusals = 0 if federation.names_arrays else 9
+        assert len(strategy.last_report.refused) == refusals

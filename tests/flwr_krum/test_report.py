@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flwr_krum.boundary.replies import Refused
-from flwr_krum.log import tree
+from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
 
 
@@ -34,12 +34,6 @@ def test_a_report_reads_as_lines_of_what_happened():
 def test_a_report_says_why_the_model_stayed():
     lines = RoundReport(1, "Medoid()", 0, note="no reply was accepted").lines()
     assert lines[1:] == ["no reply was accepted", "the global model stays as it is"]
-
-
-def test_the_last_branch_of_a_tree_is_marked():
-    assert tree(["a", "b", "c"]) == ["\t├── a", "\t├── b", "\t└── c"]
-    assert tree(["a"]) == ["\t└── a"]
-    assert tree([]) == []
 
 
 def test_a_report_tells_of_quarantine_and_doubted_metrics():
@@ -149,3 +143,26 @@ def test_values_that_lack_a_field_are_no_report(field):
     del values[field]
     with pytest.raises((KeyError, TypeError, ValueError)):
         RoundReport.from_json(values)
+
+
+@pytest.mark.parametrize(
+    "guarantee",
+    [
+        Guarantee("holds", 20, 6, 14.4, 0.01, 1.0, 0.144, 0.02),
+        Guarantee("does not hold", 20, 6, 14.4, 1.0, 0.0, None, math.inf),
+        Guarantee("cannot be known", 20, 9, reason="illegal"),
+    ],
+)
+def test_a_guarantee_survives_json(guarantee):
+    report = RoundReport(1, "Krum(f=6)", 6, guarantee=guarantee, stepped=True)
+    line = json.dumps(report.to_json(), allow_nan=False)
+    assert RoundReport.from_json(json.loads(line)) == report
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "number"),
+    [("cannot be known", -1.0), ("does not hold", 0.0), ("holds", 1.0)],
+)
+def test_metrics_carry_the_verdict_as_a_number(guarantee, number):
+    report = RoundReport(1, "", 1, guarantee=Guarantee(guarantee, 5, 1, sin_alpha=0.3))
+    assert report.guarantee_metrics() == {"guarantee": number, "sin-alpha": 0.3}

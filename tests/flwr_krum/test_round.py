@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import get_args
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from flwr_krum import round as round_
 from flwr_krum.boundary.npy import decode, encode
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.journal import read_journal
 from flwr_krum.kernel.clock import Stage
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
@@ -75,6 +77,19 @@ def test_only_the_last_reports_are_kept(replies, monkeypatch):
         rounds.finish(t, [])
     assert len(rounds.reports) == 10_000
     assert (rounds.reports[0].server_round, rounds.reports[-1].server_round) == (3, 10_002)
+
+
+def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes():
+    def reply(client, w, k):
+        return Reply(client, {"w": npy(w), "k": npy(k)})
+
+    honest = [reply(i, np.array([1e5 + i], np.float32), np.array([1000 + i])) for i in range(1, 7)]
+    hostile = reply(0, np.array([0.0], np.float16), np.array([1], np.int8))
+    model, report = Rounds(Krum(1)).finish(1, [hostile, *honest])
+    assert report.stepped
+    assert decode(model["w"]).dtype == np.float32
+    assert decode(model["k"]).dtype == np.int64
+    assert decode(model["k"])[0] == 1003
 
 
 # --- f and the replies ---
@@ -268,6 +283,11 @@ def test_a_step_that_overflows_keeps_the_model(replies):
     assert model is None
     assert not report.stepped
     assert report.note == "the aggregate is not finite"
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.int64(1)])
+def test_numpy_numbers_are_learning_rates(rate):
+    Rounds(Krum(1), server_learning_rate=rate)
 
 
 # --- settings ---
@@ -467,6 +487,33 @@ def test_rounds_whose_metrics_lack_a_count_are_aggregated_all_the_same():
     _, report = Rounds(Krum(1)).finish(1, replies)
     assert report.metrics == {"loss": 1.0}
     assert report.doubted == {}
+
+
+def test_a_metric_too_long_to_print_does_not_end_the_round():
+    def reply(i, **metrics):
+        return Reply(i, {"w": npy(np.array([float(i)]))}, metrics=metrics)
+
+    sent = [*(reply(i, loss=1.0) for i in range(1, 7)), reply(7, x=10**5000)]
+    _, report = Rounds(Krum(1)).finish(1, sent)
+    assert report.stepped
+
+
+def test_a_mean_of_the_largest_floats_does_not_end_the_run(tmp_path):
+    top = np.finfo(np.float64).max.item()
+    data = {"w": npy(np.zeros(1))}
+    replies = [Reply(i, data, metrics={"loss": top}) for i in range(3)]
+    with warnings.catch_warnings(action="ignore"):
+        _, report = Rounds(Krum(0), journal=tmp_path / "j").finish(1, replies)
+    assert read_journal(tmp_path / "j") == [report]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_guarantee_that_overflows_can_be_journaled(tmp_path):
+    values = [[1.7e308] * 3] * 5 + [[1.0, 1.1, 0.9], [1.1, 0.9, 1.0]]
+    rounds = Rounds(Krum(1), journal=tmp_path / "j")
+    rounds.begin({"w": np.ones(3)}, range(7))
+    rounds.finish(1, [Reply(i, {"w": npy(np.array(v))}) for i, v in enumerate(values)])
+    assert len(read_journal(tmp_path / "j")) == 1
 
 
 # --- what is not encoded anew ---

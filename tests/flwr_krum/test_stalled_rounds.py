@@ -18,6 +18,7 @@ from flwr.supercore.run import RunNotRunningException
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from tests.flwr_krum.boundary.grids import ScriptedGrid, blocking, gone, raising, silent
+from tests.flwr_krum.federations import FakeProxy, FitApi
 
 NODES = tuple(range(10, 20))
 MODEL = [np.zeros(3, np.float32)]
@@ -230,29 +231,32 @@ def test_a_superlink_that_is_gone_ends_the_run(api):
         dead = False
 
         def get_node_ids(self):
+            nodes = super().get_node_ids()
             if self.dead:
                 raise ConnectionError("connection refused")
-            return super().get_node_ids()
+            return nodes
 
         def pull_messages(self, ids):
             self.dead = True
             raise ConnectionError("connection refused")
 
+    grid = Dead(NODES, api.answer)
     with pytest.raises(ConnectionError, match="connection refused"):
-        api.run(Dead(NODES, api.answer), rounds=3, timeout=5.0, fraction_evaluate=0.0)
+        api.run(grid, rounds=3, timeout=5.0, fraction_evaluate=0.0)
+    grid.ended.set()
 
 
 # --- clients that are no nodes of a grid ---
 
 
-def serve(fit_api, slow=(), timeout=0.5, **options):
-    class Client(fit_api.Proxy):
+def serve(slow=(), timeout=0.5, **options):
+    class Client(FakeProxy):
         def fit(self, ins, timeout, group_id):
             if self.cid in slow:
                 time.sleep(1.5)
             if self.cid == "3":
                 raise RuntimeError("crashed\nhard")
-            return fit_api.api.result([vector(int(self.cid))])
+            return FitApi().result([vector(int(self.cid))])
 
     manager = SimpleClientManager()
     for i in range(1, 11):
@@ -268,29 +272,29 @@ def serve(fit_api, slow=(), timeout=0.5, **options):
     return strategy.last_report, time.monotonic() - begin
 
 
-def test_a_clients_exception_is_a_failure_under_its_own_name(fit_api):
-    report, _ = serve(fit_api)
+def test_a_clients_exception_is_a_failure_under_its_own_name():
+    report, _ = serve()
     assert report.failed == {"3": "crashed\\nhard"}
     assert report.silent == ()
     assert len(report.received) == 9
 
 
-def test_a_client_that_hangs_is_waited_for_until_the_timeout(fit_api):
-    report, took = serve(fit_api, slow=("5",))
+def test_a_client_that_hangs_is_waited_for_until_the_timeout():
+    report, took = serve(slow=("5",))
     assert report.silent == ("5",)
     assert report.failed == {"3": "crashed\\nhard"}
     assert len(report.received) == 8
     assert took < 1.4
 
 
-def test_without_a_timeout_a_client_is_waited_for_as_flower_does(fit_api):
-    report, _ = serve(fit_api, slow=("5",), timeout=None)
+def test_without_a_timeout_a_client_is_waited_for_as_flower_does():
+    report, _ = serve(slow=("5",), timeout=None)
     assert report.silent == ()
     assert len(report.received) == 9
 
 
-def test_the_clients_of_a_round_look_like_those_that_flower_knows(fit_api):
-    class Client(fit_api.Proxy):
+def test_the_clients_of_a_round_look_like_those_that_flower_knows():
+    class Client(FakeProxy):
         node_id = 77
         mine = "kept"
 

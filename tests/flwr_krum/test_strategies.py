@@ -286,12 +286,26 @@ def test_a_malformed_reply_is_refused_by_name_and_f_drops(federation, configured
             assert all(np.abs(layer - 1).max() < 0.1 for layer in found)
 
 
+def test_a_header_with_a_number_too_long_to_print_is_refused(federation):
+    bomb = forge(forged_header(shape="(0x" + "f" * 4000 + ",)"))
+    replies = {i: [np.array([float(i)], np.float32)] for i in range(1, 6)} | {6: [bomb]}
+    layers, _ = federation.aggregate(federation.strategy("Krum", 1), replies)
+    assert layers is not None
+
+
 def test_the_reason_of_a_refusal_is_in_the_report(federation):
     strategy = federation.strategy("Krum", 1)
     replies = sent({**CONFORMANCE, 6: [float("nan")], 7: [1.0, 2.0]})
     run(federation, strategy, replies)
     reasons = [refused.reason for refused in strategy.reports[-1].refused]
     assert reasons == ["array '0': holds NaN", "array '0': shape (2,), expected (1,)"]
+
+
+def test_the_text_of_an_error_is_short(federation):
+    strategy = federation.strategy("Krum", 0)
+    federation.aggregate(strategy, {1: RuntimeError("x" * 1_000_000)})
+    (text,) = strategy.reports[-1].failed.values()
+    assert len(text) < 1000
 
 
 def test_silent_and_failed_clients_do_not_lower_f(federation):
@@ -333,6 +347,12 @@ def test_counters_follow_the_median_of_the_accepted_and_choose_nobody(federation
     assert strategy.reports[-1].selected[0] != federation.name(6)
     assert found[1] == sorted([100, 110, 120, 125, 130, 140, 150])[3]
     assert found[1].dtype == np.int64
+
+
+def test_a_batchnorm_model_goes_through_both_strategies(federation):
+    replies = {i: [np.array([float(i)], np.float32), np.array(100 + i)] for i in range(1, 6)}
+    layers, _ = federation.aggregate(federation.strategy("Krum", 1), replies)
+    assert layers[1] == 103
 
 
 # --- infeasible rounds ---

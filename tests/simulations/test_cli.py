@@ -4,7 +4,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from flwr_krum.rules import RULES
+from flwr_krum.rules import PAPER
 from simulations.cli import app
 from simulations.run.history import read_history
 
@@ -84,7 +84,7 @@ def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, argume
 def test_demo_prints_a_row_per_rule_and_saves_one_picture(cli, tmp_path):
     result = cli("demo", "--rounds", "10")
     assert result.exit_code == 0, result.output
-    for label in ("average, no attack", *RULES):
+    for label in ("average, no attack", *PAPER):
         assert f"│ {label} " in result.output
     assert [path.name for path in (tmp_path / "runs/demo").glob("*.png")] == ["accuracy.png"]
 

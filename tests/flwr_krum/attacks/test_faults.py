@@ -26,6 +26,7 @@ from flwr.compat.common.recorddict_compat import (
 )
 
 from flwr_krum.attacks import FAULTS, malforming_mod
+from flwr_krum.boundary.records import to_record
 from flwr_krum.serverapp.strategy import Krum
 
 MODEL = {
@@ -315,3 +316,17 @@ def test_the_mod_leaves_the_evaluation_of_an_own_numpy_client_alone():
 def test_an_unknown_fault_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match=r"fault is 'nnan', expected one of nan, one-nan, .*"):
         malforming_mod("nnan")
+
+
+@pytest.mark.parametrize(
+    ("fault", "model"),
+    [
+        ("one-nan", {"steps": np.array(3), "w": np.ones((3, 2), np.float32)}),
+        ("one-minus-inf", {"steps": np.array(3), "w": np.ones((3, 2), np.float32)}),
+        ("one-nan", {"e": np.zeros(0, np.float32), "w": np.ones((3, 2), np.float32)}),
+        ("swapped-arrays", {"w": np.ones((3, 2), np.float32)}),
+    ],
+)
+def test_a_fault_can_be_sent_whatever_the_first_array_is(fault, model):
+    content = RecordDict({"a": to_record(model), "m": MetricRecord({"num-examples": 1})})
+    FAULTS[fault](content)

@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 
 
 class ScriptedGrid(Grid):
@@ -47,6 +47,8 @@ class ScriptedGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self):
+        if self.ended.is_set():  # so that also Flower's own threads end
+            raise RunNotRunningException
         return list(self.nodes)
 
     def get_nodes(self):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import time
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
 from flwr_krum.boundary.template import Template
-from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "k": np.array(0)}
 TEMPLATE = Template.of(MODEL)
@@ -177,6 +179,29 @@ def test_without_a_global_model_the_majority_decides_what_fits(reply, case):
     assert reason in intake.refused[0].reason
 
 
+HOSTILE_TEXTS = {
+    "a shape of many long lengths": forge(forged_header("'<f4'", f"(0, {f'{2**47}, ' * 31})")),
+    "a claim of many digits": forge(forged_header("'<f4'", f"({f'{2**47}, ' * 32})")),
+    "a dtype of several lines": forge(forged_header("'\n\x1b[31m<f4'")),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_TEXTS)
+def test_a_reason_is_short_and_on_one_line_whatever_a_header_claims(reply, case):
+    (refused,) = admit([reply(1, **like_model(0, b=HOSTILE_TEXTS[case]))], TEMPLATE).refused
+    assert refused.reason.startswith("array 'b': ")
+    assert refused.reason.isprintable()
+    assert len(refused.reason) <= 600
+
+
+@pytest.mark.parametrize("name", ["w\nINFO all is well", "\x1b[31mw", "\u202ew", "w" * 10**6, ""])
+def test_a_key_is_quoted_and_cut_in_a_reason(reply, name):
+    (refused,) = admit([reply(1, **{name: np.zeros(3)})], TEMPLATE).refused
+    assert f"unknown {name[:60]!r}" in refused.reason
+    assert refused.reason.isprintable()
+    assert len(refused.reason) < 400
+
+
 def test_a_missing_key_is_named(reply):
     arrays = like_model(0)
     del arrays["b"]
@@ -230,6 +255,36 @@ def test_without_a_global_model_equal_camps_follow_the_smallest_id(reply):
 def test_no_replies_are_no_updates():
     assert admit([], TEMPLATE).updates is None
     assert admit([]).keys == ()
+
+
+def test_a_reason_is_short_however_long_the_header():
+    bad = forge(forged_header(descr=f"'{'f' * 3900}'"))
+    reason = admit([Reply(1, {"w": bad})]).refused[0].reason
+    assert len(reason) < 400
+
+
+def test_long_headers_do_not_stall_the_intake():
+    def header(i):
+        return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
+
+    replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
+    start = time.perf_counter()
+    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
+    assert time.perf_counter() - start < 0.2
+
+
+def test_a_reason_is_short_however_long_the_key():
+    for data in (b"x", b""):
+        (refused,) = admit([Reply(1, {"k" * 1_000_000: data})]).refused
+        assert len(refused.reason) < 400
+
+
+def test_a_hostile_header_does_not_warn():
+    bad = forge(forged_header(shape="(1and 2,)"), bytes(4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        admit([Reply(1, {"w": bad})])
+    assert caught == []
 
 
 # --- the server's own model ---

@@ -329,3 +329,8 @@ def test_a_metric_lies_among_honest_values_or_is_dropped_whatever_f_clients_do(h
     found = Claims(reports, liars).trimmed_means().get("auc", [])
     for value in found if isinstance(found, list) else [found]:
         assert values.min() <= value <= values.max()
+
+
+@pytest.mark.filterwarnings("error")
+def test_counts_near_the_largest_float_do_not_warn():
+    Claims([{"n": 1e308}] * 4).doubts("n")

@@ -157,6 +157,19 @@ LITERALS = {
 }
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"shape": "(0x" + "f" * 4000 + ",)"},
+        {"shape": "(-0x" + "f" * 4000 + ",)"},
+        {"descr": "0x" + "f" * 4000},
+    ],
+)
+def test_a_header_with_a_number_too_long_to_print_is_undecodable(header):
+    with pytest.raises(UndecodableError):
+        decode(forge(forged_header(**header)))
+
+
 @pytest.mark.parametrize("literal", LITERALS)
 def test_a_header_that_is_no_header_is_refused(literal):
     tracemalloc.start()

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
 
-from flwr_krum.kernel import threads
 from flwr_krum.kernel.clock import stage, timed
 
 
@@ -30,24 +28,3 @@ def test_a_stage_that_fails_is_timed_and_outside_of_a_round_nothing_is():
         with stage("rule"):
             pass
     assert list(clock.seconds) == ["check", "rule"]
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_results_come_in_the_order_of_the_tasks_whoever_is_first(count, monkeypatch):
-    monkeypatch.setattr(threads, "threads", lambda: count)
-    seen = set()
-
-    def work(task):
-        seen.add(threading.get_ident())
-        time.sleep(0.002 * (5 - task))
-        return task * task
-
-    assert list(threads.spread(work, range(5))) == [0, 1, 4, 9, 16]
-    assert len(seen) <= count
-    assert (threading.get_ident() in seen) == (count == 1)
-
-
-def test_an_error_in_a_task_is_raised(monkeypatch):
-    monkeypatch.setattr(threads, "threads", lambda: 2)
-    with pytest.raises(ZeroDivisionError):
-        list(threads.spread(lambda x: 1 / x, [1, 0, 2]))

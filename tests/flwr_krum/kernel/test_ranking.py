@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import partial
@@ -13,7 +14,8 @@ from flwr_krum.kernel import ranking
 from flwr_krum.kernel.pairwise import squared_distances
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.rules import Krum, Medoid
+from flwr_krum.kernel.ways import prepare
+from flwr_krum.rules import Krum, Medoid, MultiKrum
 from flwr_krum.rules.krum import krum_scores
 from flwr_krum.rules.medoid import medoid_contrast, medoid_scores
 
@@ -135,6 +137,31 @@ def test_twins_tie_without_exact_arithmetic(no_exact_arithmetic):
     V = rng.standard_normal((9, 5))
     V[[2, 4, 7]] = 0.1 * V[4]
     assert Krum(3)(V).selected == (2,)
+
+
+def test_colluding_ties_do_not_stall_a_round():
+    prepare("cpu")
+    rng = np.random.default_rng(0)
+    n, f, d = 20, 8, 100_000
+    V = (1e-2 * rng.standard_normal((n, d))).astype(np.float32)
+    V[:f] = 0
+    for i in range(f):
+        V[i, i] = 1.0  # f different vectors near the mean whose distances tie
+    V[f:, :f] = 0
+    start = time.process_time()
+    MultiKrum(f)(V)
+    assert time.process_time() - start < 0.5
+
+
+def test_colluders_apart_by_less_than_a_normal_float_do_not_stall_a_round():
+    rng = np.random.default_rng(0)
+    d = 10_000
+    models = [[(1e-2 * rng.standard_normal(d)).astype(np.float32)] for _ in range(7)]
+    models[0], models[1] = [np.full(d, 1e-310)], [np.full(d, 2e-310)]
+    updates = ClientUpdates.from_layers(models, [np.zeros(d, np.float32)])
+    start = time.perf_counter()
+    Krum(2)(updates)
+    assert time.perf_counter() - start < 0.5
 
 
 # --- clients that are not finite ---

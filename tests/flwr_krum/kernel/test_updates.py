@@ -232,6 +232,11 @@ def test_the_mean_of_float16_near_its_largest_does_not_overflow():
     assert Average()(ClientUpdates.from_layers(models)).layers[0].tolist() == [60000.0] * 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_vectors_near_the_largest_float_does_not_overflow():
+    assert Average()(np.full((5, 1), 1.7e308)).vector[0] == pytest.approx(1.7e308)
+
+
 def test_the_weights_weigh():
     updates = ClientUpdates.from_layers([[np.array([1.0])], [np.array([2.0])], [np.array([9.0])]])
     assert combine(updates, np.array([0.25, 0.75, 0.0])[None])[0] == pytest.approx(1.75, rel=1e-15)
@@ -299,6 +304,20 @@ def test_models_of_counters_alone_are_all_alike():
     result = Krum(1)(ClientUpdates.from_layers(models))
     assert result.selected == (0,)
     assert result.layers[0] == 5
+
+
+def test_scalar_counters_stay_arrays():
+    models = [[np.array([float(i)]), np.array(100 + i)] for i in range(5)]
+    counter = Krum(1)(ClientUpdates.from_layers(models)).layers[1]
+    assert isinstance(counter, np.ndarray)
+    assert counter.shape == ()
+
+
+def test_counters_of_mixed_signedness_keep_every_digit():
+    count = 2**62 + 1
+    kinds = [np.int64, np.uint64, np.int64]
+    models = [[np.zeros(1), np.array([count], kind)] for kind in kinds]
+    assert Average()(ClientUpdates.from_layers(models)).layers[1].tolist() == [count]
 
 
 # --- what does not fit ---

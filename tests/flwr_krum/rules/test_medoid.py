@@ -5,7 +5,13 @@ import pytest
 
 from flwr_krum.rules import Medoid
 from tests.flwr_krum.hard_inputs import DRAW_KINDS, thousand_draws, updates_of
-from tests.flwr_krum.references import CONFORMANCE, best, exact_medoid_scores, medoid_scores
+from tests.flwr_krum.references import (
+    CONFORMANCE,
+    best,
+    exact_distances,
+    exact_medoid_scores,
+    medoid_scores,
+)
 
 
 def test_the_medoid_minimises_unsquared_distances():
@@ -57,3 +63,39 @@ def test_a_client_that_is_not_finite_is_never_chosen():
             assert Medoid()(V).selected != (at,)
         with pytest.raises(ValueError, match="only 0 of 2 updates are finite"):
             Medoid()(np.array([[value], [np.nan]]))
+
+
+@pytest.mark.parametrize("huge", [1e155, 1e300])
+def test_a_vector_whose_square_overflows_is_never_the_medoid(huge):
+    V = np.array([[huge], [0.0], [0.1], [0.2], [0.3], [0.4], [0.5]])
+    assert Medoid()(V).selected[0] != 0
+    # exact: sums of distances are smallest in the middle, all plus the same huge - v
+    assert Medoid()(V).selected == (4,)
+
+
+@pytest.mark.parametrize("huge", [1e16, 1e30, 1e100])
+def test_the_medoid_beside_a_huge_hostile_vector_is_exact(huge):
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        V = 1e-3 * rng.standard_normal((9, 3))
+        V[0] = huge * rng.standard_normal(3)
+        scores = exact_medoid_scores(exact_distances(V))
+        assert Medoid()(V).selected == best(scores, 1)
+
+
+def test_the_medoid_among_vectors_whose_squares_underflow_is_exact():
+    V = np.array(
+        [
+            [9.241120367011457e-181], [-0.0003592629380835823], [0.5705157312751826],
+            [1.6115890898926154e-180], [2.833969406582865e-180], [-9.232646653032858e-201],
+            [1.0650737311362373], [0.5177406291981792],
+        ]
+    )  # fmt: skip
+    # Of eight numbers both middle ones, 3 and 4, have the smallest sum: the first wins.
+    assert Medoid()(V).selected == (3,)
+
+
+def test_the_scores_beside_a_giant_are_numbers():
+    V = np.arange(7.0)[:, None]
+    V[0] = 1e200
+    assert np.isfinite(Medoid()(V).scores).all()

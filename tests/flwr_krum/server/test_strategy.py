@@ -184,6 +184,14 @@ def test_the_results_are_not_changed(results):
     assert [result.parameters.tensors for _, result in sent] == before
 
 
+@pytest.mark.parametrize("tensors", [[None], ["text"], [5], None])
+def test_tensors_that_are_not_bytes_are_refused(tensors):
+    good = [(FakeProxy(str(i)), API.result([np.array([float(i)])])) for i in range(2, 8)]
+    bad = FitRes(Status(Code.OK, ""), Parameters(tensors, "numpy.ndarray"), 1, {})
+    strategy = Krum(num_malicious_clients=1)
+    assert strategy.aggregate_fit(1, [(FakeProxy("1"), bad), *good], [])[0] is not None
+
+
 def test_a_fraction_of_zero_trains_nobody():
     strategy = Krum(fraction_fit=0.0, min_fit_clients=0, num_malicious_clients=1)
     manager = SimpleClientManager()

@@ -179,6 +179,14 @@ def test_another_serialization_is_refused(play, stype):
     assert reason == f"array 'layer1': {named}"
 
 
+def test_the_reason_of_a_foreign_serialization_is_short():
+    array = sent_array(npy(np.zeros(1)), "pickle")
+    content = RecordDict({"arrays": ArrayRecord({"k" * 1_000_000: array})})
+    strategy = Krum(num_malicious_nodes=0)
+    strategy.aggregate_train(1, [API.reply(1, content)])
+    assert len(strategy.reports[-1].refused[0].reason) < 400
+
+
 def test_what_an_array_says_about_itself_is_ignored(play):
     lying = {
         key: Array("float64", (10**12,), "numpy.ndarray", npy(array))

@@ -166,8 +166,8 @@ def test_two_real_runs_do_not_write_into_one_folder(cli, tmp_path):
     with (tmp_path / "runs/real/real.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = cli("--nodes 5 --rounds 1")
-    assert result.exit_code == 1
-    assert "another real run writes into runs/real" in result.output
+    assert result.exit_code == 2
+    assert "runs/real is being written by another process: wait for it" in result.output
     assert cli("--nodes 5 --rounds 1").exit_code == 0
 
 

@@ -163,6 +163,8 @@ def assert_gone(run_dir, pids, ports):
     until(lambda: running_with(home_of(run_dir)) == [], 30.0)
     assert not [pid for pid in pids if _runs(pid)]
     assert not ports & listening()
+    # No key outlives its federation.
+    until(lambda: [entry.name for entry in (run_dir / "federation").iterdir()] == ["logs"], 30.0)
 
 
 def _runs(pid):

@@ -55,13 +55,51 @@ def test_the_guard_ends_all_when_the_block_ends(home, tmp_path):
     assert running_with(home) == []
 
 
-def test_the_guard_ends_all_when_its_owner_is_killed(home, tmp_path):
+@pytest.fixture
+def folders(tmp_path):
+    """A federation's folder with keys and logs, and one for a socket."""
+    folder, short = tmp_path / "federation", tmp_path / "short"
+    for name in ("keys", "certificates", "logs"):
+        (folder / name).mkdir(parents=True)
+    for name in ("keys/node-0", "certificates/server.key", "run.toml", "logs/node-0.log"):
+        (folder / name).write_text("secret")
+    (folder / "link").symlink_to(folder / "logs")
+    short.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short / "s"))
+    return folder, short
+
+
+def assert_only_logs_are_left(folder, short):
+    assert [str(path.relative_to(folder)) for path in sorted(folder.rglob("*"))] == [
+        "logs",
+        "logs/node-0.log",
+    ]
+    assert not short.exists()
+
+
+def test_the_folders_are_cleared_when_the_block_ends_and_their_logs_are_kept(home, folders):
+    with guarded(home, *folders):
+        pass
+    assert_only_logs_are_left(*folders)
+
+
+def test_the_folders_are_cleared_also_if_the_guard_was_killed(home, folders):
+    with guarded(home, *folders):
+        (guard,) = psutil.Process().children()
+        guard.kill()
+    assert_only_logs_are_left(*folders)
+
+
+def test_the_guard_ends_all_and_clears_the_folders_when_its_owner_is_killed(
+    home, folders, tmp_path
+):
     owner = f"""
 import os, sys, time
 from pathlib import Path
 from simulations.real.processes import guarded, start
 home = Path({str(home)!r})
-with guarded(home):
+with guarded(home, *map(Path, {list(map(str, folders))!r})):
     env = dict(os.environ, FLWR_HOME=str(home))
     start(["python", "-c", {PARENT!r}], env, Path({str(tmp_path / "log")!r}))
     time.sleep(600)
@@ -75,6 +113,7 @@ with guarded(home):
     process.wait()
     until(lambda: running_with(home) == [], 20.0)
     guard.wait(20.0)
+    assert_only_logs_are_left(*folders)
 
 
 def test_what_a_program_prints_is_in_its_log(home, tmp_path):

@@ -1,0 +1,68 @@
+"""Centred clipping: steps towards the clients that are never longer than tau.
+
+Source: Karimireddy, He, Jaggi, "Learning from History for Byzantine Robust Optimization", ICML
+2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.rule import Choice, Rule, whole_number
+
+
+@dataclass(frozen=True)
+class CenteredClipping(Rule):
+    """Return v after some steps ``v <- v + (1/n) sum_i (V_i - v) min(1, tau / ||V_i - v||)``.
+
+    v begins at the global model. f Byzantine clients move it by at most ``f tau steps / n``.
+    Cost O(n^2) a step.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate, ``2f < n``; None is (n - 1) // 2.
+    strict : bool
+        False allows an illegal f.
+    tau : float, optional
+        Longest pull of a client, in the unit of the updates, > 0. No number fits all models; None
+        is the median distance of the clients from v, anew in each step.
+    steps : int
+        >= 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> CenteredClipping(tau=1.0)(np.array([[0.5], [-8.0]])).vector
+    array([-0.25])
+    """
+
+    tau: float | None = None
+    steps: int = 1
+
+    requirement = "2f < n"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("steps", self.steps, 1)
+        if self.tau is not None and not self.tau > 0.0:
+            raise ValueError(f"tau must be a number > 0, got {self.tau!r}")
+
+    def least(self, f: int) -> int:
+        """Return ``2f + 1``."""
+        return 2 * f + 1
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
+        """Keep v as weights over the clients; what they lack of 1 lies on the global model."""
+        n, gram = geometry.n, geometry.gram
+        weights = np.zeros(n)
+        for _ in range(self.steps):
+            along = gram @ weights
+            apart = np.sqrt(np.maximum(weights @ along - 2.0 * along + np.diagonal(gram), 0.0))
+            tau = float(np.median(apart)) if self.tau is None else self.tau * geometry.scale
+            pull = np.minimum(1.0, tau / np.maximum(apart, np.finfo(float).tiny)) / n
+            weights = (1.0 - pull.sum()) * weights + pull
+        return Choice.of_weights(weights, n)

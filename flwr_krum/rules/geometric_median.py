@@ -1,0 +1,134 @@
+"""The geometric median, by Weiszfeld's iteration on the distances alone.
+
+Sources: Vardi, Zhang, "The multivariate L1-median and associated data depth", PNAS 2000 (when a
+vector is its own median); Pillutla, Kakade, Harchaoui, "Robust Aggregation for Federated
+Learning", IEEE TSP 2022 (RFA, the smoothed iteration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.rule import Choice, Rule, whole_number
+
+Start = Literal["clients", "model"]
+
+
+@dataclass(frozen=True)
+class GeometricMedian(Rule):
+    """Return the point z that minimises ``g(z) = (1/n) sum_i ||z - V_i||``, to a stated accuracy.
+
+    ``z <- sum_i b_i V_i / sum_i b_i`` with ``b_i = 1 / max(nu, ||z - V_i||)``. Since the minimiser
+    lies among the vectors, ``g(z) - min g <= (sum_i b_i / n) ||z - z'|| max_i ||z - V_i||`` for a
+    step from z to z'; it stops when that is at most ``eps g(z)``. A vector that is the median
+    itself is found first and exactly. On a line of even n every point between the middle two is
+    one; which of them comes out is not said. Cost O(n^2) a step.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate, ``2f < n``; None is (n - 1) // 2.
+    strict : bool
+        False allows an illegal f.
+    eps : float
+        Relative accuracy of g, > 0.
+    steps : int
+        Steps at most; the report says so if they were not enough.
+    nu : float
+        Distance below which g is smooth (RFA), >= 0.
+    start : "clients" | "model"
+        Begin among the clients, those closest to all others weighing most, or at the global model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GeometricMedian()(np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 0.5], [1.0, 99.0]])).vector
+    array([1. , 0.5])
+    """
+
+    eps: float = 1e-9
+    steps: int = 1000
+    nu: float = 0.0
+    start: Start = "clients"
+
+    requirement = "2f < n"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("steps", self.steps, 1)
+        if not self.eps > 0.0:
+            raise ValueError(f"eps must be a number > 0, got {self.eps!r}")
+        if not self.nu >= 0.0:
+            raise ValueError(f"nu must be a number >= 0, got {self.nu!r}")
+        if self.start not in get_args(Start):
+            raise ValueError(f"start must be one of {get_args(Start)}, got {self.start!r}")
+
+    def least(self, f: int) -> int:
+        """Return ``2f + 1``."""
+        return 2 * f + 1
+
+    def choose(self, geometry: Geometry, server_round: int) -> Choice:
+        """Weigh the clients by what the last step made of their distances."""
+        n = geometry.n
+        if self.nu == 0.0 and self.start == "clients":
+            own = _own_median(geometry.squared, geometry.gram)
+            if own is not None:
+                return Choice.uniform(n, [own])
+        # The global model is the last point: weights over all points sum to 1.
+        points = np.zeros((n + 1, n + 1))
+        points[:n, :n] = geometry.squared
+        points[n, :n] = points[:n, n] = geometry.norms**2
+        weights = np.zeros(n + 1)
+        if self.start == "clients":
+            weights[:n] = _inverse(np.sqrt(geometry.squared).sum(axis=1))
+        else:
+            weights[n] = 1.0
+        floor = max(self.nu * geometry.scale, np.finfo(float).tiny)
+        for _ in range(self.steps):
+            apart = _from_mixture(points, weights)[:n]
+            smooth = np.maximum(apart, floor)
+            new = np.append(_inverse(smooth), 0.0)
+            gap = new - weights
+            moved = np.sqrt(max(0.0, -0.5 * float(gap @ points @ gap)))
+            slack = (1.0 / smooth).mean() * moved * apart.max()
+            weights = new
+            if slack <= self.eps * apart.mean():
+                return Choice.of_weights(weights[:n], n)
+        note = f"{self.steps} steps left the geometric median less sure than eps={self.eps:g}"
+        return Choice.of_weights(weights[:n], n, note=note if self.start == "clients" else "")
+
+
+def _inverse(lengths: Float64) -> Float64:
+    """Return weights that are as the inverse lengths, and sum to 1."""
+    with np.errstate(divide="ignore"):
+        inverse = lengths.min() / lengths if lengths.min() > 0.0 else (lengths == 0.0).astype(float)
+    weights: Float64 = inverse / inverse.sum()
+    return weights
+
+
+def _from_mixture(points: Float64, weights: Float64) -> Float64:
+    """Return how far the points are from their mixture, from squared distances among them."""
+    towards = points @ weights
+    apart: Float64 = np.sqrt(np.maximum(towards - 0.5 * float(weights @ towards), 0.0))
+    return apart
+
+
+def _own_median(squared: Float64, gram: Float64) -> int | None:
+    """Return the first vector that is the geometric median itself, if one is (Vardi, Zhang).
+
+    It is so where the others' pull, unit vectors towards them, is no longer than the number of
+    vectors that stand where it stands.
+    """
+    lengths = np.sqrt(squared)
+    k = int(np.argmin(lengths.sum(axis=1)))
+    away = lengths[k] > 0.0
+    unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
+    # <x_i - x_k, x_j - x_k> from squared distances: nothing of the common offset is left in it.
+    products = (squared[:, [k]] + squared[[k], :] - squared) / 2.0
+    pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
+    return k if pull <= len(away) - np.count_nonzero(away) else None

@@ -1,0 +1,52 @@
+"""Nearest-neighbour mixing: every update becomes the mean of those around it.
+
+Source: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by Mixing: A Recipe for
+Optimal Byzantine ML under Heterogeneity", AISTATS 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.rule import Mixing
+
+
+@dataclass(frozen=True)
+class NearestNeighborMixing(Mixing):
+    """Replace every update by the mean of the n - f updates closest to it, its own among them.
+
+    ``y_i = 1/(n - f) sum_{j near i} V_j``. An update is its own nearest neighbour, whatever equals
+    it; other ties go to the smallest index. Cost O(n^2 log n) on the distances.
+
+    Parameters
+    ----------
+    f : int, optional
+        Byzantine clients to tolerate, ``2f < n``; None is as many as the rule behind tolerates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flwr_krum.rules import Median
+    >>> chain = NearestNeighborMixing(f=1) | Median()
+    >>> chain(np.array([[0.0], [2.0], [4.0], [99.0]])).vector
+    array([2.])
+    """
+
+    def least(self, f: int) -> int:
+        """Return ``2f + 1``."""
+        return 2 * f + 1
+
+    def matrix(self, geometry: Geometry, server_round: int) -> Float64:
+        """Return rows of 1/(n - f) at the neighbours."""
+        n = geometry.n
+        keep = max(1, n - (self.f or 0))
+        apart = geometry.squared.copy()
+        np.fill_diagonal(apart, -1.0)
+        nearest = np.argsort(apart, axis=1, kind="stable")[:, :keep]
+        M = np.zeros((n, n))
+        np.put_along_axis(M, nearest, 1.0 / keep, axis=1)
+        return M

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.common import Code, FitRes, Parameters, Status
+
+from flwr_krum.boundary.messages import MOST_RECORDS, claims_of, of_message, of_result
+from flwr_krum.boundary.metrics import MOST_METRICS
+from flwr_krum.boundary.replies import Reply
+from tests.flwr_krum.federations import FakeProxy, Federation, MessageApi
+from tests.flwr_krum.npy_bytes import npy
+
+DATA = npy(np.zeros(10, np.float32))
+EACH = len(DATA) + 128 + 1
+API = MessageApi()
+
+
+def message(arrays, **metrics):
+    record = ArrayRecord({k: Array("", (), "numpy.ndarray", data) for k, data in arrays.items()})
+    return API.reply(1, RecordDict({"a": record, "m": MetricRecord(metrics)}))
+
+
+def result(tensors, kind="numpy.ndarray", **metrics):
+    return FitRes(Status(Code.OK, ""), Parameters(tensors, kind), 10, metrics)
+
+
+def test_arrays_come_by_name_or_by_position_as_their_bytes():
+    reply = of_message(1, message({"a": DATA, "b": DATA}, loss=0.5), 10**6)
+    assert reply == Reply(1, {"a": DATA, "b": DATA}, metrics={"loss": 0.5})
+    assert all(data is DATA for data in reply.arrays.values())
+    reply = of_result("1", result([DATA, DATA], loss=0.5), 10**6)
+    assert reply == Reply("1", [DATA, DATA], metrics={"loss": 0.5, "num-examples": 10})
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_reply_larger_than_allowed_is_refused_by_its_size(short):
+    most = 3 * EACH - short
+    problem = f"more than {most} bytes (max_reply_bytes)" if short else ""
+    reply = of_message(1, message({"a": DATA, "b": DATA, "c": DATA}, loss=0.5), most)
+    assert (reply.problem, reply.metrics) == (problem, {"loss": 0.5})
+    reply = of_result(1, result([DATA] * 3), most - 3)  # without names
+    assert reply.problem == problem.replace(str(most), str(most - 3))
+
+
+def test_empty_arrays_are_not_free():
+    sent = message({str(i): b"" for i in range(100)})
+    assert of_message(1, sent, 100 * 128).arrays is None
+    assert of_result(1, result([b""] * 100), 99 * 128).arrays is None
+
+
+def test_many_records_are_not_read():
+    content = RecordDict({str(i): MetricRecord() for i in range(MOST_RECORDS + 1)})
+    assert of_message(1, API.reply(1, content), 10**6).problem == "more than 100 records"
+
+
+def test_of_many_metrics_no_more_are_copied_than_show_that_there_are_too_many():
+    flood = {f"m{i}": 1.0 for i in range(5 * MOST_METRICS)}
+    halves = {k: dict(list(flood.items())[k::2]) for k in (0, 1)}
+    content = RecordDict({str(k): MetricRecord(half) for k, half in halves.items()})
+    assert len(of_message(1, API.reply(1, content), 10**6).metrics) == MOST_METRICS + 1
+    claims = claims_of(result([], **flood))
+    assert len(claims) == MOST_METRICS + 2
+    assert claims["num-examples"] == 10
+
+
+@pytest.mark.parametrize("sent", [None, 5, FitRes(None, None, None, None), result(None)])
+def test_what_cannot_be_looked_at_is_a_reply_with_the_reason(sent):
+    assert of_result(1, sent, 10**6).problem.startswith("unreadable reply: ")
+    assert of_message(1, sent, 10**6).problem.startswith("unreadable reply: ")
+
+
+def test_the_text_of_an_error_stays_on_its_line():
+    class Hostile:
+        @property
+        def content(self):
+            raise ValueError("first\nINFO :  all is well\x1b[31m" + "x" * 1000)
+
+    problem = of_message(1, Hostile(), 10**6).problem
+    assert problem.startswith("unreadable reply: ValueError: first\\nINFO :  all is well\\x1b[31m")
+    assert problem.isprintable()
+    assert len(problem) < 600
+
+
+# --- through a strategy ---
+
+MODEL = {"w": np.zeros((20, 5), np.float32), "b": np.zeros(5, np.float32)}
+
+
+def play(federation, hostile, **options):
+    """Play a round in which client 1 of seven sends something else than 1s."""
+    strategy = federation.strategy("Krum", 1, **options)
+    federation.configure(strategy, MODEL, range(1, 8))
+    ones = {key: np.ones_like(array) for key, array in MODEL.items()}
+    api, sent = federation.api, {c: hostile if c == 1 else ones for c in range(1, 8)}
+    if federation.names_arrays:
+        replies = [api.reply(c, what) for c, what in sent.items()]
+        start = time.perf_counter()
+        strategy.aggregate_train(1, replies)
+    else:
+        results = [(FakeProxy(str(c)), api.result(what)) for c, what in sent.items()]
+        start = time.perf_counter()
+        strategy.aggregate_fit(1, results, [])
+    assert time.perf_counter() - start < 1
+    report = strategy.last_report
+    assert report.stepped
+    return {refused.client: refused.reason for refused in report.refused}
+
+
+def test_by_default_every_number_may_have_64_bits_and_not_much_more(federation):
+    wide = {key: array.astype(np.float64) for key, array in MODEL.items()}
+    assert play(federation, wide) == {}
+    # (105 floats of 4 bytes, 2 headers, "w" and "b") 8 times and a MiB
+    most = 8 * (105 * 4 + 2 * 128 + 2) + 2**20
+    reason = f"more than {most} bytes (max_reply_bytes)"
+    large = {**MODEL, "b": np.zeros(most // 8)}
+    assert play(federation, large) == {federation.name(1): reason}
+
+
+def test_the_operator_can_set_the_largest_reply(federation):
+    large = {**MODEL, "b": np.zeros(5 * 10**5)}
+    shapes = "array 'b': shape (500000,), expected (5,)"
+    shapes = shapes if federation.names_arrays else shapes.replace("'b'", "'1'")
+    assert play(federation, large, max_reply_bytes=10**7) == {federation.name(1): shapes}
+    reason = "more than 10000 bytes (max_reply_bytes)"
+    assert play(federation, large, max_reply_bytes=10**4) == {federation.name(1): reason}
+
+
+def test_a_million_arrays_of_no_bytes_cost_next_to_nothing(federation):
+    names = map(str, range(10**6))
+    if not federation.names_arrays:
+        hostile = dict.fromkeys(names, b"")
+    else:
+        record = ArrayRecord()  # which would look at every array that is put in
+        vars(record)["_data"] = dict.fromkeys(names, Array("", (), "numpy.ndarray", b""))
+        hostile = RecordDict({"arrays": record})
+    assert "max_reply_bytes" in play(federation, hostile)[federation.name(1)]
+
+
+@pytest.mark.parametrize("illegal", [0, -1, True, 1.5, "1"])
+def test_an_illegal_size_is_named(federation, illegal):
+    with pytest.raises(ValueError, match="max_reply_bytes must be a whole number >= 1, got"):
+        federation.strategy("Krum", 1, max_reply_bytes=illegal)
+
+
+def test_the_limit_does_not_depend_on_the_reply_before():
+    federation = Federation(MessageApi())
+    assert play(federation, MODEL) == play(federation, MODEL) == {}
