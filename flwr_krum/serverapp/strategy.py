@@ -73,6 +73,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     """
 
     _own_id = staticmethod(_node_id)
+    _SAMPLING = ("fraction_train", "min_train_nodes", "min_available_nodes")
 
     def __init__(
         self,
@@ -107,9 +108,18 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
         Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
         replies that came: the grid is used through an `ArrivingGrid`.
+
+        Raises
+        ------
+        UndecodableError
+            If the initial model cannot be read.
         """
+        decode_model({key: array.data for key, array in initial_arrays.items()})
         grid = arriving(grid)
+        self._connected = len(list(grid.get_node_ids()))
         result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, **others)
+        if not result.arrays:  # no round has moved the model
+            result.arrays = initial_arrays
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result
