@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -270,8 +272,45 @@ def test_an_illegal_rate_is_named(replies, rate):
     with pytest.raises(ValueError, match="server_learning_rate must be a finite number >= 0, got"):
         Rounds(Krum(1), server_learning_rate=rate)
     rounds = known(Rounds(Krum(1), server_learning_rate=lambda t: rate))
-    with pytest.raises(ValueError, match="server_learning_rate must be a finite number >= 0, got"):
-        rounds.finish(1, replies(CONFORMANCE))
+    with pytest.raises(ValueError, match=r"server_learning_rate\(3\) must be a finite number >= 0"):
+        rounds.finish(3, replies(CONFORMANCE))
+    assert "server_learning_rate(3) must be" in rounds.reports[-1].note
+
+
+def raising(*_):
+    raise ZeroDivisionError("division by\nzero")
+
+
+@dataclass(frozen=True)
+class Raising(Krum):
+    """A rule of the user's own with a mistake in it."""
+
+    def choose(self, geometry, server_round):
+        raising()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"server_learning_rate": raising}, "server_learning_rate(2) raises ZeroDivisionError: "),
+        ({"server_learning_rate": lambda t: math.nan}, "server_learning_rate(2) must be a finite"),
+        ({"rule": OneMinusPKrum(1, raising)}, "ZeroDivisionError: division by"),
+        ({"rule": OneMinusPKrum(1, lambda t: math.nan)}, "p must be a probability in [0, 1], got "),
+        ({"rule": Raising(1)}, "ZeroDivisionError: division by"),
+    ],
+)
+def test_a_function_of_the_operator_that_fails_leaves_a_report_that_says_so(
+    replies, tmp_path, options, said
+):
+    rounds = known(Rounds(**{"rule": Krum(1), "journal": tmp_path / "j", **options}))
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        rounds.finish(2, replies(CONFORMANCE))
+    (report,) = rounds.reports
+    assert read_journal(tmp_path / "j") == [report]
+    assert said in report.note
+    assert "\n" not in report.note
+    assert (report.server_round, report.stepped, len(report.received)) == (2, False, 5)
+    assert "the global model stays as it is" in report.lines()
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
