@@ -18,7 +18,7 @@ _LARGEST = 0x7F7F
 
 def widened(array: Array) -> Array:
     """Return bfloat16 numbers as float32, and any other array as it is."""
-    if array.dtype != BFLOAT16:
+    if array.dtype.kind != "V":
         return array
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 

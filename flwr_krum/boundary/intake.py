@@ -203,21 +203,18 @@ def _checked_or_reason(arrays: Model, template: Template) -> Model | RefusedErro
 def _checked(arrays: Model, template: Template) -> Model:
     """Return the arrays, in the dtypes that are expected and without constants, if they fit."""
     formats = template.formats
-    if template.measured and not template.constants:  # most replies
-        found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
-        if found == formats and _are_finite(arrays):
-            return arrays
-    _check_keys(arrays.keys(), template)
     if not template.measured:
         raise RefusedError("no array of floats, and no distance sees others")
-    for key, array in arrays.items():
-        if (array.shape, array.dtype) != formats[key]:
+    fits = {key: (array.shape, array.dtype) for key, array in arrays.items()} == formats
+    if not fits:
+        _check_keys(arrays.keys(), template)
+        for key, array in arrays.items():
             _check_format(key, array, *formats[key])
     held = [key for key in template.constants if key in arrays]
     if held:
         arrays = {**arrays, **{key: _cleared(key, arrays[key], template) for key in held}}
-    if all(array.dtype == formats[key][1] for key, array in arrays.items()) and _are_finite(arrays):
-        return arrays
+    if fits and _are_finite(arrays):
+        return arrays  # most replies
     for key, array in arrays.items():
         if array.size:
             _check_range(key, array, formats[key][1])

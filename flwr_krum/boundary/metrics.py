@@ -100,10 +100,9 @@ class Claims:
         n, lines = len(self._reports), []
         for key, usual in self._usual.items():
             if key != count_key and self._f < usual.carriers and usual.alike < self._least:
-                name, kind = quoted(key, _MOST_SHOWN), _named(usual.kind)
                 lines.append(
-                    f"metric {name} dropped: {usual.alike} of {n} replies hold it as a {kind}, "
-                    f"at least {self._least} are needed"
+                    f"metric {_name(key)} dropped: {usual.alike} of {n} replies hold it as a "
+                    f"{_named(usual.kind)}, at least {self._least} are needed"
                 )
         more = len(lines) - _MOST_NAMED
         return (*lines[:_MOST_NAMED], *([f"{more} more metrics dropped"] if more > 0 else []))
@@ -139,19 +138,18 @@ class Claims:
         if kinds == common and len(report) == len(common):
             return ""  # most reports
         for key, value in report.items():
-            name = quoted(key, _MOST_SHOWN)
-            if isinstance(value, str | bytes | bool):
+            if key in common and key in parsed:
+                if parsed[key][0] != common[key]:
+                    found, usual = _named(parsed[key][0]), _named(common[key])
+                    return f"metric {_name(key)} is a {found}, most send a {usual}"
+            elif isinstance(value, str | bytes | bool):
                 continue
-            if key in self._known and key not in parsed:
-                return f"metric {name} is {_shown(value)}, expected finite numbers"
-            if key not in common:
-                if common:
-                    return f"metric {name} is unknown to most"
-            elif parsed[key][0] != common[key]:
-                found, usual = _named(parsed[key][0]), _named(common[key])
-                return f"metric {name} is a {found}, most send a {usual}"
+            elif key in self._known and key not in parsed:
+                return f"metric {_name(key)} is {_shown(value)}, expected finite numbers"
+            elif common:
+                return f"metric {_name(key)} is unknown to most"
         missing = [key for key in common if key not in report]
-        return f"metric {quoted(missing[0], _MOST_SHOWN)} is missing" if missing else ""
+        return f"metric {_name(missing[0])} is missing" if missing else ""
 
     def _median(self, count_key: str) -> float | None:
         """Return the lower median of the claimed counts, if liars cannot have chosen it."""
@@ -197,6 +195,10 @@ def _shown(value: object) -> str:
         return repr(value)[:_MOST_SHOWN]
     except ValueError:  # Python does not write out whole numbers of thousands of digits
         return "a number too long to print"
+
+
+def _name(key: str) -> str:
+    return quoted(key, _MOST_SHOWN)
 
 
 def _named(kind: Kind) -> str:

@@ -206,10 +206,6 @@ class Rule(ABC):
         """The smallest legal n."""
         return self.least(self.f or 0) if self.strict else 1
 
-    def trim(self, n: int) -> int:
-        """Return how many of n client-reported numbers may lie at each end."""
-        return min(self.liars(n), (n - 1) // 2)
-
     def fitted(self, n: int, f: int) -> Self:
         """Return the rule as it applies to n clients of which f may be Byzantine."""
         return replace(self, f=f)

@@ -115,11 +115,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model.
 
+        A run begins: rounds count on from those of an earlier one of the same strategy.
+
         Raises
         ------
         ValueError
             If there is none and no client is trusted with it, or it cannot be decoded.
         """
+        self._rounds.go_on()
         self.summary()
         initial = super().initialize_parameters(client_manager)
         if initial is None:

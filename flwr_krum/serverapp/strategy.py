@@ -100,16 +100,24 @@ class RobustAggregation(RobustStrategy, FedAvg):
         initial_arrays: ArrayRecord,
         num_rounds: int = 3,
         timeout: float = 3600,
-        *configs: Any,
-        **others: Any,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Run the rounds as Flower does, and say at the end what they come to.
 
         Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
-        replies that came: the grid is used through an `ArrivingGrid`.
+        replies that came: the grid is used through an `ArrivingGrid`. Rounds count on from
+        ``rounds_done``, and from those of an earlier start, also for ``evaluate_fn``.
         """
-        grid = arriving(grid)
-        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, **others)
+        self._rounds.go_on()
+
+        def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            return evaluate_fn(self._current(server_round), arrays) if evaluate_fn else None
+
+        own = None if evaluate_fn is None else evaluate
+        configs = (train_config, evaluate_config)
+        result = super().start(arriving(grid), initial_arrays, num_rounds, timeout, *configs, own)
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result

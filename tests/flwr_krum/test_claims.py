@@ -97,6 +97,12 @@ def test_it_is_the_same_in_federated_evaluation(federation, caplog):
     assert found["loss"] == 0.5
 
 
+@pytest.mark.parametrize(("n", "f"), [(3, 1), (4, 1), (5, 1), (20, 8)])
+def test_without_a_declared_f_as_many_as_the_rule_bears_and_at_least_one_may_lie(federation, n, f):
+    report = Round(federation, n, None).train(lambda c: {"loss": 1e308 if c <= f else 0.5})
+    assert report.metrics["loss"] == 0.5
+
+
 def test_a_minority_cannot_choose_a_metrics_kind(message_federation):
     # Eleven honest lists of three lengths beside eight liars that agree: no kind has the most.
     report = Round(message_federation, 19, 8).train(

@@ -107,7 +107,7 @@ def test_one_client_moves_nothing_beyond_the_honest_at_f_1(lie):
 def test_a_medoid_trusts_the_median_alone():
     for n in range(1, 12):
         values = [float(i) for i in range(n)]
-        cut = Medoid().trim(n)
+        cut = Medoid().liars(n)
         found = Claims([{"x": v} for v in values], cut).trimmed_means()["x"]
         assert found == statistics.median(values)
 
@@ -115,12 +115,12 @@ def test_a_medoid_trusts_the_median_alone():
 @pytest.mark.parametrize("liars", [1, 2, 3])
 def test_no_minority_moves_a_medoids_metrics(liars):
     reports = [{"x": 1.0}] * (liars + 1) + [{"x": 1e300}] * liars
-    assert Claims(reports, Medoid().trim(len(reports))).trimmed_means() == {"x": 1.0}
+    assert Claims(reports, Medoid().liars(len(reports))).trimmed_means() == {"x": 1.0}
 
 
 @pytest.mark.parametrize("rule", [Krum(2), MultiKrum(2), OneMinusPKrum(2)])
-def test_the_rules_of_krum_trim_f_from_each_end(rule):
-    assert [rule.trim(n) for n in (5, 7, 20)] == [2, 2, 2]
+def test_the_rules_of_krum_fear_f_liars_however_few_reports_there_are(rule):
+    assert [rule.liars(n) for n in (3, 7, 20)] == [2, 2, 2]
 
 
 # --- doubts ---

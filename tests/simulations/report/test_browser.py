@@ -13,12 +13,13 @@ PHONE = {"width": 390, "height": 844, "phone": True}
 def two_rounds(make_run, **config):
     """Return a run of two rounds and seven clients, the last two hostile."""
     first = RoundReport(
-        1, "Krum(f=2)", 2, received=(0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),), stepped=True,
+        1, "Krum(f=2)", 2, received=(0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),),
+        stepped=True,
         scores={0: 3.0, 1: 1.5, 2: 0.25, 3: 8.0, 4: 9.0, 5: 0.125}, selected=(5,),
         guarantee=Guarantee("does not hold", 6, 1, 5.0, 1.0, 0.1, 50.0, 2500.0),
     )  # fmt: skip
     second = RoundReport(
-        2, "Krum(f=2)", 2, tuple(range(7)), selected=(2,), note="nobody moved",
+        2, "Krum(f=2)", 2, received=tuple(range(7)), selected=(2,), note="nobody moved",
         scores={i: float(i) for i in range(7)},
         guarantee=Guarantee("cannot be known", 7, 2, reason="3 are too few"),
     )  # fmt: skip
