@@ -98,6 +98,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     """
 
     _own_id = staticmethod(_cid)
+    _SAMPLING = ("fraction_fit", "min_fit_clients", "min_available_clients")
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
             If there is none and no client is trusted with it, or it cannot be decoded.
         """
         self._rounds.go_on()
+        self._connected = client_manager.num_available()
         self.summary()
         initial = super().initialize_parameters(client_manager)
         if initial is None:

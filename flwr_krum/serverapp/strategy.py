@@ -73,6 +73,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     """
 
     _own_id = staticmethod(_node_id)
+    _SAMPLING = ("fraction_train", "min_train_nodes", "min_available_nodes")
 
     def __init__(
         self,
@@ -109,7 +110,13 @@ class RobustAggregation(RobustStrategy, FedAvg):
         Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
         replies that came: the grid is used through an `ArrivingGrid`. Rounds count on from
         ``rounds_done``, and from those of an earlier start, also for ``evaluate_fn``.
+
+        Raises
+        ------
+        UndecodableError
+            If the initial model cannot be read.
         """
+        decode_model({key: array.data for key, array in initial_arrays.items()})
         self._rounds.go_on()
 
         def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -117,7 +124,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
         own = None if evaluate_fn is None else evaluate
         configs = (train_config, evaluate_config)
-        result = super().start(arriving(grid), initial_arrays, num_rounds, timeout, *configs, own)
+        grid = arriving(grid)
+        self._connected = len(list(grid.get_node_ids()))
+        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, own)
+        if not result.arrays:  # no round has moved the model
+            result.arrays = initial_arrays
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result
