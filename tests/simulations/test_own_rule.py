@@ -1,7 +1,9 @@
 """A rule of a user's own, in a file outside the package."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from flwr_krum.rules.written import parse_rule
 from simulations.cli import app
 from simulations.report import write_report
 from simulations.run.history import read_history
+
+README = Path(__file__).parents[2] / "README.md"
 
 MY_RULES = '''"""A rule and a mixing of our own."""
 
@@ -85,6 +89,15 @@ def test_it_runs_by_the_path_of_its_file(run, tmp_path):
     del sys.modules[f"{tmp_path}/my_rules.py"]
     write_report([tmp_path / "mine"], tmp_path / "page.html")
     assert "Smallest(keep=3)" in (tmp_path / "page.html").read_text()
+
+
+def test_that_of_the_readme_runs_alone_and_behind_a_mixing(run):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (text,) = (block for block in blocks if "(Rule):" in block)
+    for rule in ("my_rules.py:InnerMean", "nnm | my_rules.py:InnerMean"):
+        result = run(rule, "-f", "6", text=text)
+        assert result.exit_code == 0, result.output
+    assert run("my_rules.py:InnerMean", "-f", "7", text=text).exit_code == 2
 
 
 def test_it_stands_behind_mixings_and_before_none(run):
