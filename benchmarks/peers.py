@@ -201,7 +201,7 @@ def _ours(name: str) -> Contestant:
 def _rule(name: str, n: int, f: int) -> Rule:
     """Return a rule that bears f Byzantine clients, or as many of them as it can among n."""
     rule = parse_rule(name, f=f)
-    return rule.fitted(n, min(f, rule.most(n)))
+    return rule if rule.suffices(n, f) else rule.fitted(n, rule.most(n))
 
 
 def _our_vector(result: Any) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.common import NDArrays, Scalar
 
 from clients.honest import HonestClient
+from clients.learning.models import layers_of, places_of
 from clients.roles import build_client, partition_of, role_of, settings_of
 from clients.settings import Settings
 from flwr_krum.boundary.records import from_record, to_record
@@ -70,9 +71,9 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         if "evaluateins.parameters" in message.content:
             return numpy_client_app(message, context)
-        loss, num_examples, metrics = client_of(context).evaluate(
-            list(from_record(arrays_in(message.content)).values()), config_in(message.content)
-        )
+        client = client_of(context)
+        parameters, _ = parameters_in(message.content, client.settings)
+        loss, num_examples, metrics = client.evaluate(parameters, config_in(message.content))
         answer = _metric_record(num_examples, {"loss": loss, **metrics})
         return Message(RecordDict({"metrics": answer}), reply_to=message)
 
@@ -86,9 +87,30 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
 
 
 def _fit_reply(client: HonestClient, content: RecordDict) -> RecordDict:
-    received = arrays_in(content)
-    answer = client.fit(list(from_record(received).values()), config_in(content))
-    return fit_content(received, *answer)
+    parameters, places = parameters_in(content, client.settings)
+    proposal, num_examples, metrics = client.fit(parameters, config_in(content))
+    in_their_order = [proposal[place] for place in places]
+    return fit_content(arrays_in(content), in_their_order, num_examples, metrics)
+
+
+def parameters_in(content: RecordDict, settings: Settings) -> tuple[NDArrays, list[int]]:
+    """Return the model that a message holds, in state-dict order whatever its own.
+
+    Returns
+    -------
+    parameters : list of arrays
+    places : list of int
+        Where in it each of the message's arrays is.
+
+    Raises
+    ------
+    ValueError
+        If the arrays' keys are not those of the settings' model.
+    """
+    received = from_record(arrays_in(content))
+    places = places_of(received, layers_of(settings.task, settings.model))
+    ordered = dict(sorted(zip(places, received.values(), strict=True)))
+    return list(ordered.values()), places
 
 
 def fit_content(

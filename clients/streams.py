@@ -30,6 +30,8 @@ def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
         Streams of different purposes are independent.
     *place : int
         Where in the run, such as (partition_id, server_round); always of one length per purpose.
+        Only the last may be 2^32 or more.
     """
+    name = [seed, int(purpose), *place]
     # One word each, as numpy would make of whole numbers, in two thirds of the time.
-    return np.random.default_rng(np.array([seed, int(purpose), *place], np.uint32))
+    return np.random.default_rng(np.array(name, np.uint32) if max(name) < 2**32 else name)

@@ -20,7 +20,7 @@ from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
-from flwr_krum.boundary.replies import ClientId, Reply, client_order, few
+from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import f_in_force
@@ -63,6 +63,8 @@ LARGEST_STEP = 10.0
 
 MANY = 1000
 """Clients among which any robust rule tolerates some."""
+
+WAY_OUT = 'on_infeasible="degrade" goes on without the bound on f'
 
 NOT_FINITE = "the aggregate is not finite"
 
@@ -231,6 +233,11 @@ class Rounds:
         """Return what is to be said at the end of a run, in Flower's style."""
         return tree(conclusion(self.reports))
 
+    def go_on(self) -> None:
+        """Count on from the last round, where a strategy is started again."""
+        if self.reports:
+            self.rounds_done = max(self.rounds_done, self.reports[-1].server_round)
+
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.
 
@@ -281,6 +288,8 @@ class Rounds:
             Only with ``on_infeasible="raise"``.
         ValueError
             If no global model is known and a server learning rate other than 1 is set, or keys.
+        Exception
+            What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
         failed = failed or {}
         if self.template is None and (self.shared_keys, self.distance_keys) != (None, None):
@@ -301,9 +310,12 @@ class Rounds:
             obstacle = _obstacle(rule, n)
             if obstacle and n > 0 and self.on_infeasible == "degrade":
                 rule = rule.degraded()
-            step = None
+            step, failure = None, None
             if intake.updates is not None and not _obstacle(rule, n):
-                step = self._step(rule, intake.updates, intake, server_round)
+                try:
+                    step = self._step(rule, intake.updates, intake, server_round)
+                except Exception as error:  # a rule or a rate of the operator's own
+                    failure = error
         model = None if step is None else step.model
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
@@ -324,10 +336,12 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=model is not None,
-            note=obstacle if step is None else step.note,
+            note=_together(_failed(failure), obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
         )
         self._keep(report)
+        if failure is not None:
+            raise failure
         if obstacle and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return model, report
@@ -405,9 +419,7 @@ class Rounds:
         self, layers: Sequence[Array], reference: Sequence[Array] | None, server_round: int
     ) -> Sequence[Array]:
         """Return ``x_t + rate(t) (aggregate - x_t)``; counters take the aggregate's value."""
-        rate = self.server_learning_rate
-        rate = rate(server_round) if callable(rate) else rate
-        _check_rate(rate)
+        rate = self._rate(server_round)
         if rate == 1.0:
             return layers
         if reference is None:
@@ -420,10 +432,39 @@ class Rounds:
             for old, new in zip(reference, layers, strict=True)
         ]
 
+    def _rate(self, server_round: int) -> float:
+        """Return the round's server learning rate.
 
-def _check_rate(rate: object) -> None:
+        Raises
+        ------
+        ValueError
+            If the operator's function raises, or returns no rate.
+        """
+        rate = self.server_learning_rate
+        if not callable(rate):
+            return rate
+        name = f"server_learning_rate({server_round})"
+        try:
+            value = rate(server_round)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {on_one_line(error)}"
+            raise ValueError(f"{name} raises {reason}") from error
+        _check_rate(value, name)
+        return value
+
+
+def _check_rate(rate: object, name: str = "server_learning_rate") -> None:
     if isinstance(rate, bool) or not (isinstance(rate, Real) and 0.0 <= float(rate) < math.inf):
-        raise ValueError(f"server_learning_rate must be a finite number >= 0, got {rate!r}")
+        raise ValueError(f"{name} must be a finite number >= 0, got {rate!r}")
+
+
+def _failed(error: Exception | None) -> str:
+    """Say what the operator's own rule or rate raised; empty if it did not."""
+    return "" if error is None else f"{type(error).__name__}: {on_one_line(error)}"
+
+
+def _together(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _told(keys: Keys | None, default: str) -> str:
@@ -449,7 +490,7 @@ def _obstacle(rule: Rule, n: int) -> str:
     try:
         rule.check(n)
     except ValueError as error:
-        return str(error)
+        return f"{error}; {WAY_OUT}"
     return ""
 
 

@@ -11,10 +11,14 @@ from flwr.common.logger import log
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.in_force import prospects
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions, Rounds
+from flwr_krum.round import WAY_OUT, OnInfeasible, RoundOptions, Rounds
 from flwr_krum.rules.rule import Rule
+
+FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
+"""What becomes of a round for which there are too few replies."""
 
 
 class RobustStrategy:
@@ -31,6 +35,10 @@ class RobustStrategy:
     _own_id: Callable[[Any], ClientId]
     """What a client is called by default."""
 
+    _SAMPLING: ClassVar[tuple[str, str, str]]
+    """Flower's arguments for the fraction of clients that is asked, and for the least numbers of
+    clients that are asked and that are connected."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _tell_arguments(cls)
@@ -45,6 +53,7 @@ class RobustStrategy:
         self._rounds = Rounds(rule, count_key=count_key, **options)
         self._client_id: Callable[[Any], object] = client_id or type(self)._own_id
         self._nameless: set[ClientId] = set()
+        self._connected = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rule={self._rounds.rule!r})"
@@ -60,9 +69,19 @@ class RobustStrategy:
         return self._rounds.reports[-1] if self._rounds.reports else None
 
     def summary(self) -> None:
-        """Log the settings as a small tree."""
+        """Log the settings as a small tree, and whether rounds will have the replies they need."""
         for line in self._rounds.summary(type(self).__name__):
             log(INFO, line)
+        fraction, least, available = (getattr(self, name) for name in self._SAMPLING)
+        n = max(self._connected, available, least)
+        asked = max(int(n * fraction), least)
+        if asked == 0:
+            return  # no training at all, or nobody knows yet of how many
+        fate = FATES[self._rounds.on_infeasible]
+        can_lose, text = prospects(self._rounds.rule, fate, asked)
+        if not can_lose:
+            text += f"; raise {self._SAMPLING[1]} and {self._SAMPLING[2]}, lower f, or {WAY_OUT}"
+        log(INFO if can_lose else WARNING, "\t├──> Replies: of %s clients %s", n, text)
 
     def _name(self, client: Any) -> ClientId:
         """Return the name under which a client is reported: the operator's, else its own."""

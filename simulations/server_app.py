@@ -194,8 +194,8 @@ class _Federation:
         ServerApp(server_fn=lambda _: components)(self._grid, context)
 
     def _after_message_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        # This API counts the rounds of this start; the other one's strategy says which it is.
-        record = self._after_round(server_round + self._done, list(from_record(arrays).values()))
+        model = from_record(arrays)
+        record = self._after_round(server_round, [model[key] for key in self._model])
         if record is None or record.accuracy is None or record.loss is None:
             return None
         return MetricRecord({"accuracy": record.accuracy, "loss": record.loss})
@@ -298,7 +298,7 @@ def _past(folder: Path, done: int) -> list[RoundRecord]:
     """
     past = [record for record in read_history(folder) if record.round <= done]
     rounds = [record.round for record in past]
-    if rounds != list(range(done + 1)):
+    if len(rounds) != done + 1 or rounds != list(range(done + 1)):
         raise FileError(
             f"{folder / HISTORY_FILE} holds {len(rounds)} of the {done + 1} rounds 0 to {done} "
             f"whose model is in {MODEL_FILE}: without them the run cannot go on"

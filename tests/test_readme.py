@@ -23,16 +23,17 @@ def test_the_server_app_runs_as_printed(capsys):
 
     names = {"MODEL": list(parameters_of(build_model("spambase", "mlp", 0)).values())}
     exec(compile(source, "README.md", "exec"), names)
-    grid = InProcessGrid(build_client_app({"num-clients": 7, "f": 2, "attack": "gaussian"}), 7)
+    config = {"num-clients": 10, "f": 2, "attack": "gaussian"}
+    grid = InProcessGrid(build_client_app(config), 10)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
     names["app"](grid, context)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [[str(t), "selected"] for t in (1, 2, 3)]
-    # Node 7 and 8 hold the last two partitions, which attack.
+    # Nodes 10 and 11 hold the last two partitions, which attack.
     for line in lines:
         selected = {int(id_) for id_ in re.search(r"\((.*?)\)", line)[1].split(",")}
-        assert len(selected) == 5
-        assert not selected & {7, 8}
+        assert len(selected) == 8
+        assert not selected & {10, 11}
 
 
 def test_the_interactive_examples_print_what_they_say():

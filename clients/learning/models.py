@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -88,6 +89,42 @@ def build_model(task_name: str, model_name: str, seed: int) -> nn.Module:
     with _building, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return _MODELS[task_name, model_name]()
+
+
+@lru_cache
+def layers_of(task_name: str, model_name: str) -> tuple[str, ...]:
+    """Return the names of a model's parameters and buffers, in state-dict order."""
+    return tuple(build_model(task_name, model_name, 0).state_dict())
+
+
+def places_of(keys: Iterable[str], layers: Sequence[str]) -> list[int]:
+    """Return the place in the model of each array that a server sent, by its key.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        In the order in which they came. Numbers from 0 are places, for so Flower names the arrays
+        of a list.
+    layers : sequence of str
+        As `layers_of` returns them.
+
+    Raises
+    ------
+    ValueError
+        If a layer is missing or foreign.
+    """
+    sent = list(keys)
+    names = [str(place) for place in range(len(layers))]
+    if set(sent) != set(names):
+        names = list(layers)
+    if set(sent) != set(names):
+        missing, foreign = set(layers).difference(sent), set(sent).difference(layers)
+        raise ValueError(
+            f"the message's arrays are not the model's: missing {sorted(missing) or 'none'}, "
+            f"foreign {sorted(foreign) or 'none'}"
+        )
+    place = {name: i for i, name in enumerate(names)}
+    return [place[key] for key in sent]
 
 
 def parameters_of(model: nn.Module) -> dict[str, np.ndarray]:

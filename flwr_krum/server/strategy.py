@@ -98,6 +98,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     """
 
     _own_id = staticmethod(_cid)
+    _SAMPLING = ("fraction_fit", "min_fit_clients", "min_available_clients")
 
     def __init__(
         self,
@@ -115,11 +116,15 @@ class RobustAggregation(RobustStrategy, FedAvg):
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model.
 
+        A run begins: rounds count on from those of an earlier one of the same strategy.
+
         Raises
         ------
         ValueError
             If there is none and no client is trusted with it, or it cannot be decoded.
         """
+        self._rounds.go_on()
+        self._connected = client_manager.num_available()
         self.summary()
         initial = super().initialize_parameters(client_manager)
         if initial is None:

@@ -73,6 +73,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     """
 
     _own_id = staticmethod(_node_id)
+    _SAMPLING = ("fraction_train", "min_train_nodes", "min_available_nodes")
 
     def __init__(
         self,
@@ -100,16 +101,34 @@ class RobustAggregation(RobustStrategy, FedAvg):
         initial_arrays: ArrayRecord,
         num_rounds: int = 3,
         timeout: float = 3600,
-        *configs: Any,
-        **others: Any,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
         """Run the rounds as Flower does, and say at the end what they come to.
 
         Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
-        replies that came: the grid is used through an `ArrivingGrid`.
+        replies that came: the grid is used through an `ArrivingGrid`. Rounds count on from
+        ``rounds_done``, and from those of an earlier start, also for ``evaluate_fn``. Where no
+        round moves the model, the result is the initial one.
+
+        Raises
+        ------
+        UndecodableError
+            If the initial model cannot be read.
         """
-        grid = arriving(grid)
-        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, **others)
+        decode_model({key: array.data for key, array in initial_arrays.items()})
+        self._rounds.go_on()
+        self._connected = len(list(grid.get_node_ids()))
+
+        def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            return evaluate_fn(self._current(server_round), arrays) if evaluate_fn else None
+
+        own = None if evaluate_fn is None else evaluate
+        configs = (train_config, evaluate_config)
+        result = super().start(arriving(grid), initial_arrays, num_rounds, timeout, *configs, own)
+        if not result.arrays:
+            result.arrays = initial_arrays
         for line in self._rounds.conclusion():
             log(INFO, line)
         return result

@@ -24,11 +24,10 @@ from flwr.clientapp import ClientApp
 from flwr.common import NDArrays
 from numpy.typing import NDArray
 
-from clients.client_app import arrays_in, config_in
-from clients.cohort import Cohort, Proposal
+from clients.client_app import arrays_in, config_in, parameters_in
+from clients.cohort import Cohort
 from clients.honest import HonestClient, round_of
 from flwr_krum.boundary.npy import SERIALIZATION, encode
-from flwr_krum.boundary.records import from_record
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, RecordDict)
@@ -66,12 +65,12 @@ class CohortGrid(InProcessGrid):
     def _train(self, messages: Sequence[Message]) -> list[Message]:
         content = messages[0].content
         keys = arrays_in(content)
-        parameters = list(from_record(keys).values())
+        parameters, places = parameters_in(content, self._cohort.clients[0].settings)
         asked = [message.metadata.dst_node_id - FIRST_NODE_ID for message in messages]
         proposals = self._cohort.propose(asked, parameters, round_of(config_in(content)))
         return [
-            _reply(self._cohort.clients[i], keys, proposal, message)
-            for i, proposal, message in zip(asked, proposals, messages, strict=True)
+            _reply(self._cohort.clients[i], keys, [arrays[p] for p in places], loss, message)
+            for i, (arrays, loss), message in zip(asked, proposals, messages, strict=True)
         ]
 
 
@@ -85,9 +84,8 @@ def _is_round_of_training(messages: Sequence[Message]) -> bool:
 
 
 def _reply(
-    client: HonestClient, keys: Iterable[str], proposal: Proposal, message: Message
+    client: HonestClient, keys: Iterable[str], arrays: NDArrays, loss: float, message: Message
 ) -> Message:
-    arrays, loss = proposal
     content = _content(keys, arrays, {"num-examples": client.num_examples, "loss": loss})
     try:
         client.spoil(content)

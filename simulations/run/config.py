@@ -100,7 +100,10 @@ class RunConfig:
             if the rule cannot be had, or cannot run on n clients.
         """
         made = cls.from_record(config)
-        made.build_rule().check(made.settings.num_clients)
+        try:
+            made.build_rule().check(made.settings.num_clients)
+        except ValueError as error:
+            raise ValueError(f"{error}; on the command line that is --no-strict") from error
         return made
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The demonstration: every rule under a Gaussian attack, beside averaging in peace.
+"""The demonstration: the paper's rules under a Gaussian attack, beside averaging in peace.
 
 Figure 5 of the paper's supplement in small: spam filtering, mini-batches of 3, a third of the
 clients Byzantine.
@@ -27,8 +27,6 @@ from simulations.show.plots import accuracy_curves
 from simulations.show.terminal import add_run, progress_bar, show
 
 PEACE = "average, no attack"
-
-
 N, F = 20, 6
 
 
@@ -42,9 +40,7 @@ class Ending:
 
 
 def demo(folder: Path, rounds: int, seed: int) -> list[Ending]:
-    """Run a federation for each rule that bears so many attackers, and one in peace.
-
-    Print a table, name the rules that bear fewer, and save the accuracy curves.
+    """Run a federation for each rule and one in peace, print a table, and save the curves.
 
     Parameters
     ----------

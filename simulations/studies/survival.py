@@ -52,7 +52,7 @@ Maker = Callable[..., Any]
 def _ours(aggregation: Maker, rule: str, **options: Any) -> Any:
     """Return this package's strategy for a rule that bears F, or as many of them as it can."""
     made = parse_rule(rule, f=F, seed=0)
-    return aggregation(made.fitted(N, min(F, made.most(N))), **options)
+    return aggregation(made if made.suffices(N, F) else made.fitted(N, made.most(N)), **options)
 
 
 TRAIN: dict[str, Maker] = {

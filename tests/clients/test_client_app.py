@@ -87,10 +87,94 @@ def test_both_apis_evaluate_alike(weights):
     assert evaluate_res.metrics == metrics
 
 
-def test_a_reply_has_the_keys_of_the_message_in_their_order(weights):
-    renamed = {f"layer/{9 - i}": value for i, value in enumerate(weights.values())}
-    reply = app(train_message(renamed), context()).content
-    assert list(reply["arrays"]) == list(renamed)
+def shuffled(weights):
+    """The same layers in other orders; the first two of a kind change places in one of them."""
+    keys = list(weights)
+    orders = [keys[::-1], sorted(keys), [keys[1], keys[0], *keys[2:]], keys[3:] + keys[:3]]
+    return [{key: weights[key] for key in order} for order in orders]
+
+
+@pytest.mark.parametrize("partition_id", [0, 5])
+def test_layers_are_taken_by_their_keys_and_answered_in_the_order_of_the_message(
+    weights, partition_id
+):
+    expected = app(train_message(weights, 3), context(partition_id)).content["arrays"]
+    for other in shuffled(weights):
+        reply = app(train_message(other, 3), context(partition_id)).content["arrays"]
+        assert list(reply) == list(other) != list(weights)
+        assert {key: reply[key].data for key in reply} == {
+            key: expected[key].data for key in expected
+        }
+
+
+def test_layers_of_one_shape_do_not_change_places():
+    config = {**RUN, "task": "mnist", "model": "convnet"}
+    weights = parameters_of(build_model("mnist", "convnet", 0))
+    # The third convolution and the fourth have one shape, and so have all but one of the biases.
+    keys = sorted(weights, reverse=True)
+    other = {key: weights[key] for key in keys}
+    sent = [app(train_message(model), context(run_config=config)) for model in (weights, other)]
+    first, second = (reply.content["arrays"] for reply in sent)
+    for key in weights:
+        assert first[key].data == second[key].data
+
+
+def test_evaluation_takes_layers_by_their_keys(weights):
+    config = ConfigRecord({})
+    found = [
+        dict(
+            app(message({"a": record(model), "c": config}, "evaluate"), context(1)).content[
+                "metrics"
+            ]
+        )
+        for model in (weights, *shuffled(weights))
+    ]
+    assert all(metrics == found[0] for metrics in found)
+
+
+def test_the_arrays_of_a_list_are_taken_by_their_places(weights):
+    numbered = {str(i): value for i, value in enumerate(weights.values())}
+    assert list(ArrayRecord(list(weights.values()))) == list(numbered)
+    expected = app(train_message(weights), context()).content["arrays"].to_numpy_ndarrays()
+    for order in (list(numbered), list(numbered)[::-1]):
+        sent = train_message({key: numbered[key] for key in order})
+        reply = app(sent, context()).content["arrays"]
+        assert list(reply) == order
+        ordered = [reply[key].numpy() for key in numbered]
+        assert bytes_of(ordered) == bytes_of(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"output.bias": None}, r"missing \['output.bias'\], foreign none"),
+        ({"more": "output.bias"}, r"missing none, foreign \['more'\]"),
+        ({"output.bias": None, "6": "output.bias"}, r"missing \['output.bias'\], foreign \['6'\]"),
+    ],
+)
+def test_a_model_with_other_layers_is_refused_by_their_names(weights, change, said):
+    sent = {**weights, **{key: weights[name] for key, name in change.items() if name}}
+    sent = {key: value for key, value in sent.items() if change.get(key, key) is not None}
+    for kind in ("train", "evaluate"):
+        records = {"arrays": record(sent), "config": ConfigRecord({"server-round": 1})}
+        with pytest.raises(ValueError, match=f"the message's arrays are not the model's: {said}"):
+            app(message(records, kind), context())
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse", "power"])
+@pytest.mark.parametrize("attack", ["gaussian", "omniscient"])
+@pytest.mark.parametrize("t", [2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1])
+def test_no_round_that_flower_carries_is_too_late(weights, schedule, attack, t):
+    config = {**RUN, "schedule": schedule, "attack": attack, "omniscient-examples": 5}
+    for partition_id in (0, 5):
+        reply = app(train_message(weights, t), context(partition_id, config)).content
+        assert all(np.isfinite(array).all() for array in reply["arrays"].to_numpy_ndarrays())
+        fit_ins = FitIns(ndarrays_to_parameters(list(weights.values())), {"server-round": t})
+        content = fitins_to_recorddict(fit_ins, True)
+        legacy = app(
+            Message(content, dst_node_id=1, message_type="train"), context(partition_id, config)
+        )
+        assert not legacy.has_error()
 
 
 def test_records_of_any_name_are_taken_when_they_are_the_only_ones(weights):

@@ -66,3 +66,12 @@ def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[Decimal]:
 def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:
     """Return the indices of the smallest scores, ties to the smallest index."""
     return tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:count])
+
+
+def f_in_force(declared: int, accepted: int, refused: int, least: Any = lambda f: 2 * f + 3) -> int:
+    """Return the largest legal f from f - r to f; f itself where there is none, or r > f."""
+    if 0 < refused <= declared:
+        for f in range(declared, declared - refused - 1, -1):
+            if accepted >= least(f):
+                return f
+    return declared

@@ -42,9 +42,9 @@ def test_after_k_refusals_a_client_is_left_out_and_named(play):
 
 def test_a_quarantined_client_does_not_lower_f(play):
     # It sends nothing, and with unauthenticated nodes one liar could burn many names.
-    rounds = Rounds(Krum(1), quarantine=1)
-    assert play(rounds, 1, range(8), bad=[7]).byzantine == 0
-    assert play(rounds, 2, range(8), bad=[7]).byzantine == 1
+    rounds = Rounds(Krum(2), quarantine=1)
+    assert play(rounds, 1, range(7), bad=[6]).byzantine == 1  # six replies bear one liar
+    assert play(rounds, 2, range(8), bad=[6]).byzantine == 2
 
 
 def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):

@@ -99,8 +99,9 @@ def test_required_clients_and_max_byzantine_are_each_others_inverse():
         assert max_byzantine(n) == f
         assert max_byzantine(n + 1) == f
         Krum(f).check(n)
-        with pytest.raises(ValueError, match="needs"):
-            Krum(f).check(n - 1)
+        if f:  # nobody lies among two clients of which none does
+            with pytest.raises(ValueError, match="needs"):
+                Krum(f).check(n - 1)
 
 
 def test_max_byzantine_depends_on_the_rule():

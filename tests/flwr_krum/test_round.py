@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -14,7 +16,7 @@ from flwr_krum.kernel.clock import Stage
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from tests.flwr_krum.npy_bytes import npy
-from tests.flwr_krum.references import CONFORMANCE, best, krum_scores, squared_distances
+from tests.flwr_krum.references import CONFORMANCE, best, f_in_force, krum_scores, squared_distances
 
 
 @pytest.fixture
@@ -95,41 +97,44 @@ def test_without_a_global_model_the_smallest_id_does_not_choose_the_dtypes():
 # --- f and the replies ---
 
 
-@pytest.mark.parametrize(("bad", "f"), [(0, 3), (1, 2), (2, 1), (3, 0), (4, 0)])
-def test_f_drops_by_one_for_every_refused_reply_and_never_below_zero(replies, bad, f):
+@pytest.mark.parametrize("good", [6, 7, 8, 9, 10, 12])
+@pytest.mark.parametrize("bad", range(6))
+def test_f_is_lowered_by_no_more_than_refusals_account_for(replies, good, bad):
     rounds = known(Rounds(Krum(3)))
-    sent = [*replies(range(12)), *replies([np.nan] * bad, start=50)]
+    sent = [*replies(range(good)), *replies([np.nan] * bad, start=50)]
     _, report = rounds.finish(1, sent)
+    f = f_in_force(3, good, bad)
     assert report.byzantine == f
     assert report.rule == f"Krum(f={f}, strict=True)"
     assert len(report.refused) == bad
+    assert report.stepped == (good >= 2 * f + 3)
 
 
 def test_the_lowered_f_is_the_one_that_scores(replies):
-    values = [0.0, 1.0, 2.5, 4.0, 7.0, 7.5, 30.0]
-    V = [[v] for v in values]
-    squared = squared_distances(V)
+    values = [0.0, 1.0, 2.5, 4.0, 7.0, 30.0]
+    squared = squared_distances([[v] for v in values])
     sent = [*replies(values), *replies([np.nan], start=50)]
     _, report = known(Rounds(Krum(2))).finish(1, sent)
-    assert list(report.scores.values()) == krum_scores(squared, 7 - 1 - 2)
-    _, report = known(Rounds(Krum(2))).finish(1, replies(values))
-    assert list(report.scores.values()) == krum_scores(squared, 7 - 2 - 2)
+    assert list(report.scores.values()) == krum_scores(squared, 6 - 1 - 2)
+    _, report = known(Rounds(Krum(1))).finish(1, replies(values))
+    assert list(report.scores.values()) == krum_scores(squared, 6 - 1 - 2)
 
 
 def test_a_lowered_f_is_for_one_round_only(replies):
     rounds = known(Rounds(Krum(1)))
-    rounds.finish(1, [*replies(CONFORMANCE), *replies([np.nan], start=50)])
+    _, report = rounds.finish(1, [*replies(CONFORMANCE[:4]), *replies([np.nan], start=50)])
+    assert report.byzantine == 0
     _, report = rounds.finish(2, replies(CONFORMANCE))
     assert report.byzantine == 1
     assert report.selected == (4,)
 
 
-def test_multi_krum_averages_n_minus_the_lowered_f_and_never_more(replies):
-    sent = [*replies(range(9)), *replies([np.nan], start=50)]
+def test_multi_krum_averages_n_minus_the_f_in_force_and_never_more(replies):
+    sent = [*replies(range(8)), *replies([np.nan], start=50)]
     _, report = known(Rounds(MultiKrum(3))).finish(1, sent)
-    assert len(report.selected) == 9 - 2
+    assert len(report.selected) == 8 - 2
     _, report = known(Rounds(MultiKrum(3, m=8))).finish(1, sent)
-    assert len(report.selected) == 9 - 2
+    assert len(report.selected) == 8 - 2
     _, report = known(Rounds(MultiKrum(3, m=4))).finish(1, sent)
     assert len(report.selected) == 4
 
@@ -138,8 +143,9 @@ def test_six_malformed_of_twenty_do_not_cost_a_round_at_f_6(replies):
     sent = [*replies(range(14)), *replies([np.nan] * 6, start=50)]
     model, report = known(Rounds(Krum(6))).finish(1, sent)
     assert report.stepped
-    assert report.byzantine == 0
-    assert decode(model["w"])[0] in (6, 7)
+    assert report.byzantine == 5  # the most that 14 replies bear
+    (chosen,) = best(krum_scores(squared_distances([[v] for v in range(14)]), 14 - 5 - 2), 1)
+    assert decode(model["w"])[0] == chosen
 
 
 # --- infeasible rounds ---
@@ -196,10 +202,14 @@ def test_no_replies_keep_the_model(on_infeasible):
     assert not report.stepped
 
 
-def test_rules_that_need_no_bound_run_on_a_single_reply(replies):
-    for rule in (Average(), Medoid()):
-        model, _ = known(Rounds(rule)).finish(1, replies([5.0]))
+def test_a_single_reply_is_taken_only_from_a_single_client_or_by_a_rule_that_bears_none(replies):
+    for rule, asked in ((Average(), [1, 2, 3]), (Medoid(0), [1, 2, 3]), (Medoid(), [1])):
+        model, _ = known(Rounds(rule, largest_step=math.inf), asked).finish(1, replies([5.0]))
         assert decode(model["w"]).tolist() == [5]
+    model, report = known(Rounds(Medoid()), [1, 2, 3]).finish(1, replies([5.0]))
+    assert model is None
+    assert "needs 2f < n, got n=1, f=1" in report.note
+    assert report.basis == "at least 1 where 3 clients are asked"
 
 
 # --- server learning rate ---
@@ -270,8 +280,45 @@ def test_an_illegal_rate_is_named(replies, rate):
     with pytest.raises(ValueError, match="server_learning_rate must be a finite number >= 0, got"):
         Rounds(Krum(1), server_learning_rate=rate)
     rounds = known(Rounds(Krum(1), server_learning_rate=lambda t: rate))
-    with pytest.raises(ValueError, match="server_learning_rate must be a finite number >= 0, got"):
-        rounds.finish(1, replies(CONFORMANCE))
+    with pytest.raises(ValueError, match=r"server_learning_rate\(3\) must be a finite number >= 0"):
+        rounds.finish(3, replies(CONFORMANCE))
+    assert "server_learning_rate(3) must be" in rounds.reports[-1].note
+
+
+def raising(*_):
+    raise ZeroDivisionError("division by\nzero")
+
+
+@dataclass(frozen=True)
+class Raising(Krum):
+    """A rule of the user's own with a mistake in it."""
+
+    def choose(self, geometry, server_round):
+        raising()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"server_learning_rate": raising}, "server_learning_rate(2) raises ZeroDivisionError: "),
+        ({"server_learning_rate": lambda t: math.nan}, "server_learning_rate(2) must be a finite"),
+        ({"rule": OneMinusPKrum(1, raising)}, "ZeroDivisionError: division by"),
+        ({"rule": OneMinusPKrum(1, lambda t: math.nan)}, "p must be a probability in [0, 1], got "),
+        ({"rule": Raising(1)}, "ZeroDivisionError: division by"),
+    ],
+)
+def test_a_function_of_the_operator_that_fails_leaves_a_report_that_says_so(
+    replies, tmp_path, options, said
+):
+    rounds = known(Rounds(**{"rule": Krum(1), "journal": tmp_path / "j", **options}))
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        rounds.finish(2, replies(CONFORMANCE))
+    (report,) = rounds.reports
+    assert read_journal(tmp_path / "j") == [report]
+    assert said in report.note
+    assert "\n" not in report.note
+    assert (report.server_round, report.stepped, len(report.received)) == (2, False, 5)
+    assert "the global model stays as it is" in report.lines()
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")

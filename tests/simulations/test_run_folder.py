@@ -84,6 +84,14 @@ def test_a_history_without_the_rounds_of_its_model_is_no_beginning(config, tmp_p
         run(config(num_server_rounds=9, resume=True))
 
 
+def test_a_model_that_claims_a_round_far_away_is_no_beginning(config, tmp_path):
+    run(config())
+    _, model = read_model(tmp_path / "run")
+    np.savez(tmp_path / "run/model.npz", **{"server-round": np.array(2**60)}, **model)
+    with pytest.raises(FileError, match=f"holds 4 of the {2**60 + 1} rounds"):
+        run(config(num_server_rounds=2**62, resume=True))
+
+
 @pytest.mark.parametrize("key", ["output.bias", "another"])
 def test_the_model_of_another_run_is_refused_by_its_layers(config, tmp_path, key):
     run(config())

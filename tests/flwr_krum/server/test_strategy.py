@@ -9,6 +9,7 @@ import pytest
 from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status, ndarrays_to_parameters
 from flwr.server import Server, SimpleClientManager
 
+from flwr_krum.journal import read_journal
 from flwr_krum.server import strategy as ours
 from flwr_krum.server.strategy import Krum, Medoid, MultiKrum, OneMinusPKrum, RobustAggregation
 from tests.flwr_krum.federations import FakeProxy, FitApi
@@ -164,7 +165,7 @@ def test_the_operators_own_metrics_function_sees_the_accepted_and_may_fail(resul
         evaluate_metrics_aggregation_fn=lambda r: {"x": 1 / 0},
     )
     parameters, metrics = strategy.aggregate_fit(1, sent, [])
-    assert value(parameters) == [6]  # f is 0 beside a refused reply
+    assert value(parameters) == [10]
     assert "x" not in metrics
     loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in sent]
     assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
@@ -241,6 +242,33 @@ def test_a_whole_run_of_flowers_server_converges_beside_hostile_clients():
             assert [refused.client for refused in report.refused] == ["2"]
             assert list(report.failed.values()) == ["crashed"]
             assert "3" not in report.selected
+
+
+def test_a_strategy_that_runs_twice_counts_its_rounds_on(tmp_path):
+    told, seen = [], []
+
+    class Node(FakeProxy):
+        def fit(self, ins, timeout, group_id):
+            told.append(ins.config["t"])
+            return API.result([np.full(4, float(self.cid), np.float32)])
+
+    manager = SimpleClientManager()
+    for i in range(1, 8):
+        manager.register(Node(str(i)))
+    initial = ndarrays_to_parameters([np.zeros(4, np.float32)])
+    strategy = Krum(
+        num_malicious_clients=1,
+        journal=tmp_path / "j",
+        fraction_evaluate=0.0,
+        on_fit_config_fn=lambda t: {"t": t},
+        evaluate_fn=lambda t, *_: seen.append(t),
+    )
+    for _ in range(2):
+        strategy.initial_parameters = initial  # Flower's class forgets it once it is handed out
+        Server(client_manager=manager, strategy=strategy).fit(num_rounds=2, timeout=None)
+    assert told == [t for t in (1, 2, 3, 4) for _ in range(7)]
+    assert seen == [0, 1, 2, 2, 3, 4]
+    assert [report.server_round for report in read_journal(tmp_path / "j")] == [1, 2, 3, 4]
 
 
 def test_the_module_has_every_strategy():

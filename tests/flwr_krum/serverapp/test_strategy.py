@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from flwr_krum.journal import read_journal
 from flwr_krum.serverapp import strategy as ours
 from flwr_krum.serverapp.strategy import Krum, Medoid, MultiKrum, OneMinusPKrum, RobustAggregation
 from tests.flwr_krum.federations import FakeGrid, MessageApi, sent_array
 from tests.flwr_krum.npy_bytes import npy
+from tests.flwr_krum.references import f_in_force
 
 API = MessageApi()
 
@@ -165,7 +167,7 @@ def test_a_reply_without_exactly_one_array_record_is_refused(play, content, reas
     refused = strategy.reports[-1].refused
     assert [r.client for r in refused] == [7]
     assert reason in refused[0].reason
-    assert strategy.reports[-1].byzantine == 0
+    assert strategy.reports[-1].byzantine == 1
 
 
 @pytest.mark.parametrize("stype", ["pickle", "numpy", "", "x" * 10_000, "torch.Tensor"])
@@ -339,8 +341,60 @@ def test_a_whole_run_converges_beside_hostile_nodes(record):
         for report in strategy.reports:
             assert [refused.client for refused in report.refused] == [1, 2]
             assert report.silent == (3,)
-            assert report.byzantine == 1
+            assert report.byzantine == f_in_force(3, accepted=10, refused=2)
             assert 4 not in report.selected
+
+
+def seven(record):
+    """A grid of seven honest nodes that notes the rounds they are told, and the initial model."""
+    told = []
+
+    def answer(node, message):
+        told.append(message.content["config"]["server-round"])
+        return API.reply(node, {"w": message.content["arrays"]["w"].numpy() + np.float32(node)})
+
+    return FakeGrid(range(1, 8), answer), record({"w": np.zeros(4, np.float32)}), told
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_server_side_evaluation_counts_rounds_as_the_nodes_do(record, by_keyword):
+    grid, initial, told = seven(record)
+    seen = []
+
+    def evaluate(t, arrays):
+        seen.append((t, arrays["w"].numpy()[0]))
+        return MetricRecord({"loss": float(t)})
+
+    strategy = Krum(num_malicious_nodes=1, rounds_done=5, fraction_evaluate=0.0)
+    places, names = ((), {"evaluate_fn": evaluate}) if by_keyword else ((None, None, evaluate), {})
+    result = strategy.start(grid, initial, 2, 10.0, *places, **names)
+    assert [t for t, _ in seen] == [5, 6, 7]
+    assert [w for _, w in seen] == sorted({w for _, w in seen})
+    assert told == [6] * 7 + [7] * 7
+    # Flower's own record counts from where this start began.
+    losses = {t: metrics["loss"] for t, metrics in result.evaluate_metrics_serverapp.items()}
+    assert losses == {0: 5.0, 1: 6.0, 2: 7.0}
+
+
+def test_a_strategy_that_is_started_twice_counts_its_rounds_on(record, tmp_path):
+    grid, initial, told = seven(record)
+    seen = []
+    strategy = Krum(num_malicious_nodes=1, journal=tmp_path / "j", fraction_evaluate=0.0)
+    options = {"num_rounds": 2, "evaluate_fn": lambda t, _: seen.append(t)}
+    first = strategy.start(grid, initial, **options)
+    strategy.start(grid, first.arrays, **options)
+    assert seen == [0, 1, 2, 2, 3, 4]
+    assert told == [t for t in (1, 2, 3, 4) for _ in range(7)]
+    assert [report.server_round for report in strategy.reports] == [1, 2, 3, 4]
+    assert read_journal(tmp_path / "j") == strategy.reports
+
+
+def test_a_strategy_that_goes_on_and_is_started_twice_counts_on_from_both(record):
+    grid, initial, told = seven(record)
+    strategy = Krum(num_malicious_nodes=1, rounds_done=5, fraction_evaluate=0.0)
+    for _ in range(2):
+        strategy.start(grid, initial, num_rounds=1)
+    assert told == [6] * 7 + [7] * 7
 
 
 def test_a_fraction_of_zero_trains_nobody(record):

@@ -99,9 +99,9 @@ def ask(grid, content, message_type="train", nodes=range(5)):
     return list(grid.send_and_receive(messages))
 
 
-def content(server_round=1):
+def content(server_round=1, model=MODEL):
     return RecordDict(
-        {"arrays": to_record(MODEL), "config": ConfigRecord({"server-round": server_round})}
+        {"arrays": to_record(model), "config": ConfigRecord({"server-round": server_round})}
     )
 
 
@@ -111,6 +111,26 @@ def test_a_reply_holds_the_bytes_that_the_client_app_would_send():
     flowers = fit_content(MODEL, list(MODEL.values()), 7, {"loss": 0.25})
     assert ours.object_id == flowers.object_id
     assert repr(ours) == repr(flowers)
+
+
+@pytest.mark.parametrize("role", ["honest", "gaussian"])
+@pytest.mark.parametrize("server_round", [1, 2**31, 2**63 - 1])
+def test_layers_are_taken_by_their_keys_and_answered_in_their_order(grids, role, server_round):
+    backwards = dict(reversed(MODEL.items()))
+    numbered = {str(i): array for i, array in enumerate(MODEL.values())}
+    for grid in grids(role):
+        usual, other, by_place = (
+            [reply.content["arrays"] for reply in ask(grid, content(server_round, model))]
+            for model in (MODEL, backwards, numbered)
+        )
+        for expected, found, placed in zip(usual, other, by_place, strict=True):
+            assert list(found) == list(backwards)
+            assert {key: found[key].data for key in MODEL} == {
+                key: expected[key].data for key in MODEL
+            }
+            assert [array.data for array in placed.values()] == [
+                array.data for array in expected.values()
+            ]
 
 
 def test_replies_say_who_answers_what(grids):
@@ -180,6 +200,8 @@ def test_what_no_client_could_answer_ends_the_run(grids):
     # One by one the clients would fail; together it is the engine that fails, and says so.
     quick, plain = grids()
     assert all(reply.has_error() for reply in ask(plain, content(server_round=0)))
+    with pytest.raises(ValueError, match=r"foreign \['other'\]"):
+        ask(quick, content(model={"other": MODEL["output.bias"]}))
     with pytest.raises(ValueError, match="'server-round' is 0"):
         ask(quick, content(server_round=0))
 

@@ -241,7 +241,8 @@ def large_run(make_run):
             best = sorted(received, key=scores.__getitem__)[: n - f]
             reports.append(
                 RoundReport(
-                    t, f"MultiKrum(f={f})", f, tuple(received), stepped=True, selected=tuple(best),
+                    t, f"MultiKrum(f={f})", f, received=tuple(received),
+                    stepped=True, selected=tuple(best),
                     refused=tuple(Refused(i, f"made up {t} {i} {'x' * 400}") for i in refused),
                     scores={i: scores[i] for i in received},
                     guarantee=Guarantee("does not hold", n, f, 1.0, 1.0, 1.0, scores[0], 2.0),

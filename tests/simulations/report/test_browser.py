@@ -13,12 +13,13 @@ PHONE = {"width": 390, "height": 844, "phone": True}
 def two_rounds(make_run, **config):
     """Return a run of two rounds and seven clients, the last two hostile."""
     first = RoundReport(
-        1, "Krum(f=2)", 2, (0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),), stepped=True,
+        1, "Krum(f=2)", 2, received=(0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),),
+        stepped=True,
         scores={0: 3.0, 1: 1.5, 2: 0.25, 3: 8.0, 4: 9.0, 5: 0.125}, selected=(5,),
         guarantee=Guarantee("does not hold", 6, 1, 5.0, 1.0, 0.1, 50.0, 2500.0),
     )  # fmt: skip
     second = RoundReport(
-        2, "Krum(f=2)", 2, tuple(range(7)), selected=(2,), note="nobody moved",
+        2, "Krum(f=2)", 2, received=tuple(range(7)), selected=(2,), note="nobody moved",
         scores={i: float(i) for i in range(7)},
         guarantee=Guarantee("cannot be known", 7, 2, reason="3 are too few"),
     )  # fmt: skip
@@ -54,7 +55,7 @@ def test_a_page_opens_without_a_complaint_and_fits_its_window(open_page, make_ru
 
 
 def test_a_run_without_rounds_and_a_run_without_evaluations_are_no_error(open_page, make_run):
-    bare = make_run(RoundReport(1, "Medoid()", 0, (0, 1), stepped=True), label="bare")
+    bare = make_run(RoundReport(1, "Medoid()", 0, received=(0, 1), stepped=True), label="bare")
     bare.history.clear()
     page = open_page(make_run(label="young"), bare)
     assert "No round is over yet." in texts(page, ".heat")[0]

@@ -78,8 +78,8 @@ def test_the_page_is_self_contained_and_forbids_itself_to_load_anything(make_run
 
 def test_the_data_are_those_of_the_run(make_run):
     reports = [
-        RoundReport(1, "Krum(f=1)", 1, (0, 1), scores={0: 2.0, 1: 1.0}, selected=(1,)),
-        RoundReport(2, "Krum(f=1)", 1, (0, 1), scores={0: 0.5, 1: 1.0}, selected=(0,)),
+        RoundReport(1, "Krum(f=1)", 1, received=(0, 1), scores={0: 2.0, 1: 1.0}, selected=(1,)),
+        RoundReport(2, "Krum(f=1)", 1, received=(0, 1), scores={0: 0.5, 1: 1.0}, selected=(0,)),
     ]
     first, second = data_of(render([make_run(*reports, num_clients=3), make_run(label="b")]))
     assert first["cells"] == ["AS.", "SA."]

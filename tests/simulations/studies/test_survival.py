@@ -1,5 +1,5 @@
 from flwr_krum.rules import RULES
-from simulations.studies.survival import STRATEGIES, F, Fate, survey, table, write_page
+from simulations.studies.survival import STRATEGIES, F, Fate, N, survey, table, write_page
 
 
 def test_a_survey_says_what_became_of_each_strategy():
@@ -18,7 +18,8 @@ def test_every_rule_that_has_a_name_meets_every_fault_through_both_apis():
     for makers in STRATEGIES.values():
         assert list(makers)[5:] == list(RULES)
         for name, rule in RULES.items():
-            f = 0 if name == "average" else F  # it bears none
+            least = rule().least(F)
+            f = F if least <= N else rule().most(N)
             assert f"(rule={rule.__name__}(f={f}, " in repr(makers[name]())
 
 
