@@ -49,3 +49,25 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
     if f - refused <= legal < f:
         return InForce(legal, f"{basis} {f}, lowered: {refused} replies were refused")
     return InForce(f, basis)
+
+
+def prospects(rule: Rule, fate: str, asked: int) -> tuple[bool, str]:
+    """Say whether rounds that ask so many clients can lose a reply, and what comes of it.
+
+    Parameters
+    ----------
+    rule : Rule
+        Its f is the declared one; None follows the replies, and is at least 1 where the rule can
+        bear one among the clients that are asked.
+    fate : str
+        What becomes of a round for which the replies are too few.
+    asked : int
+        Clients of whom a round asks for a reply.
+    """
+    f = max(0, min(1, rule.most(asked))) if rule.f is None else rule.f
+    needed = rule.least(f) if rule.strict else 1
+    why = f"f={f}" if rule.f is not None else "f follows their number"
+    text = f"{asked} are asked, {needed} replies are needed ({why}): "
+    if asked < needed:
+        return False, f"{text}every round is {fate}"
+    return asked > needed, f"{text}{asked - needed or 'none'} may be lost"

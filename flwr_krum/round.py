@@ -238,18 +238,6 @@ class Rounds:
         if self.reports:
             self.rounds_done = max(self.rounds_done, self.reports[-1].server_round)
 
-    def prospects(self, asked: int) -> tuple[bool, str]:
-        """Say whether rounds that ask so many clients can lose a reply, and what comes of it."""
-        rule, fate = self.rule, {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
-        # Left out, f is at least 1 where the rule can bear one among the clients that are asked.
-        f = max(0, min(1, rule.most(asked))) if rule.f is None else rule.f
-        needed = rule.least(f) if rule.strict else 1
-        why = f"f={f}" if rule.f is not None else "f follows their number"
-        text = f"{asked} are asked, {needed} replies are needed ({why}): "
-        if asked < needed:
-            return False, f"{text}every round is {fate[self.on_infeasible]}"
-        return asked > needed, f"{text}{asked - needed or 'none'} may be lost"
-
     def begin(self, model: Model, sampled: Iterable[ClientId]) -> frozenset[ClientId]:
         """Begin a round: remember the global model and who is asked.
 

@@ -11,10 +11,14 @@ from flwr.common.logger import log
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.in_force import prospects
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import WAY_OUT, RoundOptions, Rounds
+from flwr_krum.round import WAY_OUT, OnInfeasible, RoundOptions, Rounds
 from flwr_krum.rules.rule import Rule
+
+FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
+"""What becomes of a round for which there are too few replies."""
 
 
 class RobustStrategy:
@@ -73,7 +77,8 @@ class RobustStrategy:
         asked = max(int(n * fraction), least)
         if asked == 0:
             return  # no training at all, or nobody knows yet of how many
-        can_lose, text = self._rounds.prospects(asked)
+        fate = FATES[self._rounds.on_infeasible]
+        can_lose, text = prospects(self._rounds.rule, fate, asked)
         if not can_lose:
             text += f"; raise {self._SAMPLING[1]} and {self._SAMPLING[2]}, lower f, or {WAY_OUT}"
         log(INFO if can_lose else WARNING, "\t├──> Replies: of %s clients %s", n, text)

@@ -109,7 +109,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
         Takes the arguments of Flower's own. A round is over after ``timeout`` seconds, with all
         replies that came: the grid is used through an `ArrivingGrid`. Rounds count on from
-        ``rounds_done``, and from those of an earlier start, also for ``evaluate_fn``.
+        ``rounds_done``, and from those of an earlier start, also for ``evaluate_fn``. Where no
+        round moves the model, the result is the initial one.
 
         Raises
         ------
@@ -118,16 +119,15 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """
         decode_model({key: array.data for key, array in initial_arrays.items()})
         self._rounds.go_on()
+        self._connected = len(list(grid.get_node_ids()))
 
         def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
             return evaluate_fn(self._current(server_round), arrays) if evaluate_fn else None
 
         own = None if evaluate_fn is None else evaluate
         configs = (train_config, evaluate_config)
-        grid = arriving(grid)
-        self._connected = len(list(grid.get_node_ids()))
-        result = super().start(grid, initial_arrays, num_rounds, timeout, *configs, own)
-        if not result.arrays:  # no round has moved the model
+        result = super().start(arriving(grid), initial_arrays, num_rounds, timeout, *configs, own)
+        if not result.arrays:
             result.arrays = initial_arrays
         for line in self._rounds.conclusion():
             log(INFO, line)

@@ -9,8 +9,9 @@ import pytest
 from flwr.app import Array, ArrayRecord
 
 import flwr_krum.serverapp.strategy as messages
+from flwr_krum import in_force
 from flwr_krum.boundary.npy import UndecodableError
-from flwr_krum.rules import Krum, Medoid
+from flwr_krum.rules import Average, Krum
 from tests.flwr_krum.boundary.grids import ScriptedGrid, silent
 from tests.flwr_krum.runs import MODEL, NODES, Fit, Messages
 
@@ -101,10 +102,12 @@ def test_an_f_that_is_left_out_follows_the_replies(api, said):
     assert text == f"of 20 clients 20 are asked, {needed}"
 
 
-def test_rules_without_a_bound_can_lose_all_but_one():
-    strategy = messages.RobustAggregation(Medoid())
-    assert strategy._rounds.prospects(2)[0]
-    assert messages.RobustAggregation(Krum(9, strict=False))._rounds.prospects(4)[0]
+def test_a_rule_that_insists_on_nothing_can_lose_all_replies_but_one():
+    for rule in (Average(), Krum(9, strict=False)):
+        can_lose, text = in_force.prospects(rule, "skipped", 4)
+        assert can_lose
+        assert "1 replies are needed" in text
+        assert text.endswith("3 may be lost")
 
 
 def test_the_summary_alone_goes_by_what_the_sampling_waits_for(said):
