@@ -33,6 +33,7 @@ from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, show
+from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1, measure_attacks
@@ -81,8 +82,10 @@ def report(
 def survive(
     page: Annotated[Path, Option(help="Markdown page to write.")] = Path("docs/survival.md"),
 ) -> None:
-    """Send every malformed reply to our strategies and Flower's own, and tabulate who survives."""
-    write_page(page, survey())
+    """Send malformed replies to our strategies and Flower's own, and tabulate who survives them."""
+    with quiet_flower(level=100):
+        accidents = accidents_section()
+    write_page(page, survey(), accidents)
     Console().print(page.read_text(), soft_wrap=True)
 
 
