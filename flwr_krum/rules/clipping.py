@@ -84,7 +84,7 @@ class AdaptiveClipping(Mixing):
     def matrix(self, geometry: Geometry, server_round: int) -> Float64:
         """Return the shares of the updates on a diagonal; the rest lies on the global model."""
         n, f, norms = geometry.n, self.f or 0, geometry.norms
-        k = min(n - 1, 2 * f * (n - f) // n)
+        k = min(n - 1, max(0, 2 * f * (n - f) // n))
         return shortened(norms, float(np.sort(norms)[n - 1 - k]))
 
 

@@ -49,7 +49,7 @@ class CAF(Rule):
         n, squared = geometry.n, geometry.squared
         f = self.liars(n)
         weights, best, least = np.ones(n), np.full(n, 1.0 / n), np.inf
-        while weights.sum() > n - 2 * f:
+        while weights.sum() > max(0, n - 2 * f):
             shares = weights / weights.sum()
             variance, along = _top_direction(squared, shares)
             if variance < least:
@@ -64,8 +64,8 @@ class CAF(Rule):
 def _top_direction(squared: Float64, shares: Float64) -> tuple[float, Float64]:
     """Return the largest variance in one direction, and the squared offsets along it.
 
-    Products of offsets from the weighted mean come from squared distances, in which nothing of a
-    common offset is left.
+    Who has no share has no offset. Products of offsets from the weighted mean come from squared
+    distances, in which nothing of a common offset is left.
     """
     towards = squared @ shares
     inner = 0.5 * (towards[:, None] + towards[None, :] - squared - shares @ towards)
@@ -74,5 +74,5 @@ def _top_direction(squared: Float64, shares: Float64) -> tuple[float, Float64]:
     top = float(values[-1])
     if top <= 0.0:
         return 0.0, np.zeros(len(shares))
-    along: Float64 = (inner @ (root * vectors[:, -1])) ** 2 / top
-    return top, along
+    along: Float64 = np.where(shares > 0.0, inner @ (root * vectors[:, -1]) / np.sqrt(top), 0.0)
+    return top, along**2

@@ -76,26 +76,26 @@ class GeometricMedian(Rule):
         """Weigh the clients by what the last step made of their distances."""
         n = geometry.n
         if self.nu == 0.0 and self.start == "clients":
-            own = _own_median(geometry.squared, geometry.gram)
+            own = _own_median(geometry)
             if own is not None:
                 return Choice.uniform(n, [own])
         # The global model is the last point: weights over all points sum to 1.
-        points = np.zeros((n + 1, n + 1))
-        points[:n, :n] = geometry.squared
-        points[n, :n] = points[:n, n] = geometry.norms**2
         weights = np.zeros(n + 1)
+        sums = np.sqrt(geometry.squared).sum(axis=1)
+        products = _products_about(geometry, int(np.argmin(sums)))
         if self.start == "clients":
-            weights[:n] = _inverse(np.sqrt(geometry.squared).sum(axis=1))
+            weights[:n] = _inverse(sums)
         else:
             weights[n] = 1.0
         floor = max(self.nu * geometry.scale, np.finfo(float).tiny)
         for _ in range(self.steps):
-            apart = _from_mixture(points, weights)[:n]
+            apart = _from_mixture(products, weights)[:n]
             smooth = np.maximum(apart, floor)
             new = np.append(_inverse(smooth), 0.0)
             gap = new - weights
-            moved = np.sqrt(max(0.0, -0.5 * float(gap @ points @ gap)))
-            slack = (1.0 / smooth).mean() * moved * apart.max()
+            moved = np.sqrt(max(0.0, float(gap @ products @ gap)))
+            with np.errstate(over="ignore"):  # on a vector, 1 / smooth is the largest there is
+                slack = (1.0 / smooth).mean() * moved * apart.max()
             weights = new
             if slack <= self.eps * apart.mean():
                 return Choice.of_weights(weights[:n], n)
@@ -111,24 +111,44 @@ def _inverse(lengths: Float64) -> Float64:
     return weights
 
 
-def _from_mixture(points: Float64, weights: Float64) -> Float64:
-    """Return how far the points are from their mixture, from squared distances among them."""
-    towards = points @ weights
-    apart: Float64 = np.sqrt(np.maximum(towards - 0.5 * float(weights @ towards), 0.0))
+def _products_about(geometry: Geometry, k: int) -> Float64:
+    """Return ``<x_i - x_k, x_j - x_k>`` of the vectors and, last, the global model.
+
+    From squared distances nothing of a common offset is left in it; from inner products nothing
+    of how far away a liar is. Each entry is taken from where less is rounded.
+    """
+    n = geometry.n
+    gram, squared = np.zeros((2, n + 1, n + 1))
+    gram[:n, :n], squared[:n, :n] = geometry.gram, geometry.squared
+    squared[n, :n] = squared[:n, n] = np.diagonal(geometry.gram)
+    reach = np.append(geometry.norms, 0.0) + geometry.norms[k]
+    sides = squared[:, [k]] + squared[[k], :]
+    products: Float64 = np.where(
+        np.outer(reach, reach) < sides + squared,
+        gram - gram[:, [k]] - gram[[k], :] + gram[k, k],
+        (sides - squared) / 2.0,
+    )
+    return products
+
+
+def _from_mixture(products: Float64, weights: Float64) -> Float64:
+    """Return how far the points are from their mixture, from products of their offsets."""
+    along = products @ weights
+    squared = float(weights @ along) - 2.0 * along + np.diagonal(products)
+    apart: Float64 = np.sqrt(np.maximum(squared, 0.0))
     return apart
 
 
-def _own_median(squared: Float64, gram: Float64) -> int | None:
+def _own_median(geometry: Geometry) -> int | None:
     """Return the first vector that is the geometric median itself, if one is (Vardi, Zhang).
 
     It is so where the others' pull, unit vectors towards them, is no longer than the number of
     vectors that stand where it stands.
     """
-    lengths = np.sqrt(squared)
+    lengths = np.sqrt(geometry.squared)
     k = int(np.argmin(lengths.sum(axis=1)))
     away = lengths[k] > 0.0
     unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
-    # <x_i - x_k, x_j - x_k> from squared distances: nothing of the common offset is left in it.
-    products = (squared[:, [k]] + squared[[k], :] - squared) / 2.0
+    products = _products_about(geometry, k)[: len(unit), : len(unit)]
     pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
     return k if pull <= len(away) - np.count_nonzero(away) else None

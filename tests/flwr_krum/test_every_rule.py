@@ -1,0 +1,308 @@
+"""What holds for every rule that has a name, alone and behind every mixing.
+
+A new rule is in the table as soon as it is in `RULES`; what it lacks is named here, and held to
+lack it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import numpy as np
+import pytest
+
+from flwr_krum.rules import MIXINGS, RULES, ClientUpdates
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+F = 2
+W = np.array([0.5, -1.0, 2.0])
+
+OPTIONS = {
+    "1-p-krum": lambda unit: {"p": 0.0},
+    "centered-clipping": lambda unit: {"tau": unit},
+    "norm-bounding": lambda unit: {"C": unit},
+    "clipping": lambda unit: {"C": unit},
+    "bucketing": lambda unit: {"s": 2, "seed": 0},
+}
+"""Arguments beside f, given the length that is a usual one for an update."""
+
+RELATIVE_TO_THE_MODEL = {"centered-clipping", "norm-bounding", "cge", "clipping", "arc"}
+"""Those that look at the lengths of updates: without a global model they depend on the origin."""
+
+UNBOUNDED = {"average", "nnm | average", "bucketing | average"}
+"""Those that a single client can move anywhere."""
+
+TIES = {"minimum-diameter", "bulyan", "clipping | cge", "arc | cge"}
+"""Those that make ties of what has none: sets share their longest pair, the last that remain are
+each other's only neighbours, shortened updates are equally long. The smallest numbers decide."""
+
+DRAWN = {"bucketing"}
+"""Those that depend on the order of the clients, since they draw by position."""
+
+NAMES = [*RULES, *(f"{mixing} | {rule}" for mixing in MIXINGS for rule in RULES)]
+every_rule = pytest.mark.parametrize("name", NAMES)
+
+
+def build(name, f=F, unit=1.0):
+    """Return the rule of a name, or the chain."""
+    *before, last = name.split(" | ")
+    rule = RULES[last](f, **OPTIONS.get(last, lambda _: {})(unit))
+    for mixing in before:
+        rule = MIXINGS[mixing](**OPTIONS.get(mixing, lambda _: {})(unit)) | rule
+    return rule
+
+
+def has(name, lacking):
+    """Say whether a rule, or a part of the chain, is one of those."""
+    return bool(lacking & {name, *name.split(" | ")})
+
+
+def enough(rule, f=F):
+    """Return a number of clients that is not a multiple of a bucket's size."""
+    return max(11, rule.least(f)) | 1
+
+
+def cloud(n, seed=0, w=W):
+    """Return n vectors around the global model."""
+    return w + np.random.default_rng(seed).standard_normal((n, len(w)))
+
+
+def updates(V, w=W, device="cpu"):
+    return ClientUpdates.from_layers(
+        [[row] for row in V], None if w is None else [w], device=device
+    )
+
+
+def close(found, expected, rtol=1e-7):
+    return np.allclose(found, expected, rtol=rtol, atol=rtol)
+
+
+# --- symmetries ---
+
+
+@every_rule
+def test_permuting_the_clients_changes_nothing_but_their_numbers(name):
+    rule = build(name)
+    n, same = enough(rule), True
+    for seed in (0, 11, 17):  # among them are ties for all that make some
+        V = cloud(n, seed)
+        order = np.random.default_rng(seed).permutation(n)
+        before, after = rule(updates(V)), rule(updates(V[order]))
+        same &= {int(order[i]) for i in after.selected} == set(before.selected)
+        same &= close(after.vector, before.vector)
+        if before.scores is not None:
+            same &= close(after.scores, before.scores[order])
+    assert same == (not has(name, DRAWN | TIES))
+
+
+@every_rule
+def test_moving_all_models_and_the_global_one_moves_the_result(name):
+    rule = build(name)
+    for seed in range(3):
+        V = np.round(2.0**20 * cloud(enough(rule), seed)) / 2.0**20
+        before = rule(updates(V, np.zeros(3)))
+        for shift in (2.0**20, -(2.0**12)):
+            after = rule(updates(V + shift, np.zeros(3) + shift))
+            assert after.selected == before.selected
+            assert close(after.vector - shift, before.vector)  # of 2^20, ten digits are left
+
+
+@every_rule
+def test_where_lengths_do_not_count_the_models_alone_may_be_moved(name):
+    rule = build(name)
+    same = True
+    for seed in range(6):
+        V = cloud(enough(rule), seed)
+        shift = 30.0 * np.random.default_rng(seed).standard_normal(3)
+        before, after = rule(updates(V, None)), rule(updates(V + shift, None))
+        same &= close(after.vector, before.vector + shift)
+    assert same == (not has(name, RELATIVE_TO_THE_MODEL))
+
+
+@every_rule
+def test_scaling_by_a_power_of_two_scales_the_result(name):
+    rule = build(name)
+    V = cloud(enough(rule))
+    before = rule(updates(V))
+    for factor in (2.0**-900, 2.0**-60, 2.0**60, 2.0**900):
+        after = build(name, unit=factor)(updates(V * factor, W * factor))
+        assert after.selected == before.selected, factor
+        np.testing.assert_allclose(after.vector / factor, before.vector, rtol=1e-9)
+
+
+@every_rule
+def test_the_same_round_is_decided_in_the_same_way_again(name):
+    V = cloud(enough(build(name)))
+    first, again = (build(name)(updates(V), server_round=3) for _ in range(2))
+    assert again.selected == first.selected
+    assert again.vector.tobytes() == first.vector.tobytes()
+
+
+# --- ties ---
+
+
+def hadamard(size):
+    """Return as many vectors of 1 and -1, any two of which differ in half of their numbers."""
+    signs = np.ones((1, 1))
+    while len(signs) < size:
+        signs = np.block([[signs, signs], [signs, -signs]])
+    return signs
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_where_all_are_alike_the_smallest_numbers_are_selected_first(name):
+    # 16 clients at distance 8 from each other: no sum of these is rounded.
+    V = hadamard(32)[:16]
+    selected = build(name)(updates(V, np.zeros(32))).selected
+    assert selected == tuple(range(len(selected)))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_of_twins_the_one_of_smaller_number_comes_first(name):
+    rule = build(name)
+    n = enough(rule)
+    for seed in range(8):
+        V = np.random.default_rng(seed).integers(-9, 10, (n, 3)).astype(float)
+        V[[4, n - 1]] = V[1]
+        result = rule(updates(V, np.zeros(3)))
+        twins = [i for i in result.selected if i in (1, 4, n - 1)]
+        if name == "caf":  # its weights come from an eigenvector, in which twins differ by rounding
+            np.testing.assert_allclose(result.weights[[4, n - 1]], result.weights[1], rtol=1e-9)
+        else:
+            assert twins == [1, 4, n - 1][: len(twins)]
+
+
+@every_rule
+@pytest.mark.parametrize("w", [W, None], ids=["model", "alone"])
+def test_where_all_send_the_same_model_it_is_the_result(name, w):
+    rule = build(name, unit=100.0)
+    same = np.array([0.1, 3.3, -7.7], np.float32)
+    V = np.tile(same, (enough(rule), 1))
+    base = None if w is None else w.astype(np.float32)
+    np.testing.assert_array_equal(rule(updates(V, base)).vector, same)
+
+
+# --- how many clients ---
+
+
+@every_rule
+def test_the_least_clients_are_enough_and_one_fewer_are_refused_with_what_is_legal(name):
+    for f in (0, 1, 3):
+        rule = build(name, f)
+        least = rule.least(f)
+        assert np.isfinite(rule(updates(cloud(least))).vector).all()
+        if least > 1:
+            legal = rf"legal: .*n >= {least} at f={f} \(strict=False"
+            with pytest.raises(ValueError, match=rf"got n={least - 1}, f={f}; {legal}") as error:
+                rule(updates(cloud(least - 1)))
+            allowed = re.search(rf"f <= (\d+) at n={least - 1}", str(error.value))
+            most = int(allowed[1]) if allowed else -1
+            assert build(name, most + 1).least(most + 1) > least - 1
+            if most >= 0:
+                build(name, most)(updates(cloud(least - 1)))
+
+
+@every_rule
+def test_a_degraded_rule_runs_on_any_number_of_clients(name):
+    rule = build(name).degraded()
+    for n in (1, 2, 3, 4):
+        assert np.isfinite(rule(updates(cloud(n))).vector).all(), n
+
+
+# --- hostile clients ---
+
+
+@every_rule
+def test_hostile_clients_of_any_size_leave_the_result_among_the_honest(name):
+    rule = build(name, unit=1e-3)
+    n = enough(rule)
+    for size, signs in product((1.0, 1e10, 1e30, 1e100), ([1], [1, 1], [1, -1])):
+        V = np.random.default_rng(n).uniform(-1e-3, 1e-3, (n, 3))
+        V[[3 * i for i in range(len(signs))]] = size * np.array(signs)[:, None]
+        found = np.abs(rule(updates(V, np.zeros(3))).vector).max()
+        if name not in UNBOUNDED:
+            assert found <= 2e-3, (size, signs)
+        elif sum(signs):
+            assert found > size / n**2, (size, signs)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_says_whether_one_client_can_move_it_anywhere(name):
+    assert build(name).is_bounded == (name not in UNBOUNDED | {"1-p-krum"})  # some rounds average
+
+
+# --- layers and devices ---
+
+
+def layered(n, seed=0):
+    """Return the layers of n models and of the global one: three float types and counters."""
+    rng = np.random.default_rng(seed)
+    base = [
+        rng.standard_normal((2, 3)).astype(np.float32),
+        np.array(100),
+        rng.standard_normal(()),
+        np.zeros((0, 2), np.float32),
+        rng.standard_normal(4).astype(np.float16),
+        np.array([True, False]),
+    ]
+    models = [
+        [
+            (layer + rng.standard_normal(layer.shape)).astype(layer.dtype)
+            if layer.dtype.kind == "f"
+            else (layer + i).astype(layer.dtype)
+            for layer in base
+        ]
+        for i in range(n)
+    ]
+    return models, base
+
+
+@every_rule
+def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
+    rule = build(name)
+    n = enough(rule)
+    models, base = layered(n)
+    result = rule(ClientUpdates.from_layers(models, base, device=device))
+    assert [layer.shape for layer in result.layers] == [layer.shape for layer in base]
+    assert [layer.dtype for layer in result.layers] == [layer.dtype for layer in base]
+    assert not any(layer.flags.writeable for layer in result.layers)
+    assert result.layers[1] == 100 + (n - 1) // 2
+    assert result.layers[5].tolist() == [True, True]
+
+    def floats(model):
+        kept = [layer.ravel().astype(float) for layer in model if layer.dtype.kind == "f"]
+        return np.concatenate(kept)
+
+    flat = rule(updates([floats(model) for model in models], floats(base)))
+    assert result.selected == flat.selected
+    np.testing.assert_allclose(floats(result.layers), flat.vector, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(result.layers[0].ravel(), flat.vector[:6], rtol=1e-6, atol=1e-6)
+
+
+@every_rule
+def test_every_device_selects_the_same_clients_and_finds_the_same_result(name):
+    pytest.importorskip("numba")
+    rule = build(name, unit=20.0)
+    n, d = enough(rule), 600
+    w = np.random.default_rng(0).standard_normal(d)
+    for dtype in (np.float16, np.float32, np.float64):
+        V = cloud(n, 1, w).astype(dtype)
+        plain, compiled = (
+            rule(updates(V, w.astype(dtype), device)) for device in ("cpu:numpy", "cpu:numba")
+        )
+        assert plain.selected == compiled.selected, dtype
+        np.testing.assert_allclose(
+            plain.vector.astype(float), compiled.vector, rtol=4 * np.finfo(dtype).eps, atol=1e-7
+        )
+
+
+@every_rule
+def test_the_models_are_not_changed(name):
+    rule = build(name)
+    V = cloud(enough(rule))
+    before = V.copy()
+    V.setflags(write=False)
+    rule(updates(V))
+    np.testing.assert_array_equal(V, before)
