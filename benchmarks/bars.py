@@ -19,8 +19,8 @@ from benchmarks.peers import (
     RULES,
     THEIRS,
 )
+from benchmarks.quartiles import Quartiles, number, quartiles, ratio, size
 from benchmarks.results import Report, Result
-from benchmarks.spread import Spread, number, ratio, size, spread
 
 MILLION = 1_000_000
 MEGABYTE = 1_000_000
@@ -119,7 +119,7 @@ def _never_slower(report: Report, rules: tuple[str, ...], label: str) -> Iterato
         yield Bar(promise, path, ">= 1", text, slower == 0)
 
 
-def _quotients(cell: dict[str, Result], path: str) -> Iterator[tuple[Spread, str]]:
+def _quotients(cell: dict[str, Result], path: str) -> Iterator[tuple[Quartiles, str]]:
     ours = cell.get(path)
     if not (ours and ours.cpu):
         return
@@ -131,7 +131,7 @@ def _quotients(cell: dict[str, Result], path: str) -> Iterator[tuple[Spread, str
 
 
 def _middle(result: Result) -> float:
-    return spread(result.cpu).median
+    return quartiles(result.cpu).median
 
 
 def _memory(report: Report) -> Iterator[Bar]:
@@ -174,7 +174,7 @@ def _near_floor(report: Report) -> Iterator[Bar]:
         yield Bar(promise, NUMBA, bound, text, times.median <= most)
 
 
-def _over_floor(report: Report, n: int, d: int, threads: int) -> Spread | None:
+def _over_floor(report: Report, n: int, d: int, threads: int) -> Quartiles | None:
     ours = report.cell("krum", n, d, threads).get(NUMBA)
     read = report.cell(FLOOR, n, d, threads).get(READ)
     if not (ours and read and ours.wall):

@@ -11,8 +11,8 @@ from benchmarks.data import Case
 from benchmarks.floor import FLOOR, READ, read
 from benchmarks.measure import Patience, available_bytes, in_turns
 from benchmarks.peers import DISTANCE_RULES, NUMBA, NUMPY, OURS, Contestant, agree
+from benchmarks.quartiles import project, quartiles, size
 from benchmarks.results import Result
-from benchmarks.spread import project, size, spread
 from flwr_krum.kernel.device import MOST_COMPILED
 
 Tell = Callable[[str], None]
@@ -129,7 +129,7 @@ def _hindrance(
     if name == NUMBA and rule in DISTANCE_RULES and case.n > MOST_COMPILED:
         return f"skipped: not chosen above n = {MOST_COMPILED}"
     measured = {
-        (r.n, r.d): spread(r.cpu).median for r in earlier if (r.task, r.name) == (rule, name)
+        (r.n, r.d): quartiles(r.cpu).median for r in earlier if (r.task, r.name) == (rule, name)
     }
     seconds = project(measured, case.n, case.d, 2.0 if rule in DISTANCE_RULES else 1.0)
     if seconds > limits.limit(rule, name):

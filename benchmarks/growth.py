@@ -10,8 +10,8 @@ from scipy import stats
 from benchmarks.data import draw
 from benchmarks.measure import Patience, in_turns
 from benchmarks.peers import Contestant
+from benchmarks.quartiles import quartiles
 from benchmarks.results import Growth
-from benchmarks.spread import spread
 from simulations.studies.lemma_2 import fit
 
 
@@ -35,7 +35,7 @@ def growth(
     cases = {str(shape): draw(*shape) for shape in shapes}
     calls = {key: partial(krum, contestant.prepare(case), case.f) for key, case in cases.items()}
     samples = in_turns(calls, patience, must=calls)
-    seconds = tuple(spread(samples[str(shape)].cpu).median for shape in shapes)
+    seconds = tuple(quartiles(samples[str(shape)].cpu).median for shape in shapes)
     exponent, half_width = power_law(sizes, seconds)
     return Growth(contestant.name, over, tuple(sizes), fixed, seconds, exponent, half_width)
 

@@ -22,8 +22,8 @@ from benchmarks.peers import (
     contestants,
     disagreements,
 )
+from benchmarks.quartiles import size
 from benchmarks.results import Growth, Report, Result
-from benchmarks.spread import size
 from flwr_krum.kernel.device import MOST_COMPILED
 
 MILLION = 1_000_000

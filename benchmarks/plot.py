@@ -23,8 +23,8 @@ from benchmarks.peers import (
     OURS,
     THEIRS,
 )
+from benchmarks.quartiles import quartiles, size
 from benchmarks.results import Report, Result
-from benchmarks.spread import size, spread
 
 Shape: TypeAlias = tuple[int, int]
 """Clients and coordinates."""
@@ -78,7 +78,7 @@ def _fullest(values: list[int]) -> int:
 
 
 def _milliseconds(result: Result) -> float | None:
-    return 1e3 * spread(result.cpu).median if result.cpu else None
+    return 1e3 * quartiles(result.cpu).median if result.cpu else None
 
 
 def _megabytes(result: Result) -> float | None:
@@ -119,7 +119,7 @@ def _lines(
 def _floor(axes: Axes, report: Report, shapes: list[Shape], axis: int) -> None:
     """Draw the floor below the times."""
     points = [
-        (shape[axis], 1e3 * floor_seconds(spread(read.cpu).median, *shape, report.flops))
+        (shape[axis], 1e3 * floor_seconds(quartiles(read.cpu).median, *shape, report.flops))
         for shape in shapes
         if (read := report.cell(FLOOR, *shape).get(READ))
     ]

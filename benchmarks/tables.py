@@ -12,8 +12,8 @@ from benchmarks.bars import MEGABYTE, bars
 from benchmarks.endtoend import FIT, TRAIN
 from benchmarks.floor import FLOOR, READ, floor_seconds
 from benchmarks.peers import COORDINATE_RULES, LEGACY, MESSAGE, NUMBA, NUMPY, OURS, RULES, THEIRS
+from benchmarks.quartiles import number, quartiles, ratio, size
 from benchmarks.results import Report, Result
-from benchmarks.spread import number, ratio, size, spread
 
 Cell = Callable[[dict[str, Result], str], str]
 
@@ -213,7 +213,7 @@ def _median(cell: dict[str, Result], name: str) -> str:
         return "-"
     if not result.cpu:
         return result.skipped
-    return number(1e3 * spread(result.cpu).median)
+    return number(1e3 * quartiles(result.cpu).median)
 
 
 def _quotient(
@@ -230,4 +230,4 @@ def _floor(report: Report, n: int, d: int) -> str:
     read = report.cell(FLOOR, n, d).get(READ)
     if read is None:
         return "-"
-    return number(1e3 * floor_seconds(spread(read.cpu).median, n, d, report.flops))
+    return number(1e3 * floor_seconds(quartiles(read.cpu).median, n, d, report.flops))

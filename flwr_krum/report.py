@@ -99,6 +99,7 @@ class RoundReport:
         if self.quarantined:
             lines.append(f"in quarantine: {_list(self.quarantined)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
+        lines += [f"failed {client}: {why}" for client, why in self.failed.items()]
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         lines += self.dropped
         if self.kept:

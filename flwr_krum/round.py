@@ -271,8 +271,18 @@ class Rounds:
         server_round: int,
         replies: Sequence[Reply],
         failed: Mapping[ClientId, str] | None = None,
+        veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport]:
         """Aggregate the replies of one round.
+
+        Parameters
+        ----------
+        server_round : int
+        replies : sequence of Reply
+        failed : mapping of client id to text, optional
+            Clients that came back as an error.
+        veto : str
+            Why the model is to stay as it is, whatever came; empty if it is not.
 
         Returns
         -------
@@ -307,11 +317,11 @@ class Rounds:
             counted = len(refused.intersection(self.asked)) if self.asked else len(refused)
             f, basis = f_in_force(self.rule, n, counted, len(self.asked))
             rule = self.rule.fitted(n, f)
-            obstacle = _obstacle(rule, n)
-            if obstacle and n > 0 and self.on_infeasible == "degrade":
+            obstacle = veto or _obstacle(rule, n)
+            if obstacle and not veto and n > 0 and self.on_infeasible == "degrade":
                 rule = rule.degraded()
             step, failure = None, None
-            if intake.updates is not None and not _obstacle(rule, n):
+            if intake.updates is not None and not (veto or _obstacle(rule, n)):
                 try:
                     step = self._step(rule, intake.updates, intake, server_round)
                 except Exception as error:  # a rule or a rate of the operator's own
@@ -342,7 +352,7 @@ class Rounds:
         self._keep(report)
         if failure is not None:
             raise failure
-        if obstacle and self.on_infeasible == "raise":
+        if obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return model, report
 

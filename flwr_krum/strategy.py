@@ -103,17 +103,25 @@ class RobustStrategy:
         return server_round + self._rounds.rounds_done
 
     def _finish(
-        self, server_round: int, replies: Sequence[Reply], failed: Mapping[ClientId, str]
+        self,
+        server_round: int,
+        replies: Sequence[Reply],
+        failed: Mapping[ClientId, str],
+        veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
         """Aggregate and announce a round; None where nobody was asked and nobody answered."""
         if not (replies or failed or self._rounds.asked):
             return None
-        model, report = self._rounds.finish(self._current(server_round), replies, failed)
+        model, report = self._rounds.finish(self._current(server_round), replies, failed, veto)
         announce(report)
         return model, report
 
-    def _examine(self, replies: Sequence[Reply]) -> dict[str, Metric]:
+    def _examine(
+        self, replies: Sequence[Reply], failed: Mapping[ClientId, str]
+    ) -> dict[str, Metric]:
         """Return the trimmed means of a federated evaluation, and log what is wrong with it."""
+        for client, reason in failed.items():
+            log(WARNING, "\t> failed %s: %s", client, reason)
         claimed = self._rounds.examine(replies, [reply.client for reply in replies])
         for line in claimed.lines():
             log(WARNING, "\t> %s", line)

@@ -33,10 +33,10 @@ from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, show
+from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
-from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1
-from simulations.studies.proposition_1 import survey as measure_all
+from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1, measure_attacks
 from simulations.studies.speed import speed
 from simulations.studies.survival import survey, write_page
 
@@ -82,8 +82,10 @@ def report(
 def survive(
     page: Annotated[Path, Option(help="Markdown page to write.")] = Path("docs/survival.md"),
 ) -> None:
-    """Send every malformed reply to our strategies and Flower's own, and tabulate who survives."""
-    write_page(page, survey())
+    """Send malformed replies to our strategies and Flower's own, and tabulate who survives them."""
+    with quiet_flower(level=100):
+        accidents = accidents_section()
+    write_page(page, survey(), accidents)
     Console().print(page.read_text(), soft_wrap=True)
 
 
@@ -105,7 +107,7 @@ def resilience(
     )
     for column in ("attack", "<E KR, g>", f"+- {Z:g} s.e.", "bound", "moments r=2,3,4", "chosen"):
         table.add_column(column)
-    for result in measure_all(Krum(f), cloud, draws, seed):
+    for result in measure_attacks(Krum(f), cloud, draws, seed):
         table.add_row(
             result.attack,
             f"{result.alignment:.4f}",

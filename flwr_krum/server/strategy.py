@@ -7,6 +7,7 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from logging import WARNING
 from typing import Unpack
 
 from flwr.common import (
@@ -19,6 +20,7 @@ from flwr.common import (
     Parameters,
     Scalar,
 )
+from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
@@ -76,7 +78,7 @@ NO_INITIAL_MODEL = (
     "initial_parameters=ndarrays_to_parameters(...), or trust_initial_client=True to ask a client"
 )
 
-Failures = Sequence[tuple[ClientProxy, FitRes] | BaseException]
+Failures = Sequence[tuple[ClientProxy, FitRes | EvaluateRes] | BaseException]
 
 
 class RobustAggregation(RobustStrategy, FedAvg):
@@ -153,12 +155,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Aggregate the clients' models with the rule; None keeps the global model."""
-        if failures and not self.accept_failures:
-            return None, {}
         most = self._rounds.most_bytes
         named = [(self._name(client), result) for client, result in results]
         replies = [of_result(client, result, most) for client, result in named]
-        finished = self._finish(server_round, replies, self._failed(failures))
+        failed = self._failed(failures)
+        finished = self._finish(server_round, replies, failed, self._veto(failures))
         if finished is None:
             return None, {}
         model, report = finished
@@ -192,13 +193,15 @@ class RobustAggregation(RobustStrategy, FedAvg):
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
         """Aggregate losses and metrics of federated evaluation by trimmed means over clients."""
-        if not results or (failures and not self.accept_failures):
-            return None, {}
         replies = [
             Reply(self._name(client), None, metrics=claims_of(result) | {"loss": result.loss})
             for client, result in results
         ]
-        means = self._examine(replies)
+        means = self._examine(replies, self._failed(failures))
+        if veto := self._veto(failures):
+            log(WARNING, "\t> %s", veto)
+        if veto or not results:
+            return None, {}
         loss = means.pop("loss", None)
         heard = [result for _, result in results]
         metrics = self._metrics(self.evaluate_metrics_aggregation_fn, heard, means)
@@ -206,6 +209,12 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _name(self, client: ClientProxy) -> ClientId:
         return super()._name(unwrapped(client))
+
+    def _veto(self, failures: Failures) -> str:
+        """Say why a step with these failures is not to count; empty if it is."""
+        if self.accept_failures or not failures:
+            return ""
+        return f"{len(failures)} of those who were asked failed, and accept_failures is False"
 
     def _failed(self, failures: Failures) -> dict[ClientId, str]:
         """Name the failures: by client where it is known, else by number.

@@ -169,10 +169,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Aggregate the metrics of federated evaluation by trimmed means over the nodes."""
-        answered, _ = self._sort(replies, "aggregate_evaluate")
+        answered, failed = self._sort(replies, "aggregate_evaluate")
+        means = self._examine(self._taken(answered), failed)
         if not answered:
             return None
-        means = self._examine(self._taken(answered))
         contents = [message.content for _, message in answered]
         return self._metrics(self._own_evaluate_metrics, contents, means)
 

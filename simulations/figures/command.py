@@ -68,14 +68,16 @@ def _show(console: Console, made: Made) -> None:
     for verdict in made.verdicts:
         _show_verdict(console, verdict)
     provenance = made.provenance
-    console.print(f"{provenance.protocol}; {provenance.spread}", soft_wrap=True, highlight=False)
+    console.print(f"{provenance.protocol}; {provenance.band}", soft_wrap=True, highlight=False)
     console.print(str(provenance.effort), highlight=False)
     console.print(f"picture, raw numbers and page: {made.picture.parent}", soft_wrap=True)
 
 
 def _show_verdict(console: Console, verdict: Verdict) -> None:
     colour = _COLOURS[verdict.outcome]
-    heading = f"[bold]{verdict.claim.id} [{colour}]{verdict.outcome}[/]:[/] {verdict.claim.says}"
+    heading = (
+        f"[bold]{verdict.statement.id} [{colour}]{verdict.outcome}[/]:[/] {verdict.statement.says}"
+    )
     console.print(heading, highlight=False)
     for finding in verdict.findings:
         found = finding.note

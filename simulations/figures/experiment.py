@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from simulations.figures.claims import Claim, Vocabulary, read_claim
+from simulations.figures.statements import Statement, Vocabulary, read_statement
 from simulations.run.config import RunConfig
 from simulations.run.history import final_window
 
@@ -107,7 +107,7 @@ class Experiment:
     panels: tuple[Panel, ...]
     curves: tuple[Curve, ...]
     sweep: Sweep | None
-    claims: tuple[Claim, ...]
+    statements: tuple[Statement, ...]
 
     def drawn_window(self, rounds: int) -> tuple[int, int]:
         """Return the rounds that a point of a sweep is the mean of; a short run's last fifth."""
@@ -193,7 +193,7 @@ def read_experiment(path: Path) -> Experiment:
         panels=panels,
         curves=curves,
         sweep=sweep,
-        claims=tuple(read_claim(claim, names) for claim in table.get("claim", [])),
+        statements=tuple(read_statement(claim, names) for claim in table.get("claim", [])),
     )
 
 

@@ -9,14 +9,14 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from simulations.figures.bands import band_words
 from simulations.figures.experiment import Cell, Experiment
 from simulations.figures.page import Effort, Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
 from simulations.figures.protocol import protocol
 from simulations.figures.rows import write_rows
 from simulations.figures.runs import gather, missing, place, run_missing
-from simulations.figures.spread import spread_words
-from simulations.figures.verdicts import Verdict, judge
+from simulations.figures.verdicts import Verdict, verdicts_of
 from simulations.run.config import RunConfig
 
 
@@ -89,8 +89,8 @@ def make(experiment: Experiment, options: Options) -> Made:
     stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
     effort = _run(wanted, cells, options, stem.with_suffix(".json"), f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
-    verdicts = judge(experiment.claims, rows)
-    band = spread_words(seeds, options.folds, options.first_seed)
+    verdicts = verdicts_of(experiment.statements, rows)
+    band = band_words(seeds, options.folds, options.first_seed)
     provenance = Provenance(options.command(experiment.name), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulations.figures.claims import Check
 from simulations.figures.experiment import Experiment
 from simulations.figures.facts import Fact
+from simulations.figures.statements import Check
 from simulations.figures.verdicts import Finding, Verdict
 
 SUMMARY = "summary"
@@ -46,14 +46,14 @@ class Provenance:
         The command that makes it again.
     protocol : str
         Data, model and settings in words.
-    spread : str
+    band : str
         What line and band are.
     effort : Effort
     """
 
     command: str
     protocol: str
-    spread: str
+    band: str
     effort: Effort
 
 
@@ -77,10 +77,14 @@ def figure_block(
         "",
         f"`{provenance.command}` ([SVG]({stem}.svg), [raw numbers]({stem}.csv))",
         "",
-        f"{provenance.protocol}. Line and band: {provenance.spread}. {provenance.effort}.",
+        f"{provenance.protocol}. Line and band: {provenance.band}. {provenance.effort}.",
     ]
     for verdict in verdicts:
-        lines += ["", f"**{verdict.claim.id}: {verdict.claim.says}** — {verdict.sentence}.", ""]
+        lines += [
+            "",
+            f"**{verdict.statement.id}: {verdict.statement.says}** — {verdict.sentence}.",
+            "",
+        ]
         lines += ["| check | seeds | mean | 95 % interval | bound | |", "| --- " * 6 + "|"]
         lines += [_finding_row(finding) for finding in verdict.findings]
     return "\n".join(lines) + "\n"
@@ -144,10 +148,10 @@ def _finding_row(finding: Finding) -> str:
         mean, low, high = (
             number(value, check) for value in (interval.mean, interval.low, interval.high)
         )
-    spread = f"{low} to {high}" if interval else ""
+    reach = f"{low} to {high}" if interval else ""
     note = f" ({finding.note})" if finding.note else ""
     return (
-        f"| {check.label} | {finding.seeds} | {mean} | {spread} | {check.bounds} | "
+        f"| {check.label} | {finding.seeds} | {mean} | {reach} | {check.bounds} | "
         f"{finding.outcome}{note} |"
     )
 

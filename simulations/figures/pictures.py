@@ -22,9 +22,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from flwr_krum.calls import parse_calls
 from flwr_krum.rules import RULES
+from simulations.figures.bands import band_of, by_seed
 from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
-from simulations.figures.spread import by_seed, spread
 from simulations.figures.verdicts import Outcome, Verdict
 from simulations.show.plots import PALETTE
 
@@ -172,7 +172,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
         if not values:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
-        band = spread(values)
+        band = band_of(values)
         late = band.x > 0
         learnt += [band.low[late], band.high[late]]
         ax.fill_between(
@@ -188,7 +188,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
             if end <= last:
                 ax.axvspan(first - 1, end, color="#000000", alpha=0.04, linewidth=0)
         if experiment.y == "accuracy":
-            # The initial model's accuracy is chance: its spread would take half of the axis.
+            # The initial model's accuracy is chance: its band would take half of the axis.
             low, high = np.min(np.concatenate(learnt)), np.max(np.concatenate(learnt))
             ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     elif experiment.sweep:
@@ -304,8 +304,8 @@ def _write_verdicts(figure: Figure, verdicts: Sequence[Verdict]) -> None:
         mark, colour, outcome = MARKS[verdict.outcome]
         figure.text(0.015, y, mark, color=colour, va="center")
         for x, text, weight in (
-            (0.035, verdict.claim.id, "bold"),
+            (0.035, verdict.statement.id, "bold"),
             (0.085, outcome, "bold"),
-            (0.2, shorten(verdict.claim.says, 110, placeholder=" …"), "normal"),
+            (0.2, shorten(verdict.statement.says, 110, placeholder=" …"), "normal"),
         ):
             figure.text(x, y, text, fontsize=8.5, weight=weight, va="center")

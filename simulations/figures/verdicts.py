@@ -25,8 +25,8 @@ from functools import partial
 import numpy as np
 from scipy.special import stdtrit
 
-from simulations.figures.claims import Check, Claim, Quantity
 from simulations.figures.rows import Row
+from simulations.figures.statements import Check, Quantity, Statement
 
 CONFIDENCE = 0.95
 
@@ -76,7 +76,7 @@ class Finding:
 class Verdict:
     """What the seeds say about a claim."""
 
-    claim: Claim
+    statement: Statement
     findings: tuple[Finding, ...]
 
     @property
@@ -107,12 +107,12 @@ class Verdict:
         return str(self.outcome)
 
 
-def judge(claims: Iterable[Claim], rows: Sequence[Row]) -> list[Verdict]:
-    """Judge claims by the rows of one figure."""
+def verdicts_of(statements: Iterable[Statement], rows: Sequence[Row]) -> list[Verdict]:
+    """Judge statements by the rows of one figure."""
     series = _by_curve(rows)
     return [
-        Verdict(claim, tuple(judge_check(check, series) for check in claim.checks))
-        for claim in claims
+        Verdict(each, tuple(finding_of(check, series) for check in each.checks))
+        for each in statements
     ]
 
 
@@ -128,7 +128,7 @@ def _by_curve(rows: Iterable[Row]) -> Series:
     return series
 
 
-def judge_check(check: Check, series: Series) -> Finding:
+def finding_of(check: Check, series: Series) -> Finding:
     """Judge one check."""
     try:
         values, late = _per_seed(check.of, series)

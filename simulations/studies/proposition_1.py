@@ -132,7 +132,7 @@ def strongest_attack(rule: Rule, cloud: Cloud, draws: int, rng: Generator) -> tu
     return worst, candidates[worst]
 
 
-def survey(rule: Rule, cloud: Cloud, draws: int, seed: int = 0) -> list[Measurement]:
+def measure_attacks(rule: Rule, cloud: Cloud, draws: int, seed: int = 0) -> list[Measurement]:
     """Measure a rule under the paper's two attacks and the strongest that a search finds."""
     rng = np.random.default_rng(seed)
     name, strongest = strongest_attack(rule, cloud, max(20, draws // 20), rng)
@@ -190,4 +190,4 @@ def angle_picture(path: Path, n: int, d: int, sigma: float, draws: int, seed: in
 
 
 def _worst_angle(rule: Rule, cloud: Cloud, draws: int, seed: int) -> float:
-    return max(result.angle(cloud) for result in survey(rule, cloud, draws, seed))
+    return max(result.angle(cloud) for result in measure_attacks(rule, cloud, draws, seed))

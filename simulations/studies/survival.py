@@ -204,7 +204,7 @@ def _cell(verdicts: list[str]) -> str:
     return " / ".join(dict.fromkeys(verdicts))
 
 
-def write_page(path: Path, fates: list[Fate]) -> None:
+def write_page(path: Path, fates: list[Fate], accidents: str) -> None:
     """Write the page that shows the table and says how it was made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
@@ -217,5 +217,5 @@ def write_page(path: Path, fates: list[Fate]) -> None:
         "That API has no names and fixed records: renamed-array, swapped-arrays, two-records, "
         "extra-metric, nan-metric and list-metric arrive there as honest replies. "
         "Names in lower case are this package's rules; `average` is its intake with no robust "
-        "rule behind it.\n\n" + table(fates)
+        "rule behind it.\n\n" + table(fates) + accidents
     )

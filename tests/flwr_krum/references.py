@@ -68,7 +68,9 @@ def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i))[:count])
 
 
-def f_in_force(declared: int, accepted: int, refused: int, least: Any = lambda f: 2 * f + 3) -> int:
+def f_in_force(
+    declared: int, accepted: int, refused: int, least: Any = lambda f: 2 * f + 3 if f else 1
+) -> int:
     """Return the largest legal f from f - r to f; f itself where there is none, or r > f."""
     if 0 < refused <= declared:
         for f in range(declared, declared - refused - 1, -1):

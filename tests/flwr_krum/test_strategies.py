@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import pickle
 import random
 from dataclasses import replace
 
@@ -738,3 +739,30 @@ def test_server_side_evaluation_of_aggregate_fit_counts_on():
     for t in (0, 1, 2):
         strategy.evaluate(t, Parameters([], "numpy.ndarray"))
     assert seen == [5, 6, 7]
+
+
+# --- pickling ---
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_can_be_pickled_at_any_time_and_goes_on(federation, name, tmp_path):
+    options = {"journal": tmp_path / "journal.jsonl", "quarantine": 2}
+    strategy = federation.strategy(name, None if name == "Medoid" else 1, **options)
+    model = around(1.0, 1)[1]
+    for t in (1, 2):
+        strategy = pickle.loads(pickle.dumps(strategy))
+        federation.configure(strategy, model, range(1, 8), t)
+        strategy = pickle.loads(pickle.dumps(strategy))
+        replies = around(1.0, 6) | {7: MALFORMED["NaN"](model)}
+        found, _ = federation.aggregate(strategy, replies, t)
+        assert np.abs(found[0] - 1).max() < 0.1
+    strategy = pickle.loads(pickle.dumps(strategy))
+    assert [report.server_round for report in strategy.reports] == [1, 2]
+    assert federation.configure(strategy, model, range(1, 8), 3).keys() == set(range(1, 7))
+
+
+def test_what_a_pickled_strategy_has_asked_goes_on_as_well(federation):
+    strategy = federation.strategy("MultiKrum", 1)
+    federation.configure_evaluate(strategy, around(1.0, 1)[1], range(1, 8))
+    copied = pickle.loads(pickle.dumps(strategy))
+    assert repr(copied) == repr(strategy)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import logging
 
 import flwr.server.strategy as flower
 import numpy as np
@@ -92,12 +93,45 @@ def test_keeping_less_than_none_is_refused():
 
 def test_failures_cost_the_round_where_they_are_not_accepted(results):
     strategy = Krum(num_malicious_clients=1, accept_failures=False)
-    assert strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError()]) == (None, {})
-    assert value(strategy.aggregate_fit(1, results(CONFORMANCE), [])[0]) == [10]
+    parameters, metrics = strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError("oh\nno")])
+    assert parameters is None
+    assert (metrics["accepted"], metrics["selected-clients"]) == (5, "")
+    report = strategy.last_report
+    assert not report.stepped
+    assert report.failed == {"failure 1": "oh\\nno"}
+    assert report.note == "1 of those who were asked failed, and accept_failures is False"
+    assert "failed failure 1: oh\\nno" in report.lines()
+    assert value(strategy.aggregate_fit(2, results(CONFORMANCE), [])[0]) == [10]
     heard = results([0.0, 0.0, 0.0])
     loss = [(proxy, EvaluateRes(Status(Code.OK, ""), 1.0, 1, {})) for proxy, _ in heard]
     assert strategy.aggregate_evaluate(1, loss, [RuntimeError()]) == (None, {})
     assert strategy.aggregate_evaluate(1, loss, []) == (1.0, {})
+
+
+@pytest.mark.parametrize("mode", ["skip", "raise", "degrade"])
+def test_failures_that_are_not_accepted_are_no_infeasible_round(results, mode, tmp_path):
+    strategy = Krum(
+        num_malicious_clients=1,
+        accept_failures=False,
+        on_infeasible=mode,
+        journal=tmp_path / "journal.jsonl",
+    )
+    assert strategy.aggregate_fit(1, results(CONFORMANCE), [RuntimeError()])[0] is None
+    assert strategy.last_report.rule == "Krum(f=1, strict=True)"
+    (line,) = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert "accept_failures is False" in line
+
+
+def test_failures_of_an_evaluation_are_logged_under_their_names(results, caplog):
+    failed = EvaluateRes(Status(Code.EVALUATE_NOT_IMPLEMENTED, "no\nsuch"), 0.0, 0, {})
+    strategy = Krum(num_malicious_clients=1, accept_failures=False)
+    ((proxy, _),) = results([0.0])
+    logging.getLogger("flwr").addHandler(caplog.handler)
+    assert strategy.aggregate_evaluate(1, [], [(proxy, failed)]) == (None, {})
+    logging.getLogger("flwr").removeHandler(caplog.handler)
+    warnings = {r.getMessage() for r in caplog.records if r.levelno == logging.WARNING}
+    assert "\t> failed 1: no\\nsuch" in warnings
+    assert any("accept_failures is False" in line for line in warnings)
 
 
 def test_a_failure_without_a_name_is_numbered(results):

@@ -44,8 +44,8 @@ def test_every_setting_of_every_level_arrives(experiment):
 
 
 def test_every_file_claims_something_and_can_be_judged_at_its_own_length(experiment):
-    assert experiment.claims
-    for claim in experiment.claims:
+    assert experiment.statements
+    for claim in experiment.statements:
         for check in claim.checks:
             for quantity in (check.of, check.against):
                 if quantity is not None and quantity.window is not None:
@@ -56,7 +56,7 @@ def test_every_file_claims_something_and_can_be_judged_at_its_own_length(experim
 
 
 def test_the_claims_are_all_those_of_the_papers():
-    claimed = [claim.id for name in NAMES for claim in load_experiment(name).claims]
+    claimed = [claim.id for name in NAMES for claim in load_experiment(name).statements]
     assert claimed == [
         "2a", "2b", "3a", "3b", "4a", "4b", "4c",
         "5a", "5b", "5c", "5d", "5e", "5f", "5g",

@@ -1,6 +1,5 @@
 import pytest
 
-from simulations.figures.claims import Check, Claim, Quantity
 from simulations.figures.facts import Fact
 from simulations.figures.page import (
     Effort,
@@ -10,7 +9,8 @@ from simulations.figures.page import (
     number,
     update_page,
 )
-from simulations.figures.verdicts import judge
+from simulations.figures.statements import Check, Quantity, Statement
+from simulations.figures.verdicts import verdicts_of
 
 PROVENANCE = Provenance("the command", "the protocol", "median", Effort(75.4, 61.0, 2, 3, 1))
 
@@ -18,7 +18,7 @@ PROVENANCE = Provenance("the command", "the protocol", "median", Effort(75.4, 61
 def test_a_block_has_picture_claims_numbers_and_origin(tiny, rows):
     experiment = tiny()
     made = rows("krum", lambda s, t: 0.9, 3, 20) + rows("average", lambda s, t: 0.5, 3, 20)
-    verdicts = judge(experiment.claims, made)
+    verdicts = verdicts_of(experiment.statements, made)
     block = figure_block(experiment, verdicts, PROVENANCE, "figures/tiny.png")
     assert "![Tiny](figures/tiny.png)" in block
     assert "(figures/tiny.svg)" in block
@@ -78,8 +78,8 @@ def test_a_number_is_written_as_what_it_is(value, changes, text):
 
 
 def test_a_verdict_of_several_words_reaches_the_summary(tmp_path, tiny, rows):
-    claim = Claim("X-1", "A (b): c", (Check("d", Quantity("krum", window=(1, 2))),))
-    (verdict,) = judge([claim], [])
+    claim = Statement("X-1", "A (b): c", (Check("d", Quantity("krum", window=(1, 2))),))
+    (verdict,) = verdicts_of([claim], [])
     block = figure_block(tiny(), [verdict], PROVENANCE, "x.png")
     update_page(tmp_path / "page.md", "tiny", block)
     assert "| X-1 | A (b): c | cannot be told |" in (tmp_path / "page.md").read_text()

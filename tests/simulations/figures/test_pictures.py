@@ -9,7 +9,7 @@ from PIL import Image
 from simulations.figures import pictures
 from simulations.figures.experiment import load_experiment
 from simulations.figures.pictures import apart, colour_of, draw
-from simulations.figures.verdicts import judge
+from simulations.figures.verdicts import verdicts_of
 
 GAP = 0.1
 
@@ -47,7 +47,7 @@ def drawn(tmp_path, rows):
             )
         ]  # fmt: skip
         paths = [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"]
-        verdicts = judge(experiment.claims, made)
+        verdicts = verdicts_of(experiment.statements, made)
         draw(experiment, made, verdicts, subtitle, paths)
         return experiment, verdicts, paths
 
@@ -63,7 +63,7 @@ def test_a_picture_names_its_curves_panels_data_and_verdicts(drawn, name):
         "the data",
         *(curve.label for curve in experiment.curves if curve.style != "hidden"),
         *(panel.label for panel in experiment.panels),
-        *(verdict.claim.id for verdict in verdicts),
+        *(verdict.statement.id for verdict in verdicts),
     ):
         assert wanted in text
     for curve in experiment.curves:

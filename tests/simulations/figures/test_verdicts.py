@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from simulations.figures.claims import Check, Claim, Quantity
-from simulations.figures.verdicts import Outcome, judge, t_interval
+from simulations.figures.statements import Check, Quantity, Statement
+from simulations.figures.verdicts import Outcome, t_interval, verdicts_of
 
 WINDOW = (51, 100)
 
@@ -18,7 +18,7 @@ def check(at_least=-math.inf, at_most=math.inf, of="a", against="b", level=None,
 
 
 def verdict_of(rows, *checks):
-    (verdict,) = judge([Claim("c", "says", checks)], rows)
+    (verdict,) = verdicts_of([Statement("c", "says", checks)], rows)
     return verdict
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from flwr_krum.attacks.vectors import gaussian, reversed_mean
 from flwr_krum.rules import Average, Krum
-from simulations.studies.proposition_1 import Cloud, lemma_1, measure, survey
+from simulations.studies.proposition_1 import Cloud, lemma_1, measure, measure_attacks
 
 # Proposition 1 is a bound on an expectation: each check below is wrong with a chance under 0.2 %
 # (three standard errors, one side) even if the truth lay on the bound itself.
@@ -17,7 +17,7 @@ def test_where_the_condition_holds_krum_respects_the_bound_under_every_attack(n,
     unit = Cloud(n, f, d, sigma=1.0).sine
     cloud = Cloud(n, f, d, sigma=sine / unit)
     assert cloud.sine == pytest.approx(sine)
-    results = survey(Krum(f), cloud, draws=300)
+    results = measure_attacks(Krum(f), cloud, draws=300)
     assert len(results) == 3
     for result in results:
         assert result.respects(cloud.bound), result
@@ -27,7 +27,7 @@ def test_where_the_condition_holds_krum_respects_the_bound_under_every_attack(n,
 
 def test_the_search_finds_an_attack_that_the_papers_two_are_not():
     cloud = Cloud(20, 6, 50, 0.005)
-    gauss, omniscient, searched = survey(Krum(6), cloud, draws=200)
+    gauss, omniscient, searched = measure_attacks(Krum(6), cloud, draws=200)
     assert searched.alignment < gauss.alignment - 0.02
     assert searched.alignment < omniscient.alignment - 0.02
     assert searched.chosen > 0.3

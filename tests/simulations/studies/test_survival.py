@@ -36,5 +36,5 @@ def test_the_table_has_a_row_per_fault_and_counts_the_survived(tmp_path):
         "| nan | ok / crash | ok |",
         "| **survived** | 1 of 2 | 2 of 2 |",
     ]
-    write_page(tmp_path / "docs/page.md", fates)
+    write_page(tmp_path / "docs/page.md", fates, "what is said of accidents")
     assert table(fates) in (tmp_path / "docs/page.md").read_text()

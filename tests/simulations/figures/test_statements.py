@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from simulations.figures.claims import Vocabulary, read_claim
+from simulations.figures.statements import Vocabulary, read_statement
 
 NAMES = Vocabulary(
     curves={"a": "A", "b": "B", "c": "C"},
@@ -21,7 +21,7 @@ SWEPT = Vocabulary(
 
 
 def checks(names=NAMES, **part):
-    return read_claim({"id": "1", "says": "so", "check": [part]}, names).checks
+    return read_statement({"id": "1", "says": "so", "check": [part]}, names).checks
 
 
 def test_a_difference_of_two_curves_over_a_window():

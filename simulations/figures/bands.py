@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.figures.claims import Window
 from simulations.figures.rows import Row
+from simulations.figures.statements import Window
 
 QUARTILES_FROM = 5
 """Seeds from which on a band shows quartiles; with fewer it spans all of them."""
@@ -19,7 +19,7 @@ BySeed = Mapping[int, Mapping[float, float]]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Band:
     """Median and edges of the band at each x, arrays of one length."""
 
     x: np.ndarray
@@ -28,16 +28,16 @@ class Spread:
     high: np.ndarray
 
 
-def spread(values: BySeed) -> Spread:
+def band_of(values: BySeed) -> Band:
     """Return median and band of a curve at those x that all seeds have."""
     x = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
     table = np.array([[of_seed[at] for at in x] for of_seed in values.values()])
     edges = (25, 75) if len(table) >= QUARTILES_FROM else (0, 100)
     low, median, high = np.percentile(table, [edges[0], 50, edges[1]], axis=0)
-    return Spread(np.array(x), median, low, high)
+    return Band(np.array(x), median, low, high)
 
 
-def spread_words(seeds: int, folds: int = 0, first_seed: int = 0) -> str:
+def band_words(seeds: int, folds: int = 0, first_seed: int = 0) -> str:
     """Say what line and band are."""
     band = "quartiles" if seeds >= QUARTILES_FROM else "least to greatest"
     words = f"median and {band} of {seeds} seeds" if seeds > 1 else "one seed"

@@ -2,18 +2,18 @@
 
 import pytest
 
-from benchmarks.spread import number, project, ratio, size, spread
+from benchmarks.quartiles import number, project, quartiles, ratio, size
 
 
 def test_the_median_stands_between_the_quartiles():
-    found = spread([5.0, 1.0, 2.0, 4.0, 3.0])
+    found = quartiles([5.0, 1.0, 2.0, 4.0, 3.0])
     assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
     assert str(found) == "3.00 (2.00-4.00)"
 
 
 def test_no_runs_have_no_median():
     with pytest.raises(ValueError, match="no values"):
-        spread([])
+        quartiles([])
 
 
 def test_a_ratio_takes_every_run_of_one_over_every_run_of_the_other():

@@ -1,4 +1,4 @@
-"""Medians with their spread, ratios of two sets of runs, and projections to a larger size."""
+"""Medians with their quartiles, ratios of two sets of runs, and projections to a larger size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """A median between its quartiles."""
 
     median: float
@@ -21,7 +21,7 @@ class Spread:
         return f"{number(self.median)} ({number(self.low)}-{number(self.high)})"
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Return the median and the quartiles of some values.
 
     Raises
@@ -32,12 +32,12 @@ def spread(values: Sequence[float]) -> Spread:
     if not values:
         raise ValueError("no values, expected at least 1")
     low, median, high = np.percentile(values, (25, 50, 75))
-    return Spread(float(median), float(low), float(high))
+    return Quartiles(float(median), float(low), float(high))
 
 
-def ratio(slower: Sequence[float], faster: Sequence[float]) -> Spread:
-    """Return the spread of all quotients of a run of one and a run of the other."""
-    return spread((np.array(slower)[:, None] / np.array(faster)).ravel().tolist())
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> Quartiles:
+    """Return the quartiles of all quotients of a run of one and a run of the other."""
+    return quartiles((np.array(slower)[:, None] / np.array(faster)).ravel().tolist())
 
 
 def project(measured: Mapping[tuple[int, int], float], n: int, d: int, power: float) -> float:

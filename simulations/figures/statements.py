@@ -72,7 +72,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Statement:
     """A sentence, and the checks that it stands or falls with."""
 
     id: str
@@ -112,7 +112,7 @@ _KEYS = {
 }  # fmt: skip
 
 
-def read_claim(table: Mapping[str, Any], names: Vocabulary) -> Claim:
+def read_statement(table: Mapping[str, Any], names: Vocabulary) -> Statement:
     """Read a claim of an experiment file.
 
     A check says ``of`` which curve, ``minus`` or ``over`` which other one, in which ``window`` or
@@ -126,7 +126,7 @@ def read_claim(table: Mapping[str, Any], names: Vocabulary) -> Claim:
         If a key or a name is unknown, a bound is missing, or there is nothing to measure.
     """
     checks = [check for part in table["check"] for check in _checks(table["id"], dict(part), names)]
-    return Claim(table["id"], table["says"], tuple(checks))
+    return Statement(table["id"], table["says"], tuple(checks))
 
 
 def _checks(claim: str, part: dict[str, Any], names: Vocabulary) -> list[Check]:
