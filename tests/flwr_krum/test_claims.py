@@ -145,7 +145,7 @@ def test_a_million_metrics_from_f_clients_cost_next_to_nothing(federation):
     played = Round(federation, 20, 8)
     honest = {"auc": 0.5}
     report = played.train(lambda c: flood if c <= 8 else honest)
-    assert played.seconds < 1  # 17.5 when all were read
+    assert played.seconds < 3  # 17.5 when all were read, 0.05 now
     expected = f"more than {MOST_METRICS} metrics: none is read"
     assert report.doubted == {federation.name(c): expected for c in range(1, 9)}
     assert report.dropped == (

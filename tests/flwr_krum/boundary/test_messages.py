@@ -103,7 +103,7 @@ def play(federation, hostile, **options):
         results = [(FakeProxy(str(c)), api.result(what)) for c, what in sent.items()]
         start = time.perf_counter()
         strategy.aggregate_fit(1, results, [])
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 3
     report = strategy.last_report
     assert report.stepped
     return {refused.client: refused.reason for refused in report.refused}

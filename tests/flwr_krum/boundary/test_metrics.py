@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flwr_krum.boundary import metrics
 from flwr_krum.boundary.metrics import MOST_METRICS, Claims
 from flwr_krum.rules import Krum, Medoid, MultiKrum, OneMinusPKrum
 
@@ -300,20 +300,19 @@ def test_so_many_dropped_metrics_are_named_and_the_others_counted():
     assert dropped[20] == "80 more metrics dropped"
 
 
-def test_liars_pay_for_what_they_invent_not_the_server():
+def test_what_liars_invent_is_not_read(monkeypatch):
+    read = []
+    numbers = metrics._numbers
+    monkeypatch.setattr(metrics, "_numbers", lambda value: read.append(value) or numbers(value))
     honest = [{"loss": 0.5}] * 52
     flood = [{f"{liar}-{i}": [1.0] * 10 for i in range(MOST_METRICS)} for liar in range(48)]
-    start = time.perf_counter()
-    Claims(honest, 48).doubts("num-examples")
-    plain = time.perf_counter() - start
-    start = time.perf_counter()
     claims = Claims(honest + flood, 48)
+    assert read == [0.5] * 52
     assert claims.trimmed_means() == {}
     assert claims.dropped("n") == (
         "metric 'loss' dropped: 52 of 100 replies hold it as a number, at least 97 are needed",
     )
     assert len(claims.doubts("num-examples")) == 48
-    assert time.perf_counter() - start < 3 * plain + 0.1
 
 
 @pytest.mark.parametrize(("honest", "liars"), [(9, 4), (12, 8), (7, 7)])
