@@ -23,7 +23,7 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import f_in_force
+from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage, timed
@@ -312,27 +312,15 @@ class Rounds:
             intake = admit(replies, self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
-            n = len(intake.clients)
-            refused = {refusal.client for refusal in intake.refused}
-            counted = len(refused.intersection(self.asked)) if self.asked else len(refused)
-            f, basis = f_in_force(self.rule, n, counted, len(self.asked))
-            rule = self.rule.fitted(n, f)
-            obstacle = veto or _obstacle(rule, n)
-            if obstacle and not veto and n > 0 and self.on_infeasible == "degrade":
-                rule = rule.degraded()
-            step, failure = None, None
-            if intake.updates is not None and not (veto or _obstacle(rule, n)):
-                try:
-                    step = self._step(rule, intake.updates, intake, server_round)
-                except Exception as error:  # a rule or a rate of the operator's own
-                    failure = error
-        model = None if step is None else step.model
+            in_force = self._in_force(intake)
+            rule, obstacle = self._fitted(len(intake.clients), in_force.f)
+            step, failure = self._try_step(rule, intake, server_round)
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
             rule=str(rule),
-            byzantine=f,
-            basis=basis,
+            byzantine=in_force.f,
+            basis=in_force.basis,
             seed=self._seed,
             received=intake.clients,
             refused=intake.refused,
@@ -345,16 +333,40 @@ class Rounds:
             kept=intake.kept,
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
-            stepped=model is not None,
+            stepped=step is not None and step.model is not None,
             note=_together(_failed(failure), obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
         )
         self._keep(report)
         if failure is not None:
             raise failure
-        if obstacle and not veto and self.on_infeasible == "raise":
+        if obstacle and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
-        return model, report
+        return None if step is None else step.model, report
+
+    def _in_force(self, intake: Intake) -> InForce:
+        """Return the f in force; what clients send that were not asked decides nothing."""
+        refused = {refusal.client for refusal in intake.refused}
+        counted = refused.intersection(self.asked) if self.asked else refused
+        return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked))
+
+    def _fitted(self, n: int, f: int) -> tuple[Rule, str]:
+        """Return the rule for this round, and why it may not run; empty if it may."""
+        rule = self.rule.fitted(n, f)
+        obstacle = _obstacle(rule, n)
+        degrades = obstacle and n > 0 and self.on_infeasible == "degrade"
+        return rule.degraded() if degrades else rule, obstacle
+
+    def _try_step(
+        self, rule: Rule, intake: Intake, server_round: int
+    ) -> tuple[_Step | None, Exception | None]:
+        """Take the step, if the rule may run; return what the operator's own code raised."""
+        if intake.updates is None or _obstacle(rule, len(intake.clients)):
+            return None, None
+        try:
+            return self._step(rule, intake.updates, intake, server_round), None
+        except Exception as error:  # a rule or a rate of the operator's own
+            return None, error
 
     def _step(self, rule: Rule, updates: ClientUpdates, intake: Intake, server_round: int) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""

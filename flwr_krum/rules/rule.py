@@ -335,7 +335,8 @@ class Mixings(Mixing):
 
     def fitted(self, n: int, f: int) -> Self:
         """Return all parts for f Byzantine clients."""
-        return replace(self, f=f, parts=tuple(part.fitted(n, f) for part in self.parts))
+        parts = tuple(part.fitted(n, _at_most(part.f, f)) for part in self.parts)
+        return replace(self, f=f, parts=parts)
 
     def seeded(self, seed: int) -> Self:
         """Return all parts with a seed."""
@@ -368,8 +369,9 @@ class Chain(Rule):
 
     def fitted(self, n: int, f: int) -> Self:
         """Return both parts for n clients of which f may be Byzantine."""
-        mixing = self.mixing.fitted(n, f)
-        return replace(self, f=f, mixing=mixing, rule=self.rule.fitted(mixing.rows(n), f))
+        mixing = self.mixing.fitted(n, _at_most(self.mixing.f, f))
+        rule = self.rule.fitted(mixing.rows(n), _at_most(self.rule.f, f))
+        return replace(self, f=f, mixing=mixing, rule=rule)
 
     def degraded(self) -> Self:
         """Return the chain without its requirement on n."""
@@ -398,6 +400,11 @@ class Chain(Rule):
 
     def __repr__(self) -> str:
         return f"{self.mixing!r} | {self.rule!r}"
+
+
+def _at_most(own: int | None, f: int) -> int:
+    """Return the f in force of a part: its own where it was given one that is smaller."""
+    return f if own is None else min(own, f)
 
 
 def _smallest(suffices: Callable[[int], bool]) -> int:
