@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
@@ -25,18 +24,17 @@ from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
-from flwr_krum.kernel.arrays import Array, are_finite
+from flwr_krum.kernel.arrays import are_finite
 from flwr_krum.kernel.clock import stage, timed
-from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.threads import one_blas_thread
-from flwr_krum.kernel.updates import BLOCK, ClientUpdates
+from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.kernel.ways import prepare
 from flwr_krum.log import conclusion, tree
 from flwr_krum.report import RoundReport
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
+from flwr_krum.step import LARGEST_STEP, LearningRate, check_rate, moved, rate_of, too_far
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
-LearningRate: TypeAlias = float | Callable[[int], float]
 
 
 class RoundOptions(TypedDict, total=False):
@@ -57,9 +55,6 @@ class RoundOptions(TypedDict, total=False):
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
-
-LARGEST_STEP = 10.0
-"""Median update lengths beyond which a step of an unbounded rule is not taken."""
 
 MANY = 1000
 """Clients among which any robust rule tolerates some."""
@@ -182,7 +177,7 @@ class Rounds:
                 f"on_infeasible must be one of {get_args(OnInfeasible)}, got {self.on_infeasible!r}"
             )
         if not callable(self.server_learning_rate):
-            _check_rate(self.server_learning_rate)
+            check_rate(self.server_learning_rate)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
@@ -376,12 +371,13 @@ class Rounds:
         with stage("guarantee"):
             guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
         with stage("combine"):
-            layers = self._move(aggregate.layers, reference, server_round)
+            rate = rate_of(self.server_learning_rate, server_round)
+            layers = moved(aggregate.layers, reference, rate)
             if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
                 return _Step(aggregate, guarantee, None, NOT_FINITE)
-            too_far = self._too_far(rule, updates, aggregate)
-            if too_far:
-                return _Step(aggregate, guarantee, None, too_far)
+            problem = too_far(updates, aggregate.layers, self._limit(rule))
+            if problem:
+                return _Step(aggregate, guarantee, None, problem)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
@@ -390,22 +386,11 @@ class Rounds:
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
         return _Step(aggregate, guarantee, model, aggregate.choice.note)
 
-    def _too_far(self, rule: Rule, updates: ClientUpdates, aggregate: Aggregate) -> str:
-        """Say by how much the step is longer than the limit; empty if it is not."""
-        limit = self.largest_step
-        if limit is None:
-            limit = math.inf if rule.is_bounded else LARGEST_STEP
-        if updates.reference is None or math.isinf(limit):
-            return ""
-        measured = replace(updates, server_rows={"step": aggregate.layers}).compared
-        *clients, step = lengths(measured)
-        usual = float(np.median(clients))
-        if step <= limit * usual:
-            return ""
-        return (
-            f"the step is {step / usual if usual else math.inf:.3g} times as long as the median "
-            f"update, more than largest_step={limit:g}: it is not taken"
-        )
+    def _limit(self, rule: Rule) -> float:
+        """Return the largest step of a rule: the operator's, or what its kind needs."""
+        if self.largest_step is not None:
+            return self.largest_step
+        return math.inf if rule.is_bounded else LARGEST_STEP
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong with it.
@@ -437,48 +422,6 @@ class Rounds:
         if self._journal:
             self._journal.append(report)
 
-    def _move(
-        self, layers: Sequence[Array], reference: Sequence[Array] | None, server_round: int
-    ) -> Sequence[Array]:
-        """Return ``x_t + rate(t) (aggregate - x_t)``; counters take the aggregate's value."""
-        rate = self._rate(server_round)
-        if rate == 1.0:
-            return layers
-        if reference is None:
-            raise ValueError(
-                f"a server learning rate of {rate} needs the global model: "
-                "let the strategy configure the round, or use rate 1"
-            )
-        return [
-            _step_layer(old, new, rate) if new.dtype.kind == "f" else new
-            for old, new in zip(reference, layers, strict=True)
-        ]
-
-    def _rate(self, server_round: int) -> float:
-        """Return the round's server learning rate.
-
-        Raises
-        ------
-        ValueError
-            If the operator's function raises, or returns no rate.
-        """
-        rate = self.server_learning_rate
-        if not callable(rate):
-            return rate
-        name = f"server_learning_rate({server_round})"
-        try:
-            value = rate(server_round)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {on_one_line(error)}"
-            raise ValueError(f"{name} raises {reason}") from error
-        _check_rate(value, name)
-        return value
-
-
-def _check_rate(rate: object, name: str = "server_learning_rate") -> None:
-    if isinstance(rate, bool) or not (isinstance(rate, Real) and 0.0 <= float(rate) < math.inf):
-        raise ValueError(f"{name} must be a finite number >= 0, got {rate!r}")
-
 
 def _failed(error: Exception | None) -> str:
     """Say what the operator's own rule or rate raised; empty if it did not."""
@@ -493,16 +436,6 @@ def _told(keys: Keys | None, default: str) -> str:
     if keys is None:
         return default
     return "a function of the key" if callable(keys) else few([str(key) for key in keys])
-
-
-def _step_layer(old: Array, new: Array, rate: float) -> Array:
-    moved = np.empty(new.shape, new.dtype)  # in C order, so that its flat view is no copy
-    flat, before, after = moved.reshape(-1), old.reshape(-1), new.reshape(-1)
-    for start in range(0, flat.size, BLOCK):
-        part = slice(start, start + BLOCK)
-        x = before[part].astype(np.float64)
-        flat[part] = x + rate * (after[part] - x)
-    return moved
 
 
 def _obstacle(rule: Rule, n: int) -> str:
