@@ -309,7 +309,9 @@ class Rounds:
                 claimed = self.examine(replies, intake.clients)
             in_force = self._in_force(intake)
             rule, obstacle = self._fitted(len(intake.clients), in_force.f)
-            step, failure = self._try_step(rule, intake, server_round)
+            step, failure = None, None
+            if not veto:
+                step, failure = self._try_step(rule, intake, server_round)
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
@@ -329,13 +331,13 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
-            note=_together(_failed(failure), obstacle, "" if step is None else step.note),
+            note=veto or _together(_failed(failure), obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
         )
         self._keep(report)
         if failure is not None:
             raise failure
-        if obstacle and self.on_infeasible == "raise":
+        if obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
         return None if step is None else step.model, report
 

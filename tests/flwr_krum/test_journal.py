@@ -7,7 +7,6 @@ import math
 import os
 import pickle
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Krum, Medoid, OneMinusPKrum, inverse_square_root
 from tests.flwr_krum.npy_bytes import npy
+from tests.full_disk import files_of_at_most
 
 ZERO = np.zeros(1)
 
@@ -558,23 +558,16 @@ def test_a_file_that_cannot_be_read_is_a_sentence(path, monkeypatch):
 # --- a disk that is full, or broken ---
 
 
-@pytest.fixture
-def limited():
-    """A function that lets no file of this process grow beyond a size, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_round_that_does_not_fit_on_the_disk_is_cut_off_again(path, limited):
+def test_a_round_that_does_not_fit_on_the_disk_is_cut_off_again(path):
     journal = Journal(path)
     journal.append(report(1))
     before = path.read_bytes()
-    limited(len(before) + 20)
-    with pytest.raises(JournalError, match=r"round 2: .*journal\.jsonl cannot be written: File"):
+    with (
+        files_of_at_most(len(before) + 20),
+        pytest.raises(JournalError, match=r"round 2: .*journal\.jsonl cannot be written: File"),
+    ):
         journal.append(report(2))
     assert path.read_bytes() == before
-    limited(10 * len(before))
     journal.append(report(2))
     assert [r.server_round for r in read_journal(path)] == [1, 2]
 

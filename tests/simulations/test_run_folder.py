@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import socket
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from simulations.engines.inprocess import InProcessGrid
 from simulations.run import history
 from simulations.run.folder import LOCK_FILE
 from simulations.run.history import read_history, read_model
+from tests.full_disk import files_of_at_most
 
 FILES = {"config.json", "history.jsonl", "journal.jsonl", "model.npz", "origin.json"}
 
@@ -113,27 +113,17 @@ def test_a_model_goes_on_by_the_names_of_its_layers(config, tmp_path):
     assert whole.read_bytes() == parts.read_bytes()
 
 
-@pytest.fixture
-def limited():
-    """A function that lets no file of this process grow beyond a size, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("api", ["message", "fit"])
-def test_a_run_that_a_full_disk_ends_goes_on_to_the_same_end(
-    config, tmp_path, monkeypatch, limited, api
-):
+def test_a_run_that_a_full_disk_ends_goes_on_to_the_same_end(config, tmp_path, monkeypatch, api):
     monkeypatch.setattr(history, "SAVE_EVERY", 0.0)
     options = {"rule": "1-p-krum", "f": 6, "attack": "gaussian", "num_server_rounds": 12}
     run(config(run_dir=str(tmp_path / "whole"), api=api, **options))
     size = (tmp_path / "whole/journal.jsonl").stat().st_size
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    limited(size // 2)
-    with pytest.raises(JournalError, match=r"round \d+: .*journal\.jsonl cannot be written: File "):
+    with (
+        files_of_at_most(size // 2),
+        pytest.raises(JournalError, match=r"round \d+: .*journal\.jsonl cannot be written: File "),
+    ):
         run(config(api=api, **options))
-    limited(unlimited)
     done, _ = read_model(tmp_path / "run")
     assert 3 <= done < 12
     rounds = [report.server_round for report in read_journal(tmp_path / "run/journal.jsonl")]
@@ -168,10 +158,10 @@ def test_a_folder_that_cannot_be_written_ends_a_command_with_a_sentence(
     assert str(tmp_path / "file") in result.output.strip().splitlines()[-1]
 
 
-def test_a_full_disk_ends_a_command_with_a_sentence(tmp_path, monkeypatch, limited):
+def test_a_full_disk_ends_a_command_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    limited(10_000)
-    result = CliRunner().invoke(app, ["run", "--rounds", "100", "--run-dir", "full"])
+    with files_of_at_most(10_000):
+        result = CliRunner().invoke(app, ["run", "--rounds", "100", "--run-dir", "full"])
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
     *_, last = result.output.strip().splitlines()

@@ -290,7 +290,6 @@ def test_the_vectors_are_not_changed():
         (5, 2, "f <= 1 at n=5, or n >= 7 at f=2"),
         (4, 1, "f <= 0 at n=4, or n >= 5 at f=1"),
         (20, 9, "f <= 8 at n=20, or n >= 21 at f=9"),
-        (2, 0, "n >= 3 at f=0"),
     ],
 )
 def test_an_f_beyond_the_bound_is_named_with_the_legal_range(n, f, bound):
@@ -305,7 +304,7 @@ def test_an_f_beyond_the_bound_is_named_with_the_legal_range(n, f, bound):
 @pytest.mark.parametrize("n", range(1, 30))
 def test_every_f_up_to_the_bound_is_legal_and_the_next_is_not(n):
     for f in range(n + 2):
-        if 2 * f + 2 < n:
+        if 2 * f + 2 < n or f == 0:  # where nobody lies, any choice is an honest one
             assert Krum(f)(np.zeros((n, 1))).selected == (0,)
         else:
             with pytest.raises(ValueError, match="2f"):

@@ -1,7 +1,6 @@
 import io
 import json
 import math
-import resource
 import time
 import zipfile
 
@@ -18,6 +17,7 @@ from simulations.run.history import (
     read_model,
     window_mean,
 )
+from tests.full_disk import files_of_at_most
 
 MODEL = {"w": np.arange(3.0), "b": np.ones(2, np.float32)}
 
@@ -175,32 +175,23 @@ def test_a_damaged_configuration_is_named_by_its_file(tmp_path, content):
         read_config(tmp_path)
 
 
-@pytest.fixture
-def limited():
-    """A function that lets no file of this process grow beyond a size, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_on_a_full_disk_the_rounds_and_the_model_before_are_kept(tmp_path, limited, monkeypatch):
+def test_on_a_full_disk_the_rounds_and_the_model_before_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("simulations.run.history.SAVE_EVERY", 0.0)
     history = HistoryWriter(tmp_path, {})
     history.append(record(0), MODEL)
     history.append(record(1), MODEL)
     size = (tmp_path / "history.jsonl").stat().st_size
-    limited(size + 10)
-    with pytest.raises(FileError, match=r"history\.jsonl cannot be written: File too large"):
-        history.append(record(2), MODEL)
-    history._unsaved = 1, MODEL
-    with pytest.raises(FileError, match=r"model\.npz cannot be written: File too large"):
-        history.__exit__()
+    with files_of_at_most(size + 10):
+        with pytest.raises(FileError, match=r"history\.jsonl cannot be written: File too large"):
+            history.append(record(2), MODEL)
+        history._unsaved = 1, MODEL
+        with pytest.raises(FileError, match=r"model\.npz cannot be written: File too large"):
+            history.__exit__()
+        assert read_history(tmp_path) == [record(0), record(1)]
+        assert read_model(tmp_path)[0] == 1
+        with pytest.raises(FileError, match=r"history\.jsonl cannot be written"):
+            HistoryWriter(tmp_path, {}, [record(0), record(1), record(2)])
     assert read_history(tmp_path) == [record(0), record(1)]
-    assert read_model(tmp_path)[0] == 1
-    with pytest.raises(FileError, match=r"history\.jsonl cannot be written"):
-        HistoryWriter(tmp_path, {}, [record(0), record(1), record(2)])
-    assert read_history(tmp_path) == [record(0), record(1)]
-    limited(10 * size + 5000)
     history.append(record(2), MODEL)
     assert read_history(tmp_path) == [record(0), record(1), record(2)]
     assert read_model(tmp_path)[0] == 2
