@@ -33,20 +33,32 @@ def _exact_block(a: Array, b: Array) -> int:
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         high, low = _two_sum(x, -y)
-    size = np.abs(high)
-    huge, small = ~(size <= 2.0**500), (size < 2.0**-400) & (size > 0)
+    size, rest = np.abs(high), np.abs(low)
+    beyond, small = ~(size <= 2.0**1021), (size < 2.0**-400) & (size > 0)
+    huge = (size > 2.0**500) & ~beyond
     # Within these bounds no square, product or error of one leaves the range of floats. What is
-    # smaller is taken times 2^600: then even the smallest float is far from underflow.
-    total = sum(_exact_square(float(x[k]), float(y[k])) for k in np.flatnonzero(huge))
+    # smaller is taken times 2^600, what is larger times 2^-600: then nothing is near an end of it.
+    total = sum(_exact_square(float(x[k]), float(y[k])) for k in np.flatnonzero(beyond))
+    total += _exact_huge(high[huge], low[huge], rest[huge])
     total += _exact_squares(high[small] * _UP, low[small] * _UP, SHIFT - 1200, SHIFT - 1200)
-    usual = ~(huge | small)
-    faint = usual & (np.abs(low) < 2.0**-460) & (low != 0)
+    usual = ~(beyond | huge | small)
+    faint = usual & (rest < 2.0**-460) & (low != 0)
     usual &= ~faint
     total += _exact_squares(high[usual], low[usual], SHIFT, SHIFT)
     return total + _exact_squares(high[faint], low[faint] * _UP, SHIFT, SHIFT - 1200)
 
 
 _UP = 2.0**600
+
+
+def _exact_huge(high: Float64, low: Float64, rest: Float64) -> int:
+    """Return the sum of ``(high + low)^2`` for differences beyond 2^500."""
+    total, high = 0, high / _UP
+    wide, faint = rest > 2.0**400, (rest < 2.0**-460) & (low != 0)
+    total += _exact_squares(high[wide], low[wide] / _UP, SHIFT + 1200, SHIFT + 1200)
+    total += _exact_squares(high[faint], low[faint] * _UP, SHIFT + 1200, SHIFT - 1200)
+    usual = ~(wide | faint)
+    return total + _exact_squares(high[usual], low[usual], SHIFT + 1200, SHIFT)
 
 
 def _exact_squares(high: Float64, low: Float64, shift: int, low_shift: int) -> int:

@@ -32,6 +32,15 @@ zero), and written for any number type: exact rankings pass decimals.
 Contrast: TypeAlias = Callable[[Distances, int], tuple[Float64, Float64]]
 """Maps distances and a pivot to every client's score less the pivot's (n,), and its error (n,)."""
 
+LEAST_WORK = 1_200_000
+"""Differences of numbers that an exact comparison may always look at: about a tenth of a second."""
+
+ROOT = 1_000
+"""Differences that take as long as one square root of hundreds of digits."""
+
+SHARE_OF_ROUND = 800
+"""So many of a round's products take as long as one difference that is compared exactly."""
+
 _GUARD_DIGITS = 60
 """Digits beyond those that the distances themselves have: for square roots and long sums."""
 
@@ -115,12 +124,46 @@ def rank(
         contested = _best_by_contrast(distances, contrast, contested, scores)
         keys[:] = np.inf
         keys[contested] = 0.0
+    note = ""
     if np.unique(twins[contested]).size > 1:
-        keys[contested] = _exact_scores(updates, distances, score, contested, twins)
+        work = _exact_work(updates, contested, twins, has_roots=contrast is not None)
+        if work <= _most_work(updates):
+            keys[contested] = _exact_scores(updates, distances, score, contested, twins)
+        else:
+            keys[contested] = scores[contested]
+            note = _undecided(scores, contested)
     order = tuple(sorted(range(updates.n), key=lambda i: (keys[i], i)))
     if distances.scale != 1.0:
         scores = _in_their_own_unit(scores, score, distances.scale)
-    return Ranking(order[:count], order, scores, distances)
+    return Ranking(order[:count], order, scores, distances, note)
+
+
+def _exact_work(updates: ClientUpdates, contested: Indices, twins: Indices, has_roots: bool) -> int:
+    """Return how many differences of numbers an exact comparison looks at.
+
+    It is counted and not timed: a clock would make the selection depend on the load.
+    """
+    representatives = np.unique(twins[contested]).size
+    pairs = representatives * updates.n - representatives * (representatives + 1) // 2
+    roots = representatives * updates.n * ROOT if has_roots else 0
+    return int(pairs * updates.d) + roots
+
+
+def _most_work(updates: ClientUpdates) -> int:
+    """Return the differences that may be looked at: what a small part of a round takes."""
+    return LEAST_WORK + updates.n**2 * updates.d // SHARE_OF_ROUND
+
+
+def _undecided(scores: Float64, contested: Indices) -> str:
+    """Say which places rounding decided, and how close they are."""
+    values = scores[contested]
+    gap = float(np.ptp(values) / values.max()) if 0.0 < values.max() < np.inf else 0.0
+    shown = ", ".join(map(str, contested[:10])) + (" ..." if contested.size > 10 else "")
+    return (
+        f"undecided: the scores of {contested.size} replies (places {shown} in the order of the "
+        f"clients) differ by {gap:.1e} at most and came too close for their number of parameters "
+        "to be compared exactly; the order is that of the rounded scores"
+    )
 
 
 def _compare(

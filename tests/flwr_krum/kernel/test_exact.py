@@ -100,3 +100,25 @@ def test_the_distance_is_symmetric(pairs):
 @pytest.mark.filterwarnings("error")
 def test_values_that_overflow_do_not_warn():
     assert_exact([np.array([HUGE, 1.0])], [np.array([-HUGE, 1e-310])])
+
+
+@pytest.mark.parametrize("kind", ["any two exponents", "last bits", "one giant"])
+def test_numbers_of_any_two_exponents_are_exact_without_a_loop_over_them(kind, monkeypatch):
+    from flwr_krum.kernel import exact
+
+    rng = np.random.default_rng(1)
+    largest = 1021 if kind == "one giant" else 1020
+    for _ in range(60):
+        a, b = (
+            np.ldexp(rng.choice([-1.0, 1.0], 40) * rng.uniform(0.5, 1, 40),
+                     rng.integers(-1074, largest, 40)) for _ in range(2)
+        )  # fmt: skip
+        if kind == "last bits":
+            b = a * (1 + rng.integers(-3, 4, 40) * 2.0**-52)
+        if kind == "one giant":
+            a = np.ldexp(rng.uniform(0.5, 1, 40), 1000)
+        monkeypatch.setattr(exact, "_exact_square", None)  # not even once
+        expected = sum(
+            (Fraction(x) - Fraction(y)) ** 2 for x, y in zip(a.tolist(), b.tolist(), strict=True)
+        )
+        assert exact_squared_distance([a], [b]) == expected * 2**SHIFT

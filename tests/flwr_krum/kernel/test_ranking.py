@@ -184,3 +184,43 @@ def test_scores_are_in_the_units_of_the_input_beside_a_giant():
     found = rank(ClientUpdates.from_matrix(V), medoid_scores, 1)
     expected = [float(exact_score(V, i)) for i in range(len(V))]
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+
+
+def test_an_exact_comparison_that_would_take_too_long_is_left_to_rounding_and_says_so(device):
+    """Two colluders who differ in one last bit each, on coordinates that nobody trains."""
+    rng = np.random.default_rng(3)
+    d = 200_000
+    V = np.repeat(rng.standard_normal((1, d)), 7, axis=0).astype(np.float32)
+    V[:5, 2:] += 1e-3 * rng.standard_normal((5, d - 2)).astype(np.float32)
+    V[5, 0], V[6, 1] = (np.nextafter(V[i, i - 5], np.float32(9)) for i in (5, 6))
+    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
+    for count in (1, 5):
+        found = rank(updates, partial(krum_scores, neighbours=3), count)
+        exact = [sum(sorted(map(float, row))[1:4]) for row in squared_float64(V)]
+        assert set(found.best[:2]) == {5, 6} & set(found.best)  # who is far is never in question
+        assert np.array_equal(np.argsort(exact)[2:count], found.best[2:count])
+        if count == 1:
+            assert found.note.startswith("undecided: the scores of 2 replies (places 5, 6 in the")
+    small = ClientUpdates.from_layers([[row[:1000]] for row in V], device=device)
+    assert rank(small, partial(krum_scores, neighbours=3), 1).note == ""
+
+
+def squared_float64(V):
+    rows = V.astype(np.float64)
+    return [[float(((a - b) ** 2).sum()) for b in rows] for a in rows]
+
+
+def test_what_is_looked_at_is_counted_and_not_timed(monkeypatch):
+    looked_at = []
+    original = ranking.exact_squared_distance
+    monkeypatch.setattr(
+        ranking, "exact_squared_distance",
+        lambda a, b: looked_at.append(sum(x.size for x in a)) or original(a, b),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    for n, d in ((5, 50_000), (9, 100_000), (20, 20_000)):
+        V = np.repeat(rng.standard_normal((1, d)), n, axis=0)
+        V[np.arange(n), np.arange(n)] = np.nextafter(V[0, :n], 9.0)
+        looked_at.clear()
+        rank(ClientUpdates.from_layers([[row] for row in V]), medoid_scores, 1)
+        assert sum(looked_at) <= ranking.LEAST_WORK + n * n * d // ranking.SHARE_OF_ROUND
