@@ -96,7 +96,7 @@ def test_the_command_of_the_guide_is_one():
     (line,) = re.findall(r"^python -m simulations real (--.*)$", GUIDE, re.MULTILINE)
     real = typer.main.get_command(app).get_command(click.Context(click.Command("")), "real")
     given = real.make_context("real", line.split(), resilient_parsing=False).params
-    assert (given["nodes"], given["byzantine"], given["rounds"]) == (10, 3, 5)
+    assert (given["num_clients"], given["f"], given["num_server_rounds"]) == (10, 3, 5)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

@@ -29,7 +29,7 @@ def test_tensorboard_shows_what_the_history_and_the_journal_hold(config, tmp_pat
     assert [record.round for record in measured] == [0, 2, 3]
     assert scalars["test/accuracy"] == pytest.approx({r.round: r.accuracy for r in measured})
     assert scalars["test/loss"] == pytest.approx({r.round: r.loss for r in measured})
-    assert scalars["selected/clients"] == dict.fromkeys((1, 2, 3), 5.0)
+    assert scalars["selected/clients"] == dict.fromkeys((1, 2, 3), 4.0)  # five replies bear one
     assert scalars["selected/byzantine"] == dict.fromkeys((1, 2, 3), 0.0)
     assert scalars["replies/refused"] == dict.fromkeys((1, 2, 3), 2.0)
     verdicts = {"holds": 1.0, "does not hold": 0.0, "cannot be known": -1.0}
