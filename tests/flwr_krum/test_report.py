@@ -27,6 +27,7 @@ def test_a_report_reads_as_lines_of_what_happened():
     assert report.lines() == [
         "Krum(f=1, strict=True): 3 accepted, 1 refused, 1 failed, 2 silent",
         "refused 10: array 'w': holds NaN",
+        "failed 11: timeout",
         "selected: 9",
     ]
 

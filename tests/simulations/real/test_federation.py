@@ -94,7 +94,8 @@ def under_fire(attacked, federation, folder, config):
         federation.start_node(node)
     federation.wait_until_connected()
 
-    made = config(folder / "fire", f=F, num_server_rounds=ROUNDS, round_timeout=12)
+    # A rule that three replies are enough for: three are refused, and two more are lost.
+    made = config(folder / "fire", rule="medoid", f=3, num_server_rounds=ROUNDS, round_timeout=12)
     run_id = federation.submit(made)
     until(lambda: (folder / "fire/model.npz").exists() and read_model(folder / "fire")[0] == 1)
     victims = [federation.nodes[place].process for place in KILLED]
