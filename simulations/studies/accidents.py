@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -30,9 +30,12 @@ SIZES = (7, 8, 9, 11, 13)
 """From 2f + 3, the least for Krum, over 3f + 3, from which accidents cost nothing, to more."""
 
 ACCIDENTS = ("nan", "crash", "silence")
-LIES = {"a million": 1e6, "1e30": 1e30, "nan": np.nan, "a little off": 1.5}
+LIES = {"a million": 1e6, "1e30": -1e30, "nan": np.nan, "a little off": 1.5, "reversed": -1.0}
 
-Outcome: TypeAlias = Literal["kept", "skipped", "lost"]
+OUTCOMES = ("kept", "held back", "skipped", "lost")
+"""What becomes of the model: near the honest ones; between where it was and there; where it was;
+elsewhere."""
+
 Answer: TypeAlias = NDArrays | str
 """A client's arrays, "crash" or "silence"."""
 
@@ -70,15 +73,17 @@ def cases(n: int) -> Iterable[Case]:
                     yield Case(n, liars, lie, accidents, accident)
 
 
-def outcome(rule: str, api: str, case: Case) -> tuple[Outcome, RoundReport]:
-    """Play one round and say what became of the model."""
+def outcome(rule: str, api: str, case: Case) -> tuple[str, RoundReport]:
+    """Play one round and say what became of the model: one of OUTCOMES."""
     made = parse_rule(rule, f=F, seed=0)
     play = _through_messages if api == "message" else _through_fit
     model, report = play(made, case.answers())
     if model is None:
         return "skipped", report
-    near = all(np.abs(array - 1.0).max() < 0.1 for array in model)
-    return ("kept" if near else "lost"), report
+    values = np.concatenate(model)
+    if np.abs(values - 1.0).max() < 0.1:
+        return "kept", report
+    return ("held back" if 0.0 <= values.min() <= values.max() < 1.1 else "lost"), report
 
 
 def worst(rule: str, n: int) -> str:
@@ -86,19 +91,31 @@ def worst(rule: str, n: int) -> str:
 
     Returns
     -------
-    "kept", "kept or skipped", or with how many accidents a round is lost at the earliest
+    For example "kept or skipped"; where rounds are lost, with how few liars and accidents.
     """
-    found: set[Outcome] = set()
-    lost = []
-    for case in cases(n):
-        for api in ("message", "fit"):
-            result, _ = outcome(rule, api, case)
-            found.add(result)
-            if result == "lost":
-                lost.append(case.accidents)
+    found = {(outcome(rule, api, case)[0], case) for case in cases(n) for api in ("message", "fit")}
+    lost = {case for result, case in found if result == "lost"}
     if lost:
-        return "lost" if min(lost) == 0 else f"lost from {min(lost)} accident(s) on"
-    return " or ".join(name for name in ("kept", "skipped") if name in found)
+        return f"lost: {_fewest(lost)}"
+    return " or ".join(name for name in OUTCOMES if any(result == name for result, _ in found))
+
+
+def _fewest(lost: Iterable[Case]) -> str:
+    """Return the smallest combinations of liars and accidents that lose a round, in words."""
+    kinds: dict[tuple[int, int], set[str]] = {}
+    for case in lost:
+        kinds.setdefault((case.liars, case.accidents), set()).add(case.accident)
+    smallest = [
+        (liars, accidents)
+        for liars, accidents in sorted(kinds)
+        if not any(i <= liars and j <= accidents for i, j in kinds.keys() - {(liars, accidents)})
+    ]
+    return " or ".join(
+        f"liars {liars}, {'/'.join(sorted(kinds[liars, accidents]))} {accidents}"
+        if accidents
+        else f"liars {liars}"
+        for liars, accidents in smallest
+    )
 
 
 def table(rules: Iterable[str] = tuple(RULES), sizes: Iterable[int] = SIZES) -> str:
@@ -116,16 +133,19 @@ def section() -> str:
     """Return the part of the page on survival that is about accidents."""
     return (
         "\n## Lies and accidents together\n\n"
-        f"One round among n clients, f = {F}: 0 to {F} liars (a model of a million, of 1e30, of "
-        f"NaN, or a little off) and 0 to {F} honest clients that meet with an accident (a NaN, a "
-        "crash, silence), in every combination, through the strategies of both APIs. *kept*: the "
-        "model is within 0.1 of the honest ones; *skipped*: some rounds left it where it was. "
-        "*lost*: a liar moved it. Where n less the accidents is at least 2f + 3, which n = "
-        "3f + 3 always leaves, no robust rule loses a round; below that "
-        "[a NaN of an honest client](in-force.md) may be taken for a liar's. `average`, "
-        "`norm-bounding` and `1-p-krum` when it averages promise less, and a step that one client "
-        "can make as long as it likes is only [kept short](in-force.md#steps-that-no-rule-bounds)."
-        "\n\n" + table()
+        f"One round among n clients, f = {F}: 0 to {F} liars (a model of a million, of minus 1e30, "
+        f"of NaN, a little off, or the honest one reversed) and 0 to {F} honest clients that meet "
+        "with an accident (a NaN, a crash, silence), in every combination, through the strategies "
+        "of both APIs. *kept*: the model is within 0.1 of the honest ones; *held back*: it is "
+        "between them and where it was; *skipped*: some rounds left it where it was; *lost*: a "
+        "liar moved it, and these are the fewest liars and accidents that do it. Where n less the "
+        "accidents is at least 2f + 3, which n = 3f + 3 always leaves, no robust rule loses a "
+        "round (of more, where the rule needs more, as Bulyan's 4f + 3); "
+        "below that [a NaN of an honest client](in-force.md) may be taken for a liar's, and the "
+        "report says that f was lowered for it. `average`, `norm-bounding` and `1-p-krum` when it "
+        "averages promise less, and a step that one client can make as long as it likes is only "
+        "[kept short](in-force.md#steps-that-no-rule-bounds). `cge` and `centered-clipping` bound "
+        "how far a round goes, not where.\n\n" + table()
     )
 
 
