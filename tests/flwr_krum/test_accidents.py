@@ -229,11 +229,13 @@ def captured(round_: Round, model: np.ndarray) -> str:
     centre, start = round_.honest.mean(axis=0), row_of(round_.model)
     away = np.linalg.norm(model - centre)
     radius = np.linalg.norm(round_.honest - centre, axis=1).max()
+    if round_.rule.startswith("arc"):
+        radius *= 3.0  # it shortens honest updates to another honest one's length
     bound = 3.0 * (1.0 + math.sqrt(len(round_.sent))) * radius
     if round_.rule in LENGTHS:
         away = np.linalg.norm(model - start)
         longest = np.linalg.norm(round_.honest - start, axis=1).max()
-        bound = LENGTHS[round_.rule] * longest
+        bound = max(LENGTHS[round_.rule] * longest, OPTIONS.get(round_.rule, {}).get("C", 0.0))
     rounding = 1e-6 * np.abs(round_.honest).max() * math.sqrt(len(model))
     return "" if away <= bound + rounding else f"{away:.3g} away, at most {bound:.3g}"
 
