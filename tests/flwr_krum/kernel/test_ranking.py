@@ -227,7 +227,7 @@ def test_what_is_looked_at_is_counted_and_not_timed(monkeypatch):
 
 
 def test_a_giant_does_not_let_the_limit_choose_the_first_client_for_a_medoid(device):
-    V = 1e-3 * np.random.default_rng(0).standard_normal((7, 40_000))
+    V = 1e-3 * np.random.default_rng(0).standard_normal((7, 80_000))
     V[0] += 1e3  # the liar who would win by his index
     V[1] = 1e300
     updates = ClientUpdates.from_layers([[row] for row in V], device=device)
