@@ -127,7 +127,8 @@ def rank(
     note = ""
     if np.unique(twins[contested]).size > 1:
         work = _exact_work(updates, contested, twins, has_roots=contrast is not None)
-        if work <= _most_work(updates):
+        # Sums of lengths that a giant swamps say nothing of the others: there no limit applies.
+        if contrast is not None or work <= _most_work(updates):
             keys[contested] = _exact_scores(updates, distances, score, contested, twins)
         else:
             keys[contested] = scores[contested]

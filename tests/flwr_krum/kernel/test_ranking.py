@@ -224,3 +224,11 @@ def test_what_is_looked_at_is_counted_and_not_timed(monkeypatch):
         looked_at.clear()
         rank(ClientUpdates.from_layers([[row] for row in V]), medoid_scores, 1)
         assert sum(looked_at) <= ranking.LEAST_WORK + n * n * d // ranking.SHARE_OF_ROUND
+
+
+def test_a_giant_does_not_let_the_limit_choose_the_first_client_for_a_medoid(device):
+    V = 1e-3 * np.random.default_rng(0).standard_normal((7, 80_000))
+    V[0] += 1e3  # the liar who would win by his index
+    V[1] = 1e300
+    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
+    assert Medoid()(updates).selected[0] >= 2
