@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flwr_krum.kernel import ranking
 from flwr_krum.kernel.arrays import Array, Float64
@@ -70,9 +71,16 @@ class Geometry(ABC):
         return self.all_squared[: self.n, : self.n]
 
     @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """Which rows (n,) are not infinitely far: a float64 holds their squared length."""
+        near: NDArray[np.bool_] = np.diagonal(self.gram) < LARGEST
+        return near
+
+    @cached_property
     def norms(self) -> Float64:
         """Lengths (n,) of the updates."""
-        lengths: Float64 = np.sqrt(np.maximum(np.diagonal(self.gram), 0.0))
+        squares = np.where(self.near, np.maximum(np.diagonal(self.gram), 0.0), LARGEST)
+        lengths: Float64 = np.sqrt(squares)
         return lengths
 
     def row_of(self, name: str) -> int:
@@ -183,29 +191,48 @@ class _Mixed(Geometry):
 
     @cached_property
     def all_squared(self) -> Float64:
-        """Squared distances of the mixed rows, from distances: what is common to all cancels.
+        """Squared distances of the mixed rows, each from where less is rounded.
 
         With the global model among the points every row of M sums to 1, and for two such rows
-        ``||y_r - y_s||^2 = P_rs - (P_rr + P_ss) / 2`` where ``P = M D M^T``.
+        ``||y_r - y_s||^2 = P_rs - (P_rr + P_ss) / 2`` where ``P = M D M^T``: what is common to
+        all cancels. From inner products nothing is left in it of how much a row was shortened.
         """
-        apart = self._base.all_squared
-        from_model = np.maximum(np.diagonal(self._base.all_products), 0.0)
-        points = np.block([[apart, from_model[:, None]], [from_model[None, :], np.zeros((1, 1))]])
+        products = self._base.all_products
+        from_model = np.maximum(np.diagonal(products), 0.0)
+        points = np.block(
+            [[self._base.all_squared, from_model[:, None]], [from_model[None, :], np.zeros((1, 1))]]
+        )
         mix = np.column_stack([self._mix, 1.0 - self._mix.sum(axis=1)])
         with np.errstate(over="ignore", invalid="ignore"):
-            p = mix @ points @ mix.T
-            own = np.diagonal(p) / 2.0
-            squared = np.maximum(p - own[:, None] - own[None, :], 0.0)
+            apart, apart_terms = _apart(mix, points, -0.5)
+            within, within_terms = _apart(self._mix, products, 1.0)
+            chosen = np.where(within_terms < apart_terms, within, apart)
+            squared = np.maximum(chosen, 0.0)
         # The same mixture twice is the same row, whatever rounding made of it.
         _, kind = np.unique(self._mix, axis=0, return_inverse=True)
         squared[kind.reshape(-1, 1) == kind.reshape(1, -1)] = 0.0
         return _within_floats((squared + squared.T) / 2.0)
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """Which rows have no share of one that is infinitely far."""
+        far = np.flatnonzero(~self._base.near)
+        near: NDArray[np.bool_] = np.all(self._mix[: self.n, far] == 0.0, axis=1)
+        return near
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, in float64."""
         scores = score(self.squared)
         order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
         return Ranking(order[:count], order, scores)
+
+
+def _apart(mix: Float64, base: Float64, sign: float) -> tuple[Float64, Float64]:
+    """Return squared distances of mixed rows from a form on pairs, and the sizes of their terms."""
+    form, terms = mix @ base @ mix.T, np.abs(mix) @ np.abs(base) @ np.abs(mix).T
+    own, own_terms = np.diagonal(form), np.diagonal(terms)
+    squared = sign * (own[:, None] + own[None, :] - 2.0 * form)
+    return squared, abs(sign) * (own_terms[:, None] + own_terms[None, :] + 2.0 * terms)
 
 
 def _within_floats(matrix: Array) -> Float64:

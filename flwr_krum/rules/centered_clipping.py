@@ -57,6 +57,9 @@ class CenteredClipping(Rule):
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Keep v as weights over the clients; what they lack of 1 lies on the global model."""
+        return Choice.among_near(geometry, self._weigh)
+
+    def _weigh(self, geometry: Geometry) -> Choice:
         n, gram = geometry.n, geometry.gram
         weights = np.zeros(n)
         for _ in range(self.steps):

@@ -18,10 +18,15 @@ from flwr_krum.rules.average import Average
 from flwr_krum.rules.rule import Choice, Mixing
 
 
-def shortened(norms: Float64, limit: float) -> Float64:
-    """Return the diagonal matrix that shortens updates to a length; zero updates stay."""
+def shortened(geometry: Geometry, limit: float) -> Float64:
+    """Return the diagonal matrix that shortens updates to a length; zero updates stay.
+
+    Of one that is infinitely far nothing is left: no weight would fit.
+    """
+    norms = geometry.norms
     with np.errstate(divide="ignore"):
-        return np.diag(np.where(norms > limit, limit / norms, 1.0))
+        shares = np.where(norms > limit, limit / norms, 1.0)
+    return np.diag(np.where(geometry.near, shares, 0.0))
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Clipping(Mixing):
 
     def matrix(self, geometry: Geometry, server_round: int) -> Float64:
         """Return the shares of the updates on a diagonal; the rest lies on the global model."""
-        return shortened(geometry.norms, self.C * geometry.scale)
+        return shortened(geometry, self.C * geometry.scale)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class AdaptiveClipping(Mixing):
         """Return the shares of the updates on a diagonal; the rest lies on the global model."""
         n, f, norms = geometry.n, self.f or 0, geometry.norms
         k = min(n - 1, max(0, 2 * f * (n - f) // n))
-        return shortened(norms, float(np.sort(norms)[n - 1 - k]))
+        return shortened(geometry, float(np.sort(norms)[n - 1 - k]))
 
 
 @dataclass(frozen=True)

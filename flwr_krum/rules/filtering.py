@@ -46,6 +46,9 @@ class CAF(Rule):
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Filter until the weights of all but the liars are spent."""
+        return Choice.among_near(geometry, self._filter)
+
+    def _filter(self, geometry: Geometry) -> Choice:
         n, squared = geometry.n, geometry.squared
         f = self.liars(n)
         weights, best, least = np.ones(n), np.full(n, 1.0 / n), np.inf
@@ -74,5 +77,7 @@ def _top_direction(squared: Float64, shares: Float64) -> tuple[float, Float64]:
     top = float(values[-1])
     if top <= 0.0:
         return 0.0, np.zeros(len(shares))
-    along: Float64 = np.where(shares > 0.0, inner @ (root * vectors[:, -1]) / np.sqrt(top), 0.0)
+    held = shares > 0.0  # beside the others, those who are left out may be of any size
+    along = np.zeros(len(shares))
+    along[held] = inner[held] @ (root * vectors[:, -1]) / np.sqrt(top)
     return top, along**2

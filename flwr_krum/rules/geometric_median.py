@@ -74,6 +74,9 @@ class GeometricMedian(Rule):
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh the clients by what the last step made of their distances."""
+        return Choice.among_near(geometry, self._weigh)
+
+    def _weigh(self, geometry: Geometry) -> Choice:
         n = geometry.n
         if self.nu == 0.0 and self.start == "clients":
             own = _own_median(geometry)
@@ -81,10 +84,11 @@ class GeometricMedian(Rule):
                 return Choice.uniform(n, [own])
         # The global model is the last point: weights over all points sum to 1.
         weights = np.zeros(n + 1)
-        sums = np.sqrt(geometry.squared).sum(axis=1)
-        products = _products_about(geometry, int(np.argmin(sums)))
+        # Medians, not sums: a single vector of 1e30 swamps all sums alike.
+        usual = np.median(np.sqrt(geometry.squared), axis=1)
+        products = _products_about(geometry, int(np.argmin(usual)))
         if self.start == "clients":
-            weights[:n] = _inverse(sums)
+            weights[:n] = _inverse(usual)
         else:
             weights[n] = 1.0
         floor = max(self.nu * geometry.scale, np.finfo(float).tiny)
@@ -146,9 +150,12 @@ def _own_median(geometry: Geometry) -> int | None:
     vectors that stand where it stands.
     """
     lengths = np.sqrt(geometry.squared)
-    k = int(np.argmin(lengths.sum(axis=1)))
-    away = lengths[k] > 0.0
-    unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
-    products = _products_about(geometry, k)[: len(unit), : len(unit)]
-    pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
-    return k if pull <= len(away) - np.count_nonzero(away) else None
+    sums = lengths.sum(axis=1)
+    for k in np.flatnonzero(sums <= sums.min() * (1.0 + 1e-13)).tolist():
+        away = lengths[k] > 0.0
+        unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
+        products = _products_about(geometry, k)[: len(unit), : len(unit)]
+        pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
+        if pull <= len(away) - np.count_nonzero(away):
+            return int(k)
+    return None

@@ -78,6 +78,14 @@ class Choice:
         chosen = range(n) if rows is None else rows
         return cls(np.eye(n)[list(chosen)], window, tuple(chosen))
 
+    @classmethod
+    def among_near(cls, geometry: Geometry, choose: Callable[[Geometry], Choice]) -> Choice:
+        """Return the choice without rows that are infinitely far, to which no weight would fit."""
+        if geometry.near.all() or not geometry.near.any():
+            return choose(geometry)
+        M = np.eye(geometry.n)[geometry.near]
+        return choose(geometry.mixed(M)).after(M)
+
     def after(self, M: Float64) -> Choice:
         """Return the choice over the clients that makes this one over the rows of M.
 

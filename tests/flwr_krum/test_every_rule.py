@@ -218,7 +218,7 @@ def test_a_degraded_rule_runs_on_any_number_of_clients(name):
 def test_hostile_clients_of_any_size_leave_the_result_among_the_honest(name):
     rule = build(name, unit=1e-3)
     n = enough(rule)
-    for size, signs in product((1.0, 1e10, 1e30, 1e100), ([1], [1, 1], [1, -1])):
+    for size, signs in product((1.0, 1e10, 1e30, 1e100, 1e200, 1e300), ([1], [1, 1], [1, -1])):
         V = np.random.default_rng(n).uniform(-1e-3, 1e-3, (n, 3))
         V[[3 * i for i in range(len(signs))]] = size * np.array(signs)[:, None]
         found = np.abs(rule(updates(V, np.zeros(3))).vector).max()
@@ -226,6 +226,27 @@ def test_hostile_clients_of_any_size_leave_the_result_among_the_honest(name):
             assert found <= 2e-3, (size, signs)
         elif sum(signs):
             assert found > size / n**2, (size, signs)
+
+
+@pytest.mark.parametrize("name", ["geometric-median", "medoid", "krum", "caf", "arc | medoid"])
+def test_liars_of_many_sizes_hide_nobody(name):
+    rule = build(name, f=3)
+    V = cloud(13, w=20.0 * np.ones(3))
+    V[:3] = np.array([[1e39], [4e10], [4e3]])
+    assert np.abs(rule(updates(V, np.zeros(3))).vector - 20.0).max() < 5.0
+
+
+@pytest.mark.parametrize("size", [1e3, 6.7e19, 1e100, 1e300])
+@pytest.mark.parametrize("name", ["krum", "multi-krum", "medoid", "bulyan"])
+@pytest.mark.parametrize("mixing", ["arc", "clipping"])
+def test_shortened_lies_stay_as_far_from_the_honest_as_they_are(mixing, name, size):
+    # The honest look one way, the liars another, and all are equally long once they are shortened.
+    rule = build(f"{mixing} | {name}", unit=1.0)
+    n = enough(rule)
+    V = np.array([1.0, 0.0, 0.0]) + 1e-3 * cloud(n, w=np.zeros(3))
+    V[:2] = np.array([0.0, size, 0.0])
+    found = rule(updates(V, np.zeros(3))).vector
+    assert np.abs(found - [1.0, 0.0, 0.0]).max() < 0.01
 
 
 @pytest.mark.parametrize("name", RULES)
