@@ -178,7 +178,6 @@ class ArrivingGrid(Grid):
                     wait_for(unseen_id)
         finally:
             exchange.over.set()
-            unseen.clear()
         return replies
 
     def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
@@ -207,7 +206,7 @@ class ArrivingGrid(Grid):
         except BaseException as stop:  # how Flower says that the run was stopped
             return stop
         finally:
-            self._pulls.pop(id_, None)
+            del self._pulls[id_]
 
     def _is_gone(self) -> bool:
         """Say whether the SuperLink answers no question at all: then no reply is to blame."""
