@@ -86,7 +86,7 @@ class GeometricMedian(Rule):
         weights = np.zeros(n + 1)
         # Medians, not sums: a single vector of 1e30 swamps all sums alike.
         usual = np.median(np.sqrt(geometry.squared), axis=1)
-        products = _products_about(geometry, int(np.argmin(usual)))
+        products, _ = _products_about(geometry, int(np.argmin(usual)))
         if self.start == "clients":
             weights[:n] = _inverse(usual)
         else:
@@ -115,8 +115,8 @@ def _inverse(lengths: Float64) -> Float64:
     return weights
 
 
-def _products_about(geometry: Geometry, k: int) -> Float64:
-    """Return ``<x_i - x_k, x_j - x_k>`` of the vectors and, last, the global model.
+def _products_about(geometry: Geometry, k: int) -> tuple[Float64, Float64]:
+    """Return ``<x_i - x_k, x_j - x_k>`` of the vectors and, last, the global model; and its terms.
 
     From squared distances nothing of a common offset is left in it; from inner products nothing
     of how far away a liar is. Each entry is taken from where less is rounded.
@@ -127,12 +127,13 @@ def _products_about(geometry: Geometry, k: int) -> Float64:
     squared[n, :n] = squared[:n, n] = np.diagonal(geometry.gram)
     reach = np.append(geometry.norms, 0.0) + geometry.norms[k]
     sides = squared[:, [k]] + squared[[k], :]
+    with_origin, without = np.outer(reach, reach), sides + squared
     products: Float64 = np.where(
-        np.outer(reach, reach) < sides + squared,
+        with_origin < without,
         gram - gram[:, [k]] - gram[[k], :] + gram[k, k],
         (sides - squared) / 2.0,
     )
-    return products
+    return products, np.minimum(with_origin, without)
 
 
 def _from_mixture(products: Float64, weights: Float64) -> Float64:
@@ -147,15 +148,17 @@ def _own_median(geometry: Geometry) -> int | None:
     """Return the first vector that is the geometric median itself, if one is (Vardi, Zhang).
 
     It is so where the others' pull, unit vectors towards them, is no longer than the number of
-    vectors that stand where it stands.
+    vectors that stand where it stands. Where rounding would say so, it is left to the iteration.
     """
     lengths = np.sqrt(geometry.squared)
     sums = lengths.sum(axis=1)
     for k in np.flatnonzero(sums <= sums.min() * (1.0 + 1e-13)).tolist():
         away = lengths[k] > 0.0
         unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
-        products = _products_about(geometry, k)[: len(unit), : len(unit)]
+        products, terms = (of[: len(unit), : len(unit)] for of in _products_about(geometry, k))
+        np.fill_diagonal(terms, 0.0)
+        unsure = np.finfo(float).eps * float(unit @ terms @ unit)  # by one that is all but there
         pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
-        if pull <= len(away) - np.count_nonzero(away):
+        if unsure < 1e-6 and pull <= len(away) - np.count_nonzero(away):
             return int(k)
     return None

@@ -236,6 +236,17 @@ def test_liars_of_many_sizes_hide_nobody(name):
     assert np.abs(rule(updates(V, np.zeros(3))).vector - 20.0).max() < 5.0
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_two_liars_all_but_at_one_place_are_no_median_of_their_own(seed):
+    place = np.append(4.0 * np.random.default_rng(seed).standard_normal(2), 0.0)
+    V = np.array([1.0, 0.0, 0.0]) + 1e-3 * cloud(13, seed, w=np.zeros(3))
+    V[0], V[12] = place, place
+    V[12, 2] = 1e-30
+    V[[3, 4]] = [[1.4e31], [3e26]]
+    found = build("geometric-median", f=4)(updates(V, np.zeros(3))).vector
+    assert np.abs(found - [1.0, 0.0, 0.0]).max() < 0.01
+
+
 @pytest.mark.parametrize("size", [1e3, 6.7e19, 1e100, 1e300])
 @pytest.mark.parametrize("name", ["krum", "multi-krum", "medoid", "bulyan"])
 @pytest.mark.parametrize("mixing", ["arc", "clipping"])
