@@ -1,8 +1,9 @@
-"""What the nodes of a run are called: names that are their own in every run."""
+"""Who the nodes of a run are: names that are their own in every run, and a count that holds."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -68,3 +69,32 @@ def _partition_in(reply: Message | None) -> int:
     if not isinstance(partition, int) or partition < 0:
         raise ValueError(f"it answers {partition!r}")
     return partition
+
+
+class SteadyNodes:
+    """The nodes of a grid as they were first counted, as soon as there are enough of them.
+
+    Flower counts the nodes, and samples among them as they are then; if one has left in between,
+    it waits for that many without end. So one node that comes and goes could stop a run.
+
+    Parameters
+    ----------
+    grid : Grid
+        Everything else is its own.
+    enough : int
+        Nodes that the sampling waits for in any case.
+    """
+
+    def __init__(self, grid: Grid, enough: int) -> None:
+        self._grid = grid
+        self._enough = enough
+        self._nodes: list[int] = []
+
+    def get_node_ids(self) -> list[int]:
+        """Return the nodes."""
+        if not self._nodes or len(self._nodes) < self._enough:
+            self._nodes = list(self._grid.get_node_ids())
+        return list(self._nodes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from logging import INFO
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
@@ -20,6 +20,7 @@ from flwr_krum.boundary.arrivals import arriving
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.nodes import SteadyNodes
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
@@ -138,7 +139,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> Iterable[Message]:
         """Configure the next round of training and remember the global model."""
         current = self._current(server_round)
-        messages = list(super().configure_train(current, arrays, config, grid))
+        steady = self._steady(grid, self.min_train_nodes)
+        messages = list(super().configure_train(current, arrays, config, steady))
         names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
@@ -163,7 +165,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of federated evaluation."""
-        return super().configure_evaluate(self._current(server_round), arrays, config, grid)
+        steady = self._steady(grid, self.min_evaluate_nodes)
+        return super().configure_evaluate(self._current(server_round), arrays, config, steady)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -175,6 +178,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
             return None
         contents = [message.content for _, message in answered]
         return self._metrics(self._own_evaluate_metrics, contents, means)
+
+    def _steady(self, grid: Grid, least: int) -> Grid:
+        """Return a grid whose nodes do not change while Flower samples among them."""
+        return cast(Grid, SteadyNodes(grid, max(self.min_available_nodes, least)))
 
     def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
         most = self._rounds.most_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from threading import Thread
 
 import pytest
 from flwr.app import Message, RecordDict
@@ -47,18 +48,18 @@ def test_nodes_that_drip_cost_a_round_its_timeout_and_no_honest_reply(play, api,
     assert report.silent == tuple(map(api.name, nodes))
     assert report.failed == {}
     assert report.stepped
-    assert 0.6 <= took < 2.5
+    assert 0.6 <= took < 10.0
 
 
 def test_it_does_not_matter_how_many_threads_flower_asks_from(play, api):
     hostile = NODES[:3]
     strategy, took = play(dict.fromkeys(hostile, blocking(30.0)), workers=1)
     assert strategy.last_report.received == tuple(map(api.name, NODES[3:]))
-    assert took < 2.5
+    assert took < 10.0
 
 
 def test_who_still_drips_in_the_next_round_is_not_waited_for_again(play, api):
-    strategy, took = play({10: blocking(30.0)}, rounds=4, timeout=1.2)
+    strategy, took = play({10: blocking(30.0)}, rounds=12, timeout=1.2)
     first, *later = strategy.reports
     assert first.silent == (api.name(10),)
     for report in later:
@@ -66,7 +67,7 @@ def test_who_still_drips_in_the_next_round_is_not_waited_for_again(play, api):
         assert "still sending" in report.failed[api.name(10)]
         assert report.silent == ()
         assert len(report.received) == len(NODES) - 1
-    assert took < 3.6
+    assert took < 12.0
 
 
 def test_a_node_that_is_gone_is_one_entry_under_its_own_id(play, api):
@@ -137,7 +138,31 @@ def test_an_evaluation_ends_when_it_is_due_as_well(play):
 
     strategy, took = play({10: drips_in_evaluation}, fraction_evaluate=1.0)
     assert len(strategy.last_report.received) == len(NODES)
-    assert 0.6 <= took < 2.5
+    assert 0.6 <= took < 10.0
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_node_that_leaves_between_counting_and_sampling_stops_nobody(api, calls):
+    class Leaving(ScriptedGrid):
+        counted = 0
+
+        def get_node_ids(self):
+            self.counted += 1
+            return super().get_node_ids()[: None if self.counted <= calls else -1]
+
+    grid = Leaving(NODES, api.answer)
+    ran = []
+
+    def run():
+        ran.append(api.run(grid, rounds=2, timeout=5.0, fraction_evaluate=1.0))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20.0)
+    grid.ended.set()
+    assert len(ran) == 1
+    # Through aggregate_fit Flower gives up a round that it cannot sample, and goes on.
+    assert len(ran[0].reports) == 2 if api is Messages else ran[0].reports
 
 
 def test_a_run_that_is_stopped_ends(api):
@@ -180,11 +205,11 @@ def test_a_superlink_that_is_gone_ends_the_run(api):
 # --- clients that are no nodes of a grid ---
 
 
-def serve(slow=(), timeout=0.5, **options):
+def serve(slow=(), timeout=0.5, seconds=0.7, **options):
     class Client(FakeProxy):
         def fit(self, ins, timeout, group_id):
             if self.cid in slow:
-                time.sleep(1.5)
+                time.sleep(seconds)
             if self.cid == "3":
                 raise RuntimeError("crashed\nhard")
             return FitApi().result([vector(int(self.cid))])
@@ -211,11 +236,11 @@ def test_a_clients_exception_is_a_failure_under_its_own_name():
 
 
 def test_a_client_that_hangs_is_waited_for_until_the_timeout():
-    report, took = serve(slow=("5",))
+    report, took = serve(slow=("5",), seconds=12.0)
     assert report.silent == ("5",)
     assert report.failed == {"3": "crashed\\nhard"}
     assert len(report.received) == 8
-    assert took < 1.4
+    assert took < 10.0
 
 
 def test_without_a_timeout_a_client_is_waited_for_as_flower_does():
