@@ -34,4 +34,4 @@ def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:
     """
     name = [seed, int(purpose), *place]
     # One word each, as numpy would make of whole numbers, in two thirds of the time.
-    return np.random.default_rng(np.array(name, np.uint32) if max(name) < 2**32 else name)
+    return np.random.default_rng(np.array(name, np.uint32) if name[-1] < 2**32 else name)

@@ -80,10 +80,10 @@ class LineWriter:
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.ftruncate(file, self._end)
-                raise
-            finally:
                 self._size = os.fstat(file).st_size
+                raise
             self._end += written
+            self._size = self._end
             self._before = b""
 
     @contextlib.contextmanager

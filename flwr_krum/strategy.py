@@ -122,6 +122,8 @@ class RobustStrategy:
         """Return the trimmed means of a federated evaluation, and log what is wrong with it."""
         for client, reason in failed.items():
             log(WARNING, "\t> failed %s: %s", client, reason)
+        if not replies:
+            return {}
         claimed = self._rounds.examine(replies, [reply.client for reply in replies])
         for line in claimed.lines():
             log(WARNING, "\t> %s", line)

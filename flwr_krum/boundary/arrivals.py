@@ -51,6 +51,13 @@ Found: TypeAlias = Message | BaseException | None
 """A reply, the end of the run, or nothing yet."""
 
 
+class PromptGrid(Grid):
+    """A Grid whose nodes, in this process, have answered when they have been asked.
+
+    There is nothing to wait for, and nobody can hold an exchange but the process itself.
+    """
+
+
 class ArrivingGrid(Grid):
     """A Grid whose exchanges end when they are due, with all replies that came.
 
@@ -81,6 +88,8 @@ class ArrivingGrid(Grid):
         a node that is gone, come back as error replies of the node that was asked. The replies
         are in the order of their messages.
         """
+        if isinstance(self._grid, PromptGrid):
+            return list(self._grid.send_and_receive(messages))
         asked = list(messages)
         patience = self._timeout if timeout is None else min(timeout, self._timeout)
         deadline = time.monotonic() + patience

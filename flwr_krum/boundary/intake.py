@@ -92,7 +92,7 @@ def admit(
                 refused[client] = str(arrays)
             else:
                 sound[client] = arrays
-    keys = template.agreed(map(frozenset, sound.values()), liars)
+    keys = template.agreed([arrays.keys() for arrays in sound.values()], liars)
     used = set(keys)
     accepted: dict[ClientId, Model] = {}
     for client, arrays in sound.items():
@@ -153,10 +153,11 @@ def _decode(reply: Reply, template: Template | None) -> Model:
     arrays = _by_key(reply.arrays, template)
     if template is not None:  # first, so that nobody's thousand other arrays are looked at
         _check_keys(arrays.keys(), template)
+    forms = {} if template is None else template.forms
     decoded = {}
     for key, data in arrays.items():
         try:
-            decoded[key] = widened(decode(data))
+            decoded[key] = widened(decode(data, forms.get(key)))
         except UndecodableError as error:
             raise RefusedError(f"array {quoted(key)}: {error}") from error
     return decoded
@@ -166,7 +167,7 @@ def _by_key(
     arrays: Mapping[str, bytes] | Sequence[bytes], template: Template | None
 ) -> Mapping[str, bytes]:
     """Return arrays under the keys that their positions stand for."""
-    if isinstance(arrays, Mapping):
+    if type(arrays) is dict or isinstance(arrays, Mapping):  # the first is quicker to tell
         return arrays
     keys = list(map(str, range(len(arrays)))) if template is None else template.travelling
     if len(arrays) != len(keys):

@@ -37,21 +37,26 @@ def of_message(client: ClientId, message: Message, most_bytes: float) -> Reply:
         if len(content) > MOST_RECORDS:
             return Reply(client, None, f"more than {MOST_RECORDS} records")
         # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
-        records = list(content.values())
-        reported = (record.items() for record in records if isinstance(record, MetricRecord))
-        metrics = _claims(chain.from_iterable(reported))
-        sent = [record for record in records if isinstance(record, ArrayRecord)]
+        sent: list[ArrayRecord] = []
+        reported: list[MetricRecord] = []
+        for record in content.values():
+            if isinstance(record, ArrayRecord):
+                sent.append(record)
+            elif isinstance(record, MetricRecord):
+                reported.append(record)
+        metrics = _claims(chain.from_iterable(map(MetricRecord.items, reported)))
         if len(sent) != 1:
             return Reply(client, None, f"{len(sent)} ArrayRecords, expected 1", metrics)
+        if _HEADER * len(sent[0]) > most_bytes:  # before they are looked at
+            return Reply(client, None, _too_large(most_bytes), metrics)
         arrays: dict[str, bytes] = {}
-        size = 0
         for key, array in sent[0].items():
-            size += len(key) + _HEADER + len(array.data)
-            if size > most_bytes:
-                return Reply(client, None, _too_large(most_bytes), metrics)
             if array.stype != SERIALIZATION:
                 return Reply(client, None, f"array {quoted(key)}: {_foreign(array.stype)}", metrics)
             arrays[key] = array.data
+        size = sum(map(len, arrays)) + sum(map(len, arrays.values()))
+        if size + _HEADER * len(arrays) > most_bytes:
+            return Reply(client, None, _too_large(most_bytes), metrics)
         return Reply(client, arrays, metrics=metrics)
     except Exception as error:
         return _unreadable(client, error)

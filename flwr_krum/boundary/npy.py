@@ -49,8 +49,30 @@ class Layout(NamedTuple):
     length: int
 
 
-def decode(data: bytes | bytearray | memoryview) -> Array:
+class Form(NamedTuple):
+    """How ``numpy.save`` writes a C-ordered array of a shape and dtype."""
+
+    header: bytes
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    length: int
+
+
+@lru_cache(maxsize=1024)
+def form_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Form:
+    """Return how an array of a shape and dtype is usually written."""
+    header = _header_of(dtype, shape, False)
+    return Form(header, shape, dtype, len(header) + math.prod(shape) * dtype.itemsize)
+
+
+def decode(data: bytes | bytearray | memoryview, expected: Form | None = None) -> Array:
     """View npy bytes as the array they hold.
+
+    Parameters
+    ----------
+    data : bytes
+    expected : Form, optional
+        What they most likely are: then one look at the header is enough.
 
     Raises
     ------
@@ -58,6 +80,13 @@ def decode(data: bytes | bytearray | memoryview) -> Array:
         If the bytes are not an npy file of float (16 to 64 bits, bfloat16), integer or bool
         numbers whose header claims exactly the bytes that follow it.
     """
+    if (
+        expected is not None
+        and type(data) is bytes
+        and len(data) == expected.length
+        and data.startswith(expected.header)
+    ):
+        return np.ndarray(expected.shape, expected.dtype, data, len(expected.header))
     if not isinstance(data, _BYTES):
         raise UndecodableError(f"{type(data).__name__}, expected bytes")
     if isinstance(data, memoryview):

@@ -7,14 +7,16 @@ alone an operator's mistake is told apart from a client's, and raises.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.boundary.bfloat16 import BFLOAT16, narrowed, widened
+from flwr_krum.boundary.npy import Form, form_of
 from flwr_krum.boundary.replies import few
 from flwr_krum.kernel.arrays import Array, are_finite
 
@@ -76,9 +78,12 @@ class Template:
         """
         wide = {key: widened(array) for key, array in model.items()}
         constants, reference = {}, dict(wide)
-        for key, array in wide.items():
-            if array.dtype.kind == "f" and not are_finite([array]):
-                where = ~np.isfinite(array)
+        suspects = {key: array for key, array in wide.items() if array.dtype.kind == "f"}
+        if are_finite(suspects.values()):
+            suspects = {}  # most models
+        for key, array in suspects.items():
+            where = ~np.isfinite(array)
+            if where.any():
                 constants[key] = Constants(where, array[where])
                 reference[key] = np.where(where, array.dtype.type(0), array)
         formats = {key: (array.shape, array.dtype) for key, array in wide.items()}
@@ -122,19 +127,24 @@ class Template:
         """The keys that a reply holds unless all replies agree on fewer."""
         return tuple(self.formats) if self.shared is None else self.shared
 
-    @property
+    @cached_property
+    def forms(self) -> Mapping[str, Form]:
+        """How the array of each key is usually written."""
+        return {key: form_of(*format_) for key, format_ in self.formats.items()}
+
+    @cached_property
     def largest_reply(self) -> int:
         """Bytes that a reply may have by default: every number in 64 bits, with room to spare."""
         arrays = (self.model or {}).items()
         return 2**20 + 8 * sum(array.nbytes + len(key) + 128 for key, array in arrays)
 
-    def agreed(self, held: Iterable[frozenset[str]], liars: int) -> tuple[str, ...]:
+    def agreed(self, held: Collection[Set[str]], liars: int) -> tuple[str, ...]:
         """Return the keys that are aggregated, in the model's order.
 
         Parameters
         ----------
         held : sets of keys
-            What each reply holds.
+            What each reply holds, of the keys that formats are known of.
         liars : int
             How many of the replies may lie.
 
@@ -144,8 +154,9 @@ class Template:
             Those that all replies but ``liars`` hold, if these are more than ``liars``, which
             alone decide nothing, and a distance sees some of them. Else all that travel.
         """
-        counts = Counter(held)
-        if self.shared is None:
+        fewer = any(len(keys) < len(self.formats) for keys in held)
+        if self.shared is None and fewer:
+            counts = Counter(map(frozenset, held))
             for keys, support in counts.most_common(1):
                 if counts.total() - support <= liars < support and keys & self.measured:
                     return tuple(key for key in self.formats if key in keys)

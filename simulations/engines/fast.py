@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from clients.client_app import arrays_in, config_in, parameters_in
 from clients.cohort import Cohort
 from clients.honest import HonestClient, round_of
-from flwr_krum.boundary.npy import SERIALIZATION, encode
+from flwr_krum.boundary.npy import SERIALIZATION, Form, form_of
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, RecordDict)
@@ -134,12 +134,12 @@ def _empty(kind: type[_Record]) -> dict[str, Any]:
 
 def _packed(array: NDArray[Any]) -> Array:
     packed = Array.__new__(Array)
-    fields = vars(packed)
-    fields.update(_form_of(array.dtype, array.shape))
-    fields["data"] = encode(array)
+    form, fields = _fields_of(array.shape, array.dtype)
+    vars(packed).update(fields, data=form.header + array.tobytes())
     return packed
 
 
 @lru_cache
-def _form_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, object]:
-    return {"dtype": str(dtype), "shape": shape, "stype": SERIALIZATION}
+def _fields_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Form, Mapping[str, object]]:
+    fields = {"dtype": str(dtype), "shape": shape, "stype": SERIALIZATION}
+    return form_of(shape, dtype), fields

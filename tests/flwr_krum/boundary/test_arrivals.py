@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import RunNotRunningException
 
 from flwr_krum.boundary import arrivals
-from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, arriving
+from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, PromptGrid, arriving
 from tests.flwr_krum.boundary.grids import (
     ScriptedGrid,
     after,
@@ -308,6 +308,15 @@ def test_a_grid_that_can_only_send_and_receive_does_so(push):
             return [self.answer(message) for message in messages]
 
     assert list(ask(ArrivingGrid(Whole(NODES)), timeout=5.0)[0]) == list(NODES)
+
+
+def test_nodes_of_this_process_are_asked_without_a_thread(monkeypatch):
+    class Here(ScriptedGrid, PromptGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            return [self.answer(message) for message in messages]
+
+    monkeypatch.setattr(arrivals, "Thread", None)
+    assert list(ask(ArrivingGrid(Here(NODES)), timeout=5.0)[0]) == list(NODES)
 
 
 def test_everything_else_is_the_grids_own(scripted):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from flwr_krum.boundary.npy import UndecodableError, decode, encode
+from flwr_krum.boundary.npy import UndecodableError, decode, encode, form_of
 from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
 PLAIN = [
@@ -252,6 +252,24 @@ def test_a_file_with_some_bytes_changed_is_an_array_or_refused(data):
         return
     assert decoded.nbytes == array.nbytes
     assert decoded.dtype.kind in "fiub"
+
+
+@pytest.mark.parametrize("expected_shape", SHAPES)
+@pytest.mark.parametrize("expected_dtype", PLAIN)
+def test_what_is_expected_changes_nothing_of_what_is_decoded(expected_shape, expected_dtype):
+    expected = form_of(expected_shape, np.dtype(expected_dtype))
+    for shape in SHAPES:
+        for dtype in PLAIN:
+            array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+            for data in (npy(array), npy(np.asfortranarray(array)), bytearray(npy(array))):
+                found, plain = decode(data, expected), decode(data)
+                assert found.dtype == plain.dtype
+                assert found.strides == plain.strides
+                assert found.tobytes() == plain.tobytes()
+                assert not found.flags.owndata
+            for cut in (npy(array)[:-1], npy(array) + b"\0"):
+                with pytest.raises(UndecodableError):
+                    decode(cut, expected)
 
 
 def test_the_error_is_a_value_error():
