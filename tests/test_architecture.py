@@ -193,9 +193,10 @@ def test_the_rules_load_without_flower_or_torch():
 
 OPTIONAL = {
     "flwr_krum.kernel.numba_loops": {"numba", "llvmlite"},
+    "flwr_krum.kernel.numba_windows": {"numba", "llvmlite"},
     "flwr_krum.kernel.cuda_way": {"torch"},
 }
-"""What may be missing, and the one module each that needs it: imported on demand only."""
+"""What may be missing, and the modules that need it: imported on demand only."""
 
 
 def test_the_plugin_imports_only_what_its_wheel_requires():

@@ -9,15 +9,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.updates import ClientUpdates
+
+Squares: TypeAlias = dict[int, list[int]]
+"""Whole multiples of 2^-SHIFT: a client's squared distances from all, by client."""
+
+LEAST_WORK = 1_200_000
+"""Differences of numbers that `exact_squares` always looks at: about a tenth of a second."""
+
+SHARE_OF_ROUND = 800
+"""So many of a round's products take as long as one difference that is squared exactly."""
 
 SHIFT = 2400
 """Distances are whole multiples of 2^-SHIFT: the square of the smallest float is 2^-2148."""
 
 _BLOCK = 65536
+
+
+def exact_squares(updates: ClientUpdates, rows: Sequence[int]) -> Squares | None:
+    """Return ``2^SHIFT ||V_i - V_j||^2`` of some clients i from all, by i and in the order of j.
+
+    None where that would take too long. Work is counted and not timed: a clock would make the
+    selection depend on the load.
+    """
+    n, r = updates.n, len(rows)
+    pairs = r * n - r * (r + 1) // 2
+    if pairs * updates.d > most_differences(updates):
+        return None
+    known: dict[tuple[int, int], int] = {}
+    for i in rows:
+        for j in range(n):
+            if (j, i) in known:
+                known[i, j] = known[j, i]
+            else:
+                known[i, j] = exact_squared_distance(updates.flat[i], updates.flat[j])
+    return {i: [known[i, j] for j in range(n)] for i in rows}
+
+
+def most_differences(updates: ClientUpdates) -> int:
+    """Return the differences that may be looked at: what a small part of a round takes."""
+    return LEAST_WORK + updates.n**2 * updates.d // SHARE_OF_ROUND
 
 
 def exact_squared_distance(a: Sequence[Array], b: Sequence[Array]) -> int:

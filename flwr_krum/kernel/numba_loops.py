@@ -1,4 +1,4 @@
-"""Kernels that numba compiles (extra ``fast``): no other module imports numba.
+"""Kernels of rounded arithmetic that numba compiles (extra ``fast``).
 
 They read the clients' own buffers through a table of addresses, whatever their float type, and
 let go of the interpreter. Each is compiled once for what it reads (``read``) and what it sums in
@@ -32,15 +32,15 @@ _REORDER = {"reassoc", "contract", "nsz"}
 
 
 @intrinsic
-def _pointer(_: Any, address: Any, start: Any, read: Any) -> Any:
+def pointer(_: Any, address: Any, start: Any, read: Any) -> Any:
     """Return a pointer to element ``start`` of the buffer of ``read``'s type at an address."""
-    pointer = types.CPointer(read)
+    kind = types.CPointer(read)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> Any:
-        begin = builder.inttoptr(arguments[0], context.get_value_type(pointer))
+        begin = builder.inttoptr(arguments[0], context.get_value_type(kind))
         return builder.gep(begin, [arguments[1]])
 
-    return pointer(types.uintp, types.intp, read), generate
+    return kind(types.uintp, types.intp, read), generate
 
 
 @intrinsic
@@ -66,14 +66,14 @@ def _tile(
     total: Float64,
 ) -> None:
     """Add ``||x_a - y_b||^2`` of rows i to i+3 and j to j+3, on some columns, to ``total``."""
-    x0 = carray(_pointer(xs[i], start, read), count)
-    x1 = carray(_pointer(xs[i + 1], start, read), count)
-    x2 = carray(_pointer(xs[i + 2], start, read), count)
-    x3 = carray(_pointer(xs[i + 3], start, read), count)
-    y0 = carray(_pointer(ys[j], start, read), count)
-    y1 = carray(_pointer(ys[j + 1], start, read), count)
-    y2 = carray(_pointer(ys[j + 2], start, read), count)
-    y3 = carray(_pointer(ys[j + 3], start, read), count)
+    x0 = carray(pointer(xs[i], start, read), count)
+    x1 = carray(pointer(xs[i + 1], start, read), count)
+    x2 = carray(pointer(xs[i + 2], start, read), count)
+    x3 = carray(pointer(xs[i + 3], start, read), count)
+    y0 = carray(pointer(ys[j], start, read), count)
+    y1 = carray(pointer(ys[j + 1], start, read), count)
+    y2 = carray(pointer(ys[j + 2], start, read), count)
+    y3 = carray(pointer(ys[j + 3], start, read), count)
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
     for k in range(count):  # from zero: an index that may be negative bars vector loads
@@ -126,11 +126,11 @@ def _corner(
     norms: Float64,
 ) -> None:
     """Add the distances of rows i to i+3 among each other and from the reference."""
-    x0 = carray(_pointer(xs[i], start, read), count)
-    x1 = carray(_pointer(xs[i + 1], start, read), count)
-    x2 = carray(_pointer(xs[i + 2], start, read), count)
-    x3 = carray(_pointer(xs[i + 3], start, read), count)
-    r = carray(_pointer(reference, start, read), count)
+    x0 = carray(pointer(xs[i], start, read), count)
+    x1 = carray(pointer(xs[i + 1], start, read), count)
+    x2 = carray(pointer(xs[i + 2], start, read), count)
+    x3 = carray(pointer(xs[i + 3], start, read), count)
+    r = carray(pointer(reference, start, read), count)
     s10 = s20 = s21 = s30 = s31 = s32 = zero
     r0 = r1 = r2 = r3 = zero
     for k in range(count):
@@ -225,10 +225,10 @@ def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float
     count = sums.size
     i = 0
     while i + TILE <= xs.size:
-        x0 = carray(_pointer(xs[i], start, read), count)
-        x1 = carray(_pointer(xs[i + 1], start, read), count)
-        x2 = carray(_pointer(xs[i + 2], start, read), count)
-        x3 = carray(_pointer(xs[i + 3], start, read), count)
+        x0 = carray(pointer(xs[i], start, read), count)
+        x1 = carray(pointer(xs[i + 1], start, read), count)
+        x2 = carray(pointer(xs[i + 2], start, read), count)
+        x3 = carray(pointer(xs[i + 3], start, read), count)
         w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
         for k in range(count):
             s = sums[k] + np.float64(x0[k]) * w0
@@ -237,7 +237,7 @@ def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float
             sums[k] = s + np.float64(x3[k]) * w3
         i += TILE
     while i < xs.size:
-        x0 = carray(_pointer(xs[i], start, read), count)
+        x0 = carray(pointer(xs[i], start, read), count)
         for k in range(count):
             sums[k] += np.float64(x0[k]) * weights[i]
         i += 1
@@ -292,7 +292,7 @@ def fill_window_means(
     for begin in range(0, out.size, width):
         count = min(width, out.size - begin)
         for i in range(n):
-            x = carray(_pointer(xs[i], start + begin, rows[0, 0]), count)
+            x = carray(pointer(xs[i], start + begin, rows[0, 0]), count)
             row = rows[i]
             for k in range(count):
                 row[k] = x[k]

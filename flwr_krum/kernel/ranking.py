@@ -7,42 +7,35 @@ intervals overlap where it matters are computed again, exactly.
 
 from __future__ import annotations
 
-import decimal
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
+from flwr_krum.kernel import ways
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import UNIT, Distances, below_diagonal
-from flwr_krum.kernel.exact import SHIFT, exact_squared_distance
-from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
+from flwr_krum.kernel.exact import Squares
+from flwr_krum.kernel.pairwise import gram_distances, lengths, sharper, squared_distances
 from flwr_krum.kernel.updates import ClientUpdates
 
 Score: TypeAlias = Callable[[Array], Array]
 """Maps rows (r, n) of squared distances to (r,) scores.
 
 Monotone in every entry, indifferent to the order within a row (which holds the client's own
-zero), and written for any number type: exact rankings pass decimals.
+zero), and written for any number type: exact rankings pass whole numbers.
 """
 
 Contrast: TypeAlias = Callable[[Distances, int], tuple[Float64, Float64]]
 """Maps distances and a pivot to every client's score less the pivot's (n,), and its error (n,)."""
 
-LEAST_WORK = 1_200_000
-"""Differences of numbers that an exact comparison may always look at: about a tenth of a second."""
+GIANT = 2.0**20
+"""How much longer than most an update is that hides what is left of a sum of lengths."""
 
-ROOT = 1_000
-"""Differences that take as long as one square root of hundreds of digits."""
-
-SHARE_OF_ROUND = 800
-"""So many of a round's products take as long as one difference that is compared exactly."""
-
-_GUARD_DIGITS = 60
-"""Digits beyond those that the distances themselves have: for square roots and long sums."""
+_GUARD_BITS = 256
+"""Bits beyond those of the smallest root: sums of roots that agree so far count as equal."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +98,7 @@ def rank(
         )
     if finite.size < updates.n:
         # A client that holds NaN or Inf is as far from all others: it decides nothing among them.
-        among = rank(updates.subset(finite), score, count, contrast)
-        scores = np.full(updates.n, np.inf)
-        scores[finite] = among.scores
-        order = tuple(int(finite[i]) for i in among.order)
-        return Ranking(order[:count], order, scores, distances)
+        return replace(_rank_among(updates, finite, score, count, contrast), distances=distances)
 
     twins = _twins(updates, distances.squared)
     scores, contested = _compare(distances, score, twins, count)
@@ -119,40 +108,50 @@ def rank(
     elif contested.size and distances.coarse:
         distances = sharper(updates, distances, contested)
         scores, contested = _compare(distances, score, twins, count)
-    keys = np.array(scores.tolist(), dtype=object)
+    order = sorted(range(updates.n), key=lambda i: (scores[i], i))
+    places: list[int] | range = [order.index(i) for i in contested]
     if contested.size and contrast is not None:
         contested = _best_by_contrast(distances, contrast, contested, scores)
-        keys[:] = np.inf
-        keys[contested] = 0.0
+        order = [*contested.tolist(), *(i for i in order if i not in contested)]
+        places = range(contested.size)
     note = ""
-    if np.unique(twins[contested]).size > 1:
-        work = _exact_work(updates, contested, twins, has_roots=contrast is not None)
-        # Sums of lengths that a giant swamps say nothing of the others: there no limit applies.
-        if contrast is not None or work <= _most_work(updates):
-            keys[contested] = _exact_scores(updates, distances, score, contested, twins)
-        else:
-            keys[contested] = scores[contested]
+    representatives = np.unique(twins[contested]).tolist()
+    exact = None
+    if len(representatives) > 1:
+        exact = _exact_scores(ways.exact_squares(updates, representatives), score)
+        if exact is None:
             note = _undecided(scores, contested)
-    order = tuple(sorted(range(updates.n), key=lambda i: (keys[i], i)))
+            near = _not_giants(updates)
+            if contrast is not None and near.size < updates.n:
+                # A sum of lengths that a giant swamps says nothing of the others.
+                among = _rank_among(updates, near, score, count, contrast)
+                return replace(among, distances=distances, note=among.note or note)
+    if contested.size:
+        key = scores.tolist() if exact is None else [exact.get(int(i), 0) for i in twins]
+        best_first = sorted(contested.tolist(), key=lambda i: (key[i], i))
+        for place, i in zip(sorted(places), best_first, strict=True):
+            order[place] = i
     if distances.scale != 1.0:
         scores = _in_their_own_unit(scores, score, distances.scale)
-    return Ranking(order[:count], order, scores, distances, note)
+    return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
 
 
-def _exact_work(updates: ClientUpdates, contested: Indices, twins: Indices, has_roots: bool) -> int:
-    """Return how many differences of numbers an exact comparison looks at.
+def _rank_among(
+    updates: ClientUpdates, some: Indices, score: Score, count: int, contrast: Contrast | None
+) -> Ranking:
+    """Return the ranking of some clients among themselves; the others have an infinite score."""
+    among = rank(updates.subset(some), score, count, contrast)
+    scores = np.full(updates.n, np.inf)
+    scores[some] = among.scores
+    order = tuple(int(some[i]) for i in among.order)
+    return Ranking(order[:count], order, scores, note=among.note)
 
-    It is counted and not timed: a clock would make the selection depend on the load.
-    """
-    representatives = np.unique(twins[contested]).size
-    pairs = representatives * updates.n - representatives * (representatives + 1) // 2
-    roots = representatives * updates.n * ROOT if has_roots else 0
-    return int(pairs * updates.d) + roots
 
-
-def _most_work(updates: ClientUpdates) -> int:
-    """Return the differences that may be looked at: what a small part of a round takes."""
-    return LEAST_WORK + updates.n**2 * updates.d // SHARE_OF_ROUND
+def _not_giants(updates: ClientUpdates) -> Indices:
+    """Return the clients whose update is not out of all proportion to most."""
+    sizes = lengths(updates)
+    most = np.sort(sizes)[(updates.n - 1) // 2]
+    return np.flatnonzero(sizes <= GIANT * most)
 
 
 def _undecided(scores: Float64, contested: Indices) -> str:
@@ -228,40 +227,35 @@ def _best_by_contrast(
     return left
 
 
-def _exact_scores(
-    updates: ClientUpdates,
-    distances: Distances,
-    score: Score,
-    contested: Indices,
-    twins: Indices,
-) -> list[Decimal]:
-    """Return the exact scores of the contested clients, equal where they tie."""
-    representatives = sorted({int(twins[i]) for i in contested})
-    known: dict[frozenset[int], int] = {}
-    for i in representatives:
-        for j in range(updates.n):
-            if frozenset((i, j)) not in known:
-                pair = updates.flat[i], updates.flat[j]
-                known[frozenset((i, j))] = exact_squared_distance(*pair)
-    digits = _GUARD_DIGITS + _digits(list(known.values()))
-    with decimal.localcontext(prec=digits, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN):
-        unit = Decimal(distances.scale) ** 2 / Decimal(2) ** SHIFT
-        exact = {}
-        for i in representatives:
-            row = [unit * known[frozenset((i, j))] for j in range(updates.n)]
-            exact[i] = Decimal(score(np.array([row], dtype=object))[0])
-        # Scores that differ at all differ in the digits of the distances, not in the guards.
-        tie = Decimal(10) ** (_GUARD_DIGITS // 2 - digits)
-        previous: Decimal | None = None
-        for i in sorted(representatives, key=lambda i: exact[i]):
-            if previous is not None and exact[i] - previous <= tie * previous:
-                exact[i] = previous
-            previous = exact[i]
-    return [exact[int(twins[i])] for i in contested]
+class _Square(int):
+    """A whole number that NumPy can take the root of."""
+
+    def sqrt(self) -> int:
+        """Return the root, rounded down."""
+        return math.isqrt(self)
 
 
-def _digits(numbers: list[int]) -> int:
-    """Return how many decimal digits lie between the first and the last set bit of all numbers."""
-    bits = [n.bit_length() for n in numbers if n]
-    lowest = [(n & -n).bit_length() for n in numbers if n]
-    return math.ceil((max(bits) - min(lowest) + 1) * math.log10(2)) if bits else 0
+def _exact_scores(squares: Squares | None, score: Score) -> dict[int, int] | None:
+    """Return scores of clients from their exact squared distances, equal where they tie.
+
+    They are in a unit of their own. Sums of square roots that agree to 256 bits beyond the
+    smallest root count as equal: whether they are cannot be known.
+    """
+    if squares is None:
+        return None
+    lowest = min((_trailing_zeros(x) for row in squares.values() for x in row if x), default=0)
+    exact: dict[int, int] = {}
+    for i, row in squares.items():
+        whole = [_Square((x >> lowest) << 2 * _GUARD_BITS) for x in row]
+        exact[i] = int(score(np.array([whole], dtype=object))[0])
+    previous: int | None = None
+    for i in sorted(exact, key=lambda i: exact[i]):
+        # Each root is short of the exact one by less than 1.
+        if previous is not None and exact[i] - previous <= len(squares[i]):
+            exact[i] = previous
+        previous = exact[i]
+    return exact
+
+
+def _trailing_zeros(number: int) -> int:
+    return (number & -number).bit_length() - 1

@@ -12,10 +12,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from flwr_krum.kernel import numpy_way
+from flwr_krum.kernel import exact, numpy_way
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device, is_compiled, is_cuda, numba_is_installed
 from flwr_krum.kernel.distances import Distances
+from flwr_krum.kernel.exact import Squares
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.threads import MOST_THREADS
 from flwr_krum.kernel.updates import BLOCK, PIECE, Buffers, ClientUpdates
@@ -64,6 +65,16 @@ def refined(updates: ClientUpdates, distances: Distances, clients: Indices) -> D
     from flwr_krum.kernel import numba_way
 
     return numba_way.refined(updates, updates.buffers, distances, clients)
+
+
+def exact_squares(updates: ClientUpdates, rows: Sequence[int]) -> Squares | None:
+    """Return the exact squared distances of some clients; None where that would take too long."""
+    buffers = _readable(updates)
+    if buffers is None:
+        return exact.exact_squares(updates, rows)
+    from flwr_krum.kernel import numba_way
+
+    return numba_way.exact_squares(updates, buffers, rows)
 
 
 def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:

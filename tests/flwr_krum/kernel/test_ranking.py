@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flwr_krum.kernel import ranking
+from flwr_krum.kernel import exact, ranking, ways
+from flwr_krum.kernel.device import numba_is_installed
 from flwr_krum.kernel.pairwise import squared_distances
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.kernel.ways import prepare
-from flwr_krum.rules import Krum, Medoid, MultiKrum
+from flwr_krum.rules import Krum, Medoid
 from flwr_krum.rules.krum import krum_scores
 from flwr_krum.rules.medoid import medoid_contrast, medoid_scores
 
@@ -44,7 +44,7 @@ def no_exact_arithmetic(monkeypatch):
     def refuse(*_):
         raise AssertionError("exact arithmetic was needed")
 
-    monkeypatch.setattr(ranking, "exact_squared_distance", refuse)
+    monkeypatch.setattr(ways, "exact_squares", refuse)
 
 
 # --- the contrast of the medoid ---
@@ -121,13 +121,13 @@ def test_generic_updates_need_no_exact_arithmetic(no_exact_arithmetic):
 
 def test_a_tie_does(monkeypatch):
     calls = []
-    original = ranking.exact_squared_distance
+    original = exact.exact_squared_distance
 
     def counted(a, b):
         calls.append(1)
         return original(a, b)
 
-    monkeypatch.setattr(ranking, "exact_squared_distance", counted)
+    monkeypatch.setattr(exact, "exact_squared_distance", counted)
     assert Krum(1)(np.eye(6)).selected == (0,)
     assert 0 < len(calls) <= 21  # each pair at most once
 
@@ -137,20 +137,6 @@ def test_twins_tie_without_exact_arithmetic(no_exact_arithmetic):
     V = rng.standard_normal((9, 5))
     V[[2, 4, 7]] = 0.1 * V[4]
     assert Krum(3)(V).selected == (2,)
-
-
-def test_colluding_ties_do_not_stall_a_round():
-    prepare("cpu")
-    rng = np.random.default_rng(0)
-    n, f, d = 20, 8, 100_000
-    V = (1e-2 * rng.standard_normal((n, d))).astype(np.float32)
-    V[:f] = 0
-    for i in range(f):
-        V[i, i] = 1.0  # f different vectors near the mean whose distances tie
-    V[f:, :f] = 0
-    start = time.process_time()
-    MultiKrum(f)(V)
-    assert time.process_time() - start < 0.5
 
 
 def test_colluders_apart_by_less_than_a_normal_float_do_not_stall_a_round():
@@ -186,23 +172,54 @@ def test_scores_are_in_the_units_of_the_input_beside_a_giant():
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
 
 
-def test_an_exact_comparison_that_would_take_too_long_is_left_to_rounding_and_says_so(device):
-    """Two colluders who differ in one last bit each, on coordinates that nobody trains."""
+@pytest.fixture
+def no_patience(monkeypatch):
+    """Let nothing of more than a thousand columns be compared exactly."""
+    monkeypatch.setattr(exact, "LEAST_WORK", 20_000)
+    monkeypatch.setattr(exact, "SHARE_OF_ROUND", 10**9)
+    if numba_is_installed():
+        numba_way = pytest.importorskip("flwr_krum.kernel.numba_way")
+        monkeypatch.setattr(numba_way, "_MOST_WINDOWS", 50)
+        monkeypatch.setattr(numba_way, "_SHARE_OF_ROUND", 10**9)
+
+
+def nearly_tied(d=20_000):
+    """Return two colluders who differ in one last bit each, on coordinates that nobody trains."""
     rng = np.random.default_rng(3)
-    d = 200_000
     V = np.repeat(rng.standard_normal((1, d)), 7, axis=0).astype(np.float32)
     V[:5, 2:] += 1e-3 * rng.standard_normal((5, d - 2)).astype(np.float32)
     V[5, 0], V[6, 1] = (np.nextafter(V[i, i - 5], np.float32(9)) for i in (5, 6))
+    return V
+
+
+def test_an_exact_comparison_that_would_take_too_long_is_left_to_rounding_and_says_so(
+    device, no_patience
+):
+    V = nearly_tied()
     updates = ClientUpdates.from_layers([[row] for row in V], device=device)
     for count in (1, 5):
         found = rank(updates, partial(krum_scores, neighbours=3), count)
-        exact = [sum(sorted(map(float, row))[1:4]) for row in squared_float64(V)]
+        rounded = [sum(sorted(map(float, row))[1:4]) for row in squared_float64(V)]
         assert set(found.best[:2]) == {5, 6} & set(found.best)  # who is far is never in question
-        assert np.array_equal(np.argsort(exact)[2:count], found.best[2:count])
+        assert np.array_equal(np.argsort(rounded)[2:count], found.best[2:count])
         if count == 1:
             assert found.note.startswith("undecided: the scores of 2 replies (places 5, 6 in the")
     small = ClientUpdates.from_layers([[row[:1000]] for row in V], device=device)
     assert rank(small, partial(krum_scores, neighbours=3), 1).note == ""
+
+
+def test_with_patience_it_is_decided(device):
+    V = nearly_tied()
+    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
+    found = rank(updates, partial(krum_scores, neighbours=3), 2)
+    squares = [
+        [sum((Fraction(float(x)) - Fraction(float(y))) ** 2 for x, y in zip(a, b, strict=True))
+         for b in V]
+        for a in V[5:]
+    ]  # fmt: skip
+    scores = [sum(sorted(row)[1:4]) for row in squares]
+    assert found.note == ""
+    assert found.best == ((5, 6) if scores[0] <= scores[1] else (6, 5))
 
 
 def squared_float64(V):
@@ -212,9 +229,9 @@ def squared_float64(V):
 
 def test_what_is_looked_at_is_counted_and_not_timed(monkeypatch):
     looked_at = []
-    original = ranking.exact_squared_distance
+    original = exact.exact_squared_distance
     monkeypatch.setattr(
-        ranking, "exact_squared_distance",
+        exact, "exact_squared_distance",
         lambda a, b: looked_at.append(sum(x.size for x in a)) or original(a, b),
     )  # fmt: skip
     rng = np.random.default_rng(0)
@@ -222,13 +239,39 @@ def test_what_is_looked_at_is_counted_and_not_timed(monkeypatch):
         V = np.repeat(rng.standard_normal((1, d)), n, axis=0)
         V[np.arange(n), np.arange(n)] = np.nextafter(V[0, :n], 9.0)
         looked_at.clear()
-        rank(ClientUpdates.from_layers([[row] for row in V]), medoid_scores, 1)
-        assert sum(looked_at) <= ranking.LEAST_WORK + n * n * d // ranking.SHARE_OF_ROUND
+        updates = ClientUpdates.from_layers([[row] for row in V], device="cpu:numpy")
+        rank(updates, medoid_scores, 1)
+        assert sum(looked_at) <= exact.LEAST_WORK + n * n * d // exact.SHARE_OF_ROUND
 
 
-def test_a_giant_does_not_let_the_limit_choose_the_first_client_for_a_medoid(device):
-    V = 1e-3 * np.random.default_rng(0).standard_normal((7, 80_000))
+@pytest.mark.parametrize("giants", [(1e300,), (1e300, 1e150), (3e38,), (1e300, 1e30, 1e9)])
+def test_giants_do_not_let_the_limit_choose_the_first_client_for_a_medoid(
+    giants, device, no_patience
+):
+    V = 1e-3 * np.random.default_rng(0).standard_normal((9, 20_000))
+    honest = V[1 + len(giants) :]
     V[0] += 1e3  # the liar who would win by his index
-    V[1] = 1e300
+    V[1 : 1 + len(giants)] = np.reshape(giants, (-1, 1))
     updates = ClientUpdates.from_layers([[row] for row in V], device=device)
-    assert Medoid()(updates).selected[0] >= 2
+    found = Medoid()(updates)
+    among = [sum(np.sqrt(((a - b) ** 2).sum()) for b in [*honest, V[0]]) for a in honest]
+    assert found.selected == (1 + len(giants) + int(np.argmin(among)),)
+
+
+def test_the_medoid_beside_a_giant_of_1e300_is_that_of_exact_arithmetic(device):
+    V = 1e-3 * np.random.default_rng(1).standard_normal((9, 500))
+    V[0], V[3] = V[0] + 1e3, 1e300
+    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
+    scores = [exact_score(V, i) for i in range(len(V))]
+    assert Medoid()(updates).selected == (scores.index(min(scores)),)
+
+
+def test_roots_that_add_up_to_the_same_tie():
+    """sqrt(2) + sqrt(8) = 3 sqrt(2), whose square is 18."""
+    V = np.array([[0.0, 0.0], [1.0, 1.0], [3.0, 3.0], [0.0, 6.0], [3.0, 9.0], [4.0, 8.0]])
+    found = rank(ClientUpdates.from_matrix(V), medoid_scores, 1)
+    squares = {0: [2 << 2400, 8 << 2400, 0], 1: [18 << 2400, 0, 0], 2: [19 << 2400, 0, 0]}
+    exact_scores = ranking._exact_scores(squares, medoid_scores)
+    assert exact_scores[0] == exact_scores[1] < exact_scores[2]
+    scores = [exact_score(V, i) for i in range(len(V))]
+    assert found.best == (scores.index(min(scores)),)
