@@ -19,6 +19,7 @@ from flwr_krum.rules.median import Median
 from flwr_krum.rules.medoid import Medoid
 from flwr_krum.rules.minimum_diameter import MinimumDiameter
 from flwr_krum.rules.nearest_neighbour_mixing import NearestNeighborMixing
+from flwr_krum.rules.phocas import Phocas
 from flwr_krum.rules.rule import Aggregate, Chain, Choice, Mixing, Rule
 from flwr_krum.rules.smea import SMEA
 from flwr_krum.rules.trimmed_mean import TrimmedMean
@@ -52,6 +53,7 @@ __all__ = [
     "NearestNeighborMixing",
     "NormBounding",
     "OneMinusPKrum",
+    "Phocas",
     "Rule",
     "TrimmedMean",
     "Window",
@@ -67,6 +69,7 @@ RULES: Mapping[str, type[Rule]] = {
     "median": Median,
     "trimmed-mean": TrimmedMean,
     "meamed": MeaMed,
+    "phocas": Phocas,
     "geometric-median": GeometricMedian,
     "minimum-diameter": MinimumDiameter,
     "centered-clipping": CenteredClipping,

@@ -23,6 +23,7 @@ from flwr_krum.rules import (
     MultiKrum,
     NearestNeighborMixing,
     NormBounding,
+    Phocas,
     TrimmedMean,
 )
 
@@ -56,6 +57,10 @@ CASES = {
     "meamed, B": (MeaMed(2), B, W_B, (0.4142857142857143, 0.5857142857142857)),
     "meamed of eight": (MeaMed(2), B[:8], W_B, (1.4833333333333334, 0.7)),
     "meamed, E": (MeaMed(2), E, None, (4.166666666666667,)),
+    "phocas, A": (Phocas(2), A, W_A, (1.0857142857142856, 2.057142857142857)),
+    "phocas, B": (Phocas(2), B, W_B, (1.1, 0.5857142857142857)),
+    "phocas of eight": (Phocas(2), B[:8], W_B, (1.4833333333333334, 0.7)),
+    "phocas, E": (Phocas(2), E, None, (4.166666666666667,)),
     "multi-krum of 3": (MultiKrum(2, m=3), B, W_B, (0.7666666666666667, 1.8)),
     "multi-krum of 5": (MultiKrum(2, m=5), B, W_B, (0.78, 1.24)),
     "multi-krum of 7": (MultiKrum(2), B, W_B, (0.5142857142857142, 1.1142857142857143)),
