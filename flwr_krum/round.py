@@ -387,6 +387,10 @@ class Rounds:
             aggregate = rule(updates, server_round=server_round)
         with stage("guarantee"):
             guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
+        weights = aggregate.weights
+        if reference is None and weights is not None and not weights.any():
+            # All lies on the global model, and nobody knows where that is.
+            return _Step(aggregate, guarantee, None, aggregate.choice.note)
         with stage("combine"):
             rate = rate_of(self.server_learning_rate, server_round)
             layers = moved(aggregate.layers, reference, rate)

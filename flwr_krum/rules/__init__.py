@@ -11,6 +11,7 @@ from flwr_krum.rules.bulyan import Bulyan
 from flwr_krum.rules.centered_clipping import CenteredClipping
 from flwr_krum.rules.cge import CGE
 from flwr_krum.rules.clipping import AdaptiveClipping, Clipping, NormBounding
+from flwr_krum.rules.dnc import DnC
 from flwr_krum.rules.filtering import CAF
 from flwr_krum.rules.fltrust import FLTrust
 from flwr_krum.rules.geometric_median import GeometricMedian
@@ -43,6 +44,7 @@ __all__ = [
     "Choice",
     "ClientUpdates",
     "Clipping",
+    "DnC",
     "FLTrust",
     "GeometricMedian",
     "Geometry",
@@ -82,6 +84,7 @@ RULES: Mapping[str, type[Rule]] = {
     "smea": SMEA,
     "cge": CGE,
     "bulyan": Bulyan,
+    "dnc": DnC,
     "monna": MoNNA,
     "fltrust": FLTrust,
 }

@@ -38,6 +38,7 @@ LENGTHS = {
     "average": 10.0,
     "1-p-krum": 10.0,
     "norm-bounding": 10.0,
+    "dnc": 10.0,
     "cge": 1.0,
     "centered-clipping": 1.0,
     "fltrust": 1.0,

@@ -279,7 +279,8 @@ def test_shortened_lies_stay_as_far_from_the_honest_as_they_are(mixing, name, si
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_says_whether_one_client_can_move_it_anywhere(name):
-    assert build(name).is_bounded == (name not in UNBOUNDED | {"1-p-krum"})  # some rounds average
+    # 1-p Krum averages in some rounds; with DnC a client moves it behind the lie of another.
+    assert build(name).is_bounded == (name not in UNBOUNDED | {"1-p-krum", "dnc"})
 
 
 # --- layers and devices ---

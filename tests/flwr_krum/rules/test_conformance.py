@@ -16,6 +16,7 @@ from flwr_krum.rules import (
     CenteredClipping,
     ClientUpdates,
     Clipping,
+    DnC,
     FLTrust,
     GeometricMedian,
     MeaMed,
@@ -28,6 +29,7 @@ from flwr_krum.rules import (
     Phocas,
     TrimmedMean,
 )
+from flwr_krum.rules.dnc import outlier_scores
 
 NNM = NearestNeighborMixing
 A = [
@@ -96,6 +98,8 @@ CASES = {
         CenteredClipping(2, tau=3.0, steps=3), B, W_B, (0.2631661201507098, 0.6144494314610385),
     ),
     "norm bounding": (NormBounding(C=1.0), B, W_B, (0.35971967061025467, -0.5885092632558704)),
+    "dnc": (DnC(2), B, W_B, (0.2857142857142857, 0.34285714285714297)),
+    "dnc, c = 1.5": (DnC(2, c=1.5), B, W_B, (1.0, 0.4)),
     "fltrust": (FLTrust(2), B, W_B, (0.8744270494478712, -0.032528447356264145)),
     "monna around the first": (MoNNA(2), B, W_B, (1.1, 0.8714285714285717)),
     "monna around the eighth": (MoNNA(2), B, W_B, (-0.3, 0.585714285714286)),
@@ -158,6 +162,8 @@ SELECTED = {
     "minimum diameter": (MinimumDiameter(2), B, W_B, (0, 1, 2, 4, 6, 7, 8)),
     "smea": (SMEA(2), B, W_B, (0, 1, 3, 4, 6, 7, 8)),
     "cge": (CGE(2), B, W_B, (7, 8, 4, 2, 3, 0, 1)),
+    "dnc": (DnC(2), B, W_B, (0, 1, 2, 3, 6, 7, 8)),
+    "dnc, c = 1.5": (DnC(2, c=1.5), B, W_B, (0, 1, 2, 3, 7, 8)),
     "monna around the first": (MoNNA(2), B, W_B, (0, 1, 2, 3, 5, 7, 8)),
     "monna around the eighth": (MoNNA(2), B, W_B, (0, 1, 2, 4, 6, 7, 8)),
     "bulyan": (Bulyan(2), L, None, (0, 10, 9, 2, 4, 1, 3)),
@@ -177,6 +183,13 @@ def test_the_weights_of_centred_clipping_leave_the_rest_on_the_global_model():
     weights = CenteredClipping(2, tau=1.0, steps=3)(updates(B, W_B)).weights
     assert weights[[0, 8]] == pytest.approx([0.0699009254723954, 0.137566127871], abs=1e-12)
     assert weights.sum() == pytest.approx(0.759975701669, abs=1e-12)
+
+
+def test_the_scores_of_dnc_are_squared_offsets_in_the_main_direction():
+    expected = np.array([6.14302349469, 4.27092500556, 4.27374986363, 3.6977701765, 11.2639582164,
+                         11.8477983864, 9.61950234033, 0.120706464268, 1.75933872055])  # fmt: skip
+    found = outlier_scores(np.array(B))
+    np.testing.assert_allclose(found, expected / expected.max(), rtol=0, atol=1e-11)
 
 
 def test_the_weights_of_fltrust_are_trust_over_length_and_leave_the_rest_on_the_global_model():
