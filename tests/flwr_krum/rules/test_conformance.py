@@ -65,9 +65,11 @@ CASES = {
     "phocas, B": (Phocas(2), B, W_B, (1.1, 0.5857142857142857)),
     "phocas of eight": (Phocas(2), B[:8], W_B, (1.4833333333333334, 0.7)),
     "phocas, E": (Phocas(2), E, None, (4.166666666666667,)),
+    "multi-krum of 1": (MultiKrum(2, m=1), B, W_B, (2.4, 1.8)),
     "multi-krum of 3": (MultiKrum(2, m=3), B, W_B, (0.7666666666666667, 1.8)),
     "multi-krum of 5": (MultiKrum(2, m=5), B, W_B, (0.78, 1.24)),
     "multi-krum of 7": (MultiKrum(2), B, W_B, (0.5142857142857142, 1.1142857142857143)),
+    "geometric median, A": (GeometricMedian(2), A, W_A, (1.2006671213059767, 1.913160417127559)),
     "geometric median that is a vector": (GeometricMedian(2), B, W_B, (-0.4, 0.5)),
     "smoothed geometric median": (
         GeometricMedian(2, nu=0.1), B, W_B, (-0.32107154862918497, 0.4971352995321513),
@@ -96,6 +98,13 @@ CASES = {
     ),
     "centred clipping, tau 3": (
         CenteredClipping(2, tau=3.0, steps=3), B, W_B, (0.2631661201507098, 0.6144494314610385),
+    ),
+    "centred clipping, tau 3, one step": (
+        CenteredClipping(2, tau=3.0), B, W_B, (0.28226021824307435, 0.07018660616732708),
+    ),
+    "centred clipping with memory": (
+        CenteredClipping(2, tau=1.0, start="step"), B, W_B,
+        (0.5200125311061075, -0.3426092140935339),
     ),
     "norm bounding": (NormBounding(C=1.0), B, W_B, (0.35971967061025467, -0.5885092632558704)),
     "dnc": (DnC(2), B, W_B, (0.2857142857142857, 0.34285714285714297)),
@@ -135,6 +144,7 @@ ROOT = (W_B[0] + 0.7, W_B[1] + 0.9)
 
 SERVER_ROWS = {
     "fltrust": {"root": ROOT},
+    "centred clipping with memory": {"step": (W_B[0] + 0.2, W_B[1] + 0.3)},
     "monna around the first": {"root": B[0]},
     "monna around the eighth": {"root": B[7]},
     "monna around a liar": {"step": A[7]},
