@@ -147,7 +147,8 @@ def section() -> str:
         "report says that f was lowered for it. `average`, `norm-bounding` and `1-p-krum` when it "
         "averages promise less, and a step that one client can make as long as it likes is only "
         "[kept short](in-force.md#steps-that-no-rule-bounds). `cge` and `centered-clipping` bound "
-        "how far a round goes, not where.\n\n" + table()
+        "how far a round goes, not where. `monna` and `fltrust` have an honest model of the "
+        "server's own beside the clients'.\n\n" + table()
     )
 
 
