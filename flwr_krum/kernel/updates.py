@@ -271,7 +271,7 @@ class ClientUpdates:
             for row, flat in zip(offsets, self.flat, strict=True):
                 row[here] = flat[piece][places]
             if self.flat_reference is not None:
-                offsets[:, here] -= self.flat_reference[piece][places].astype(np.float64)
+                offsets[:, here] -= self.flat_reference[piece][places]
         return offsets
 
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:

@@ -26,9 +26,9 @@ class DnC(Rule):
 
     Each repeat draws columns, centres them, and leaves out the ``floor(c f)`` clients of largest
     ``<V_i - mu, v>^2``, v the direction of largest variance; ties leave out the largest indices.
-    Averaged are those that every repeat keeps; where these are none, the global model stays. One
-    long lie hides a shorter one, so that no length of the result is promised. (seed, round) decide
-    the columns. Cost O(n^2) per column.
+    Averaged are those that every repeat keeps; where these are none, the global model stays. A long
+    lie hides a shorter one, and lies in many directions hide each other, so that no length of the
+    result is promised. (seed, round) decide the columns. Cost O(n^2) per column.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class DnC(Rule):
 
     @property
     def is_bounded(self) -> bool:
-        """False: in one pass the longest lie hides the others."""
+        """False: in one direction the longest lie hides the others."""
         return False
 
     def least(self, f: int) -> int:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from flwr_krum.boundary.bfloat16 import BFLOAT16, widened
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.boundary.root import RootError
@@ -163,6 +164,35 @@ def test_of_the_servers_own_model_only_what_travels_is_looked_at():
     assert decode(model["w"]).tolist() == [1.0, 1.0]
 
 
+def test_constants_of_the_global_model_are_roots_to_keep():
+    model = {"w": np.zeros(2), "mask": np.array([-np.inf, 0.0])}
+    reply = {"w": npy(np.full(2, 2.0)), "mask": npy(np.array([-np.inf, 2.0]))}
+    rounds = Rounds(FLTrust(), root=lambda arrays: [array + 1.0 for array in arrays])
+    rounds.begin(model, [1, 2])
+    new, _ = rounds.finish(1, [Reply(i, reply) for i in (1, 2)])
+    assert decode(new["w"]).tolist() == [1.0, 1.0]
+    assert decode(new["mask"]).tolist() == [-np.inf, 1.0]
+    finite = Rounds(FLTrust(), root=lambda arrays: [np.zeros(2), np.zeros(2)])
+    with pytest.raises(RootError, match="'mask': differs where the global model holds NaN or Inf"):
+        finite.begin(model, [1, 2])
+
+
+def test_root_sees_bfloat16_as_float32_and_may_return_that():
+    ones = np.full(2, 0x3F80, np.uint16).view(BFLOAT16)
+    twos = np.full(2, 0x4000, np.uint16).view(BFLOAT16)
+    seen = []
+
+    def root(arrays):
+        seen.extend(arrays)
+        return [array + 0.5 for array in arrays]
+
+    rounds = Rounds(FLTrust(), root=root)
+    rounds.begin({"w": ones}, [1, 2])
+    model, _ = rounds.finish(1, [Reply(i, {"w": npy(twos)}) for i in (1, 2)])
+    assert seen[0].dtype == np.float32
+    assert widened(decode(model["w"])).tolist() == [1.5, 1.5]
+
+
 @pytest.mark.parametrize("rule", [FLTrust(2), MoNNA(2), NearestNeighborMixing(2) | FLTrust(2)])
 def test_a_rule_that_needs_root_is_refused_without_it_with_the_remedy(federation, rule):
     with pytest.raises(ValueError, match=r"needs a model of the server's own: give root=, a func"):
@@ -230,6 +260,7 @@ def test_a_step_beyond_the_largest_float_ends_there():
     replies = [Reply(i, {"w": npy(np.full(2, 0.9 * largest, np.float32))}) for i in (1, 2, 3)]
     rounds.finish(1, replies)
     rounds.begin({"w": np.full(2, 0.9 * largest, np.float32)}, [1, 2, 3])
-    model, report = rounds.finish(2, replies)
+    back = Reply(1, {"w": npy(np.zeros(2, np.float32))})
+    model, report = rounds.finish(2, [back, *replies[1:]])
     assert model is not None
-    assert report.stepped
+    assert report.selected == (2, 3)
