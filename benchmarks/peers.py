@@ -54,10 +54,14 @@ class _Blind(Geometry):
     def _refuse(self) -> Any:
         raise LookupError
 
-    scale = all_products = all_squared = property(_refuse)
+    scale = all_products = all_squared = d = property(_refuse)
 
     def rank(self, *_: object) -> Any:
         """Have no order either."""
+        raise LookupError
+
+    def columns(self, *_: object) -> Any:
+        """Have no coordinates either."""
         raise LookupError
 
 

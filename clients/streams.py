@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     BATCH = 3
     GAUSSIAN = 4
     OMNISCIENT = 5
+    ROOT = 6
 
 
 def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

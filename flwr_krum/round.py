@@ -20,6 +20,7 @@ from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
+from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import InForce, f_in_force
@@ -32,6 +33,7 @@ from flwr_krum.kernel.ways import prepare
 from flwr_krum.log import conclusion, tree
 from flwr_krum.report import RoundReport
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
+from flwr_krum.server_rows import ServerRows
 from flwr_krum.step import LARGEST_STEP, LearningRate, check_rate, moved, rate_of, too_far
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
@@ -50,6 +52,7 @@ class RoundOptions(TypedDict, total=False):
     shared_keys: Keys | None
     distance_keys: Keys | None
     max_reply_bytes: int | None
+    root: Root | None
 
 
 REPORTS_KEPT = 10_000
@@ -123,8 +126,8 @@ class Rounds:
         `flwr_krum.journal.Journal` is one that is open, after as many rounds.
     largest_step : float (optional)
         A step longer than so many times the median length of the accepted updates is not taken;
-        math.inf takes any. By default 10 for rules that one client can steer anywhere (averaging,
-        1-p Krum), no limit for the others.
+        math.inf takes any. By default 10 for rules that promise no bound (averaging, 1-p Krum,
+        DnC), no limit for the others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
@@ -142,11 +145,16 @@ class Rounds:
         The float arrays that distances are taken over; all arrays are combined. By default all.
     max_reply_bytes : int (optional)
         A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
+    root : callable, list of arrays -> list of arrays (optional)
+        For rules that ask for a model of the server's own, such as FLTrust: makes it of the global
+        one, on clean data. Called once a round, before the clients are asked; what it returns must
+        fit the global model as a client's reply must.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind; JournalError if the journal holds another run.
+        If an argument is not of its kind, or root is missing or of no use to the rule;
+        JournalError if the journal holds another run.
     """
 
     rule: Rule
@@ -161,6 +169,7 @@ class Rounds:
     shared_keys: Keys | None = None
     distance_keys: Keys | None = None
     max_reply_bytes: int | None = None
+    root: Root | None = None
     template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
@@ -168,6 +177,7 @@ class Rounds:
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
     _seed: int | None = field(default=None, init=False)
+    _server_rows: ServerRows = field(init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -187,6 +197,7 @@ class Rounds:
         self.distance_keys = check_keys("distance_keys", self.distance_keys)
         if self.max_reply_bytes is not None:
             whole_number("max_reply_bytes", self.max_reply_bytes, 1)
+        self._server_rows = ServerRows(self.rule, self.root)
         prepare(self.device)
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
@@ -221,6 +232,7 @@ class Rounds:
             f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
             f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
+            f"Model of the server's own: {'made each round' if self.root else 'none'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
@@ -239,7 +251,8 @@ class Rounds:
         Raises
         ------
         ValueError
-            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats.
+            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats;
+            a RootError if ``root`` returns no model that fits.
 
         Returns
         -------
@@ -252,6 +265,7 @@ class Rounds:
         self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.template = Template.of(model, self.shared_keys, self.distance_keys)
+        self._server_rows.begin(self.template)
         return frozenset(self.quarantined)
 
     @property
@@ -361,7 +375,8 @@ class Rounds:
         if intake.updates is None or _obstacle(rule, len(intake.clients)):
             return None, None
         try:
-            return self._step(rule, intake.updates, intake, server_round), None
+            updates = self._server_rows.beside(intake.updates, intake.keys, self.template)
+            return self._step(rule, updates, intake, server_round), None
         except Exception as error:  # a rule or a rate of the operator's own
             return None, error
 
@@ -372,6 +387,10 @@ class Rounds:
             aggregate = rule(updates, server_round=server_round)
         with stage("guarantee"):
             guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
+        weights = aggregate.weights
+        if reference is None and weights is not None and not weights.any():
+            # All lies on the global model, and nobody knows where that is.
+            return _Step(aggregate, guarantee, None, aggregate.choice.note)
         with stage("combine"):
             rate = rate_of(self.server_learning_rate, server_round)
             layers = moved(aggregate.layers, reference, rate)
@@ -380,6 +399,7 @@ class Rounds:
             problem = too_far(updates, aggregate.layers, self._limit(rule))
             if problem:
                 return _Step(aggregate, guarantee, None, problem)
+        self._server_rows.remember(updates, intake.keys, aggregate.layers)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):

@@ -22,6 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
+from clients.root import RootLearner
 from clients.tasks import Task, load_task
 from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
@@ -145,6 +146,7 @@ class _Federation:
             "rounds_done": done,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
+            "root": RootLearner(config.settings, task, done) if config.needs_root else None,
         }
 
     def _name_of(self, node: int) -> ClientId:

@@ -196,13 +196,19 @@ def _difference(found: Set[str], expected: Sequence[str], template: Template) ->
 
 def _checked_or_reason(arrays: Model, template: Template) -> Model | RefusedError:
     try:
-        return _checked(arrays, template)
+        return checked(arrays, template)
     except RefusedError as reason:
         return reason
 
 
-def _checked(arrays: Model, template: Template) -> Model:
-    """Return the arrays, in the dtypes that are expected and without constants, if they fit."""
+def checked(arrays: Model, template: Template) -> Model:
+    """Return the arrays, in the dtypes that are expected and without constants, if they fit.
+
+    Raises
+    ------
+    RefusedError
+        If they do not.
+    """
     formats = template.formats
     if not template.measured:
         raise RefusedError("no array of floats, and no distance sees others")

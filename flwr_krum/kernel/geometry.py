@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.kernel import ranking
-from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.pairwise import gram_distances, squared_distances
@@ -59,6 +59,15 @@ class Geometry(ABC):
     @abstractmethod
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, ties to the smallest index."""
+
+    @property
+    @abstractmethod
+    def d(self) -> int:
+        """Number of coordinates that a distance sees."""
+
+    @abstractmethod
+    def columns(self, chosen: Indices) -> Float64:
+        """Return some coordinates (n, b) of the updates, in the models' own unit."""
 
     @property
     def gram(self) -> Float64:
@@ -164,6 +173,17 @@ class ClientGeometry(Geometry):
         self._ranked, self.ranking = found.distances, found
         return found
 
+    @property
+    def d(self) -> int:
+        """Number of coordinates that a distance sees."""
+        return self._updates.d
+
+    def columns(self, chosen: Indices) -> Float64:
+        """Return some coordinates (n, b) of the clients' updates, no number beyond `LARGEST`."""
+        with np.errstate(over="ignore"):
+            found = self._updates.read_columns(chosen)
+        return np.clip(found, -LARGEST, LARGEST, out=found)
+
 
 class _Mixed(Geometry):
     """The geometry of mixed rows, worked out from that of the rows they are mixed from."""
@@ -225,6 +245,16 @@ class _Mixed(Geometry):
         scores = score(self.squared)
         order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
         return Ranking(order[:count], order, scores)
+
+    @property
+    def d(self) -> int:
+        """Number of coordinates that a distance sees."""
+        return self._base.d
+
+    def columns(self, chosen: Indices) -> Float64:
+        """Return some coordinates (n, b) of the mixed rows."""
+        mixed: Float64 = self._mix[: self.n, : self._base.n] @ self._base.columns(chosen)
+        return mixed
 
 
 def _apart(mix: Float64, base: Float64, sign: float) -> tuple[Float64, Float64]:

@@ -266,7 +266,7 @@ def _sort_rows(rows: Values, comparators: Comparators, count: int) -> None:
 def fill_window_means(
     xs: Addresses,
     comparators: Comparators,
-    window: tuple[int, int, int],
+    window: tuple[int, int, int, int],
     start: int,
     rows: Values,
     out: Values,
@@ -279,16 +279,17 @@ def fill_window_means(
         Addresses of the clients' rows, of the type of ``rows``.
     comparators : (c, 4) int
         A sorting network.
-    window : int, int, int
-        First and last rank and number of values, see `flwr_krum.kernel.windows.Window`.
+    window : int, int, int, int
+        First and last rank, number of values, and how many are cut at each end for the centre, see
+        `flwr_krum.kernel.sorting.Window`.
     start : int
         The first of the columns that go to ``out``.
     rows : (n, w)
         Room for w columns.
     """
-    first, last, keep = window
+    first, last, keep, trim = window
     n, width = rows.shape
-    sums = np.empty(width)
+    sums, middles = np.empty(width), np.empty(width)
     for begin in range(0, out.size, width):
         count = min(width, out.size - begin)
         for i in range(n):
@@ -304,8 +305,13 @@ def fill_window_means(
                 for k in range(count):
                     sums[k] += row[k]
         else:
+            middles[:] = 0.0
+            for rank in range(trim, n - trim):
+                row = rows[rank]
+                for k in range(count):
+                    middles[k] += row[k]
             for k in range(count):
-                middle = (np.float64(rows[(n - 1) // 2, k]) + rows[n // 2, k]) / 2.0
+                middle = middles[k] / (n - 2 * trim)
                 low = 0
                 while low + keep < n and rows[low + keep, k] - middle < middle - rows[low, k]:
                     low += 1

@@ -203,7 +203,7 @@ def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, 
     """Return a function that writes window means of columns first to last of a piece."""
     n = buffers.clients.shape[1]
     comparators = np.array(network(n, window.ranks), dtype=np.intp).reshape(-1, 4)
-    places = window.first, window.last, window.keep
+    places = window.first, window.last, window.keep, window.centre.start
 
     def fill(piece: int, first: int, last: int, out: Array) -> None:
         dtype = buffers.dtypes[piece]

@@ -146,7 +146,10 @@ def _mean_of_ranks(ranked: dict[int, Array], window: Window) -> Float64:
             total += ranked[rank]
         return total / window.keep
     n = window.last
-    middle = (ranked[(n - 1) // 2].astype(np.float64) + ranked[n // 2]) / 2.0
+    middle = np.zeros(total.size)
+    for rank in window.centre:
+        middle += ranked[rank]
+    middle /= len(window.centre)
     # The window moves up while the value above it is closer than the lowest in it: true for the
     # first few places, then false for the others.
     begin = np.zeros(total.size, dtype=np.intp)

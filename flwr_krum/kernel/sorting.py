@@ -20,18 +20,26 @@ from typing import NamedTuple
 class Window:
     """The mean of ``keep`` neighbouring values among ranks ``first`` to ``last - 1`` of n.
 
-    Where there are more than ``keep`` of them, those closest to the median; the smaller ones if
-    two are equally close.
+    Where there are more than ``keep`` of them, those closest to a centre; the smaller ones if two
+    are equally close. The centre is the mean of all n = ``last`` values but ``trim`` at each end,
+    by default the median.
     """
 
     first: int
     last: int
     keep: int
+    trim: int | None = None
 
     @property
     def ranks(self) -> range:
         """The ranks that must be known."""
         return range(self.first, self.last)
+
+    @property
+    def centre(self) -> range:
+        """The ranks whose mean is the centre."""
+        trim = (self.last - 1) // 2 if self.trim is None else self.trim
+        return range(trim, self.last - trim)
 
 
 class Comparator(NamedTuple):

@@ -260,6 +260,20 @@ class ClientUpdates:
             offsets -= np.concatenate(base, dtype=np.float64)
         return offsets
 
+    def read_columns(self, columns: Indices) -> Float64:
+        """Return some columns of the clients' offsets (n, b), however they lie in the pieces."""
+        pieces = np.searchsorted(self._ends, columns, side="right")
+        begins = np.array([0, *self._ends])
+        offsets = np.empty((self.n, columns.size))
+        for piece in np.unique(pieces).tolist():
+            here = pieces == piece
+            places = columns[here] - begins[piece]
+            for row, flat in zip(offsets, self.flat, strict=True):
+                row[here] = flat[piece][places]
+            if self.flat_reference is not None:
+                offsets[:, here] -= self.flat_reference[piece][places]
+        return offsets
+
     def offset_blocks(self, width: int = BLOCK) -> Iterator[Float64]:
         """Yield the offsets from the global model in (rows, <= width) float64 column blocks.
 

@@ -11,14 +11,18 @@ from flwr_krum.rules.bulyan import Bulyan
 from flwr_krum.rules.centered_clipping import CenteredClipping
 from flwr_krum.rules.cge import CGE
 from flwr_krum.rules.clipping import AdaptiveClipping, Clipping, NormBounding
+from flwr_krum.rules.dnc import DnC
 from flwr_krum.rules.filtering import CAF
+from flwr_krum.rules.fltrust import FLTrust
 from flwr_krum.rules.geometric_median import GeometricMedian
 from flwr_krum.rules.krum import Krum, MultiKrum, OneMinusPKrum, inverse_square_root
 from flwr_krum.rules.mean_around_median import MeaMed
 from flwr_krum.rules.median import Median
 from flwr_krum.rules.medoid import Medoid
 from flwr_krum.rules.minimum_diameter import MinimumDiameter
+from flwr_krum.rules.monna import MoNNA
 from flwr_krum.rules.nearest_neighbour_mixing import NearestNeighborMixing
+from flwr_krum.rules.phocas import Phocas
 from flwr_krum.rules.rule import Aggregate, Chain, Choice, Mixing, Rule
 from flwr_krum.rules.smea import SMEA
 from flwr_krum.rules.trimmed_mean import TrimmedMean
@@ -40,6 +44,8 @@ __all__ = [
     "Choice",
     "ClientUpdates",
     "Clipping",
+    "DnC",
+    "FLTrust",
     "GeometricMedian",
     "Geometry",
     "Krum",
@@ -48,10 +54,12 @@ __all__ = [
     "Medoid",
     "MinimumDiameter",
     "Mixing",
+    "MoNNA",
     "MultiKrum",
     "NearestNeighborMixing",
     "NormBounding",
     "OneMinusPKrum",
+    "Phocas",
     "Rule",
     "TrimmedMean",
     "Window",
@@ -75,6 +83,10 @@ RULES: Mapping[str, type[Rule]] = {
     "smea": SMEA,
     "cge": CGE,
     "bulyan": Bulyan,
+    "phocas": Phocas,
+    "dnc": DnC,
+    "monna": MoNNA,
+    "fltrust": FLTrust,
 }
 """Rules by the name that they are written with, see `flwr_krum.rules.written`; whatever lists
 rules reads this, in this order."""

@@ -7,19 +7,23 @@ Source: Karimireddy, He, Jaggi, "Learning from History for Byzantine Robust Opti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from flwr_krum.kernel.geometry import Geometry
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import STEP, Choice, Rule, whole_number
+
+Start = Literal["model", "step"]
+"""The global model, or that model moved by the last step again."""
 
 
 @dataclass(frozen=True)
 class CenteredClipping(Rule):
     """Return v after some steps ``v <- v + (1/n) sum_i (V_i - v) min(1, tau / ||V_i - v||)``.
 
-    v begins at the global model. f Byzantine clients move it by at most ``f tau steps / n``.
-    Cost O(n^2) a step.
+    v begins at the global model, or with memory at that model moved by the last step again. f
+    Byzantine clients move it by at most ``f tau steps / n``. Cost O(n^2) a step.
 
     Parameters
     ----------
@@ -32,6 +36,9 @@ class CenteredClipping(Rule):
         is the median distance of the clients from v, anew in each step.
     steps : int
         >= 1.
+    start : "model" | "step"
+        Where v begins. The last step is the server's own memory; before there is one, "step" is
+        the global model.
 
     Examples
     --------
@@ -42,6 +49,7 @@ class CenteredClipping(Rule):
 
     tau: float | None = None
     steps: int = 1
+    start: Start = "model"
 
     requirement = "2f < n"
 
@@ -50,22 +58,33 @@ class CenteredClipping(Rule):
         whole_number("steps", self.steps, 1)
         if self.tau is not None and not self.tau > 0.0:
             raise ValueError(f"tau must be a number > 0, got {self.tau!r}")
+        if self.start not in get_args(Start):
+            raise ValueError(f"start must be one of {get_args(Start)}, got {self.start!r}")
+
+    @property
+    def server_rows(self) -> tuple[str, ...]:
+        """The last step, with memory."""
+        return (STEP,) if self.start == STEP else ()
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
         return 2 * f + 1
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
-        """Keep v as weights over the clients; what they lack of 1 lies on the global model."""
+        """Keep v as weights over all rows; what they lack of 1 lies on the global model."""
         return Choice.among_near(geometry, self._weigh)
 
     def _weigh(self, geometry: Geometry) -> Choice:
-        n, gram = geometry.n, geometry.gram
-        weights = np.zeros(n)
+        n, products = geometry.n, geometry.all_products
+        weights = np.zeros(len(products))
+        for name in self.server_rows:
+            weights[geometry.row_of(name)] = 1.0
         for _ in range(self.steps):
-            along = gram @ weights
-            apart = np.sqrt(np.maximum(weights @ along - 2.0 * along + np.diagonal(gram), 0.0))
+            along = products @ weights
+            squared = weights @ along - 2.0 * along + np.diagonal(products)
+            apart = np.sqrt(np.maximum(squared[:n], 0.0))
             tau = float(np.median(apart)) if self.tau is None else self.tau * geometry.scale
-            pull = np.minimum(1.0, tau / np.maximum(apart, np.finfo(float).tiny)) / n
-            weights = (1.0 - pull.sum()) * weights + pull
+            pull = np.divide(tau, apart, out=np.ones(n), where=apart > tau) / n
+            weights *= 1.0 - pull.sum()
+            weights[:n] += pull
         return Choice.of_weights(weights, n)

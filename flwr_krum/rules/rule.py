@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property, reduce
-from typing import ClassVar, Self, overload
+from typing import ClassVar, Final, Self, overload
 
 import numpy as np
 
@@ -26,6 +26,12 @@ from flwr_krum.kernel.updates import ClientUpdates
 
 MOST_CLIENTS = 100_000
 """Clients up to which a requirement is searched for."""
+
+ROOT: Final = "root"
+"""The row of a model of the server's own."""
+
+STEP: Final = "step"
+"""The row of the global model moved by the last step again."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,11 @@ class Rule(ABC):
     def is_bounded(self) -> bool:
         """Whether f clients can move the result only so far, or one of them anywhere."""
         return True
+
+    @property
+    def server_rows(self) -> tuple[str, ...]:
+        """Names of the rows that the server must add, `ROOT` or `STEP`, for the rule to run."""
+        return ()
 
     def __post_init__(self) -> None:
         if self.f is not None:
@@ -393,6 +404,11 @@ class Chain(Rule):
     def is_bounded(self) -> bool:
         """Whether the rule behind is."""
         return self.rule.is_bounded
+
+    @property
+    def server_rows(self) -> tuple[str, ...]:
+        """What the rule behind asks for."""
+        return self.rule.server_rows
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""

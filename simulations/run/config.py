@@ -27,6 +27,7 @@ from clients.fields import (
 from clients.settings import Settings
 from flwr_krum.calls import located
 from flwr_krum.rules import RULES, Rule
+from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule
 
 APIS = ("message", "fit")
@@ -135,6 +136,11 @@ class RunConfig:
         if not self.strict:
             usual["strict"] = False
         return parse_rule(self.rule, **usual)
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether the rule asks for a model of the server's own."""
+        return ROOT in self.build_rule().server_rows
 
     def byzantine_clients(self) -> frozenset[int]:
         """Return the partition ids that attack in a virtual run: the last f."""

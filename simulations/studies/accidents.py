@@ -21,7 +21,9 @@ import flwr_krum.server.strategy as our_fit
 import flwr_krum.serverapp.strategy as our_train
 from flwr_krum.boundary.records import record_of, to_record
 from flwr_krum.report import RoundReport
+from flwr_krum.round import RoundOptions
 from flwr_krum.rules import RULES
+from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule
 from simulations.engines.inprocess import InProcessGrid
 
@@ -145,7 +147,8 @@ def section() -> str:
         "report says that f was lowered for it. `average`, `norm-bounding` and `1-p-krum` when it "
         "averages promise less, and a step that one client can make as long as it likes is only "
         "[kept short](in-force.md#steps-that-no-rule-bounds). `cge` and `centered-clipping` bound "
-        "how far a round goes, not where.\n\n" + table()
+        "how far a round goes, not where. `monna` and `fltrust` have an honest model of the "
+        "server's own beside the clients'.\n\n" + table()
     )
 
 
@@ -161,11 +164,19 @@ class _Proxy(ClientProxy):
 _MODEL = [np.zeros(4, np.float32)]
 
 
+def _own_model(rule: Any) -> RoundOptions:
+    """Return a server with an honest model of its own, if the rule asks for one."""
+    return {"root": lambda _: [np.ones(4, np.float32)]} if ROOT in rule.server_rows else {}
+
+
 def _through_messages(
     rule: Any, answers: Mapping[int, Answer]
 ) -> tuple[NDArrays | None, RoundReport]:
     strategy = our_train.RobustAggregation(
-        rule, min_train_nodes=len(answers), client_id=lambda node: node - 1
+        rule,
+        min_train_nodes=len(answers),
+        client_id=lambda node: node - 1,
+        **_own_model(rule),
     )
     grid = _Nodes(len(answers))
     asked = strategy.configure_train(1, to_record({"w": _MODEL[0]}), ConfigRecord(), grid)
@@ -202,6 +213,7 @@ def _through_fit(rule: Any, answers: Mapping[int, Answer]) -> tuple[NDArrays | N
         min_fit_clients=len(answers),
         min_available_clients=len(answers),
         initial_parameters=parameters,
+        **_own_model(rule),
     )
     manager = SimpleClientManager()
     for client in answers:

@@ -30,6 +30,7 @@ from clients.client_app import build_client_app
 from clients.honest import ROUND_KEY
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.steps import evaluate, replica
+from clients.root import RootLearner
 from clients.settings import Settings
 from clients.tasks import load_task
 from flwr_krum.attacks import FAULTS
@@ -37,6 +38,7 @@ from flwr_krum.boundary.records import to_record
 from flwr_krum.kernel.threads import cores
 from flwr_krum.report import RoundReport
 from flwr_krum.rules import RULES
+from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule
 from simulations.engines.engines import quiet_flower
 from simulations.engines.inprocess import InProcessGrid
@@ -50,8 +52,14 @@ Maker = Callable[..., Any]
 
 
 def _ours(aggregation: Maker, rule: str, **options: Any) -> Any:
-    """Return this package's strategy for a rule that bears F, or as many of them as it can."""
+    """Return this package's strategy for a rule that bears F, or as many of them as it can.
+
+    Where the rule asks for a model of the server's own, the server learns on a clean shard.
+    """
     made = parse_rule(rule, f=F, seed=0)
+    if ROOT in made.server_rows:
+        settings = Settings.from_config(LEARNING)
+        options["root"] = RootLearner(settings, load_task(settings))
     return aggregation(made if made.suffices(N, F) else made.fitted(N, made.most(N)), **options)
 
 

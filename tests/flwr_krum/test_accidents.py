@@ -38,8 +38,10 @@ LENGTHS = {
     "average": 10.0,
     "1-p-krum": 10.0,
     "norm-bounding": 10.0,
+    "dnc": 10.0,
     "cge": 1.0,
     "centered-clipping": 1.0,
+    "fltrust": 1.0,
 }
 """Rules that promise only a step of so many times the longest honest one."""
 
@@ -102,6 +104,11 @@ class Round:
 
     def build(self) -> Any:
         return rule_of(self.rule, self.declared)
+
+    def on_the_server(self, rule: Any) -> dict[str, Any]:
+        """Return the options of a server that, if the rule asks, has the honest clients' mean."""
+        own = list(model_of(self.honest.mean(axis=0), self.model).values())
+        return {"root": lambda _: own} if "root" in rule.server_rows else {}
 
     def in_peace(self) -> Round:
         """Return the round of as many honest clients."""
@@ -193,7 +200,8 @@ def contents_of(round_: Round, federation: Any) -> list[tuple[int, RecordDict | 
 
 def play(round_: Round, federation: Any) -> tuple[np.ndarray | None, Any, float]:
     """Return the new model as a row, the report, and the seconds of the processor."""
-    strategy = federation.custom(round_.build())
+    rule = round_.build()
+    strategy = federation.custom(rule, **round_.on_the_server(rule))
     model: Any = round_.model if federation.names_arrays else [*round_.model.values()]
     federation.configure(strategy, model, sorted(round_.sent))
     contents = contents_of(round_, federation)

@@ -219,6 +219,22 @@ def test_a_run_that_stops_and_goes_on_equals_one_that_never_stopped(config, tmp_
     ]
 
 
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_rule_that_asks_for_it_has_the_servers_own_model_also_in_a_run_that_goes_on(
+    config, tmp_path, api
+):
+    options = {"f": 12, "attack": "gaussian", "batch_size": 32, "learning_rate": 0.5, "api": api}
+    whole = config(rule="fltrust", num_server_rounds=12, run_dir=str(tmp_path / "whole"), **options)
+    run(whole)
+    parts = {"rule": "fltrust", "run_dir": str(tmp_path / "parts"), **options}
+    run(config(num_server_rounds=5, **parts))
+    run(config(num_server_rounds=12, resume=True, **parts))
+    models = [(tmp_path / name / "model.npz").read_bytes() for name in ("whole", "parts")]
+    assert models[0] == models[1]
+    # Twelve of twenty lie, and the server's shard still says which way is down.
+    assert read_history(tmp_path / "whole")[-1].accuracy > 0.8
+
+
 def test_a_run_killed_between_journal_and_model_repeats_that_round(config, tmp_path):
     options = {"rule": "1-p-krum", "f": 6, "attack": "gaussian"}
     whole = config(num_server_rounds=4, run_dir=str(tmp_path / "whole"), **options)
