@@ -312,6 +312,10 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     np.testing.assert_allclose(floats(result.layers), flat.vector, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(result.layers[0].ravel(), flat.vector[:6], rtol=1e-6, atol=1e-6)
 
+    # Of an even number of counters the lower of the middle two.
+    models, base = layered(n + 1)
+    assert rule(ClientUpdates.from_layers(models, base, device=device)).layers[1] == 100 + n // 2
+
 
 @every_rule
 def test_every_device_selects_the_same_clients_and_finds_the_same_result(name):
