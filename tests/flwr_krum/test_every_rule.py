@@ -151,11 +151,13 @@ def hadamard(size):
     return signs
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", [*RULES, *(f"{m} | {r}" for m in ("clipping", "arc") for r in RULES)]
+)
 def test_where_all_are_alike_the_smallest_numbers_are_selected_first(name):
-    # 16 clients at distance 8 from each other: no sum of these is rounded.
+    # 16 clients at distance 8 from each other, or shortened by half: no sum of these is rounded.
     V = hadamard(32)[:16]
-    selected = build(name)(updates(V, np.zeros(32))).selected
+    selected = build(name, unit=np.sqrt(32.0) / 2.0)(updates(V, np.zeros(32))).selected
     assert selected == tuple(range(len(selected)))
 
 
@@ -283,7 +285,7 @@ def layered(n, seed=0):
         [
             (layer + rng.standard_normal(layer.shape)).astype(layer.dtype)
             if layer.dtype.kind == "f"
-            else (layer + i).astype(layer.dtype)
+            else (layer + i**2).astype(layer.dtype)  # whose mean is not their median
             for layer in base
         ]
         for i in range(n)
@@ -300,7 +302,7 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     assert [layer.shape for layer in result.layers] == [layer.shape for layer in base]
     assert [layer.dtype for layer in result.layers] == [layer.dtype for layer in base]
     assert not any(layer.flags.writeable for layer in result.layers)
-    assert result.layers[1] == 100 + (n - 1) // 2
+    assert result.layers[1] == 100 + ((n - 1) // 2) ** 2
     assert result.layers[5].tolist() == [True, True]
 
     def floats(model):
@@ -313,8 +315,8 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     np.testing.assert_allclose(result.layers[0].ravel(), flat.vector[:6], rtol=1e-6, atol=1e-6)
 
     # Of an even number of counters the lower of the middle two.
-    models, base = layered(n + 1)
-    assert rule(ClientUpdates.from_layers(models, base, device=device)).layers[1] == 100 + n // 2
+    even = ClientUpdates.from_layers(*layered(n + 1), device=device)
+    assert rule(even).layers[1] == 100 + (n // 2) ** 2
 
 
 @every_rule
