@@ -140,6 +140,14 @@ def test_the_same_round_is_decided_in_the_same_way_again(name):
     assert again.vector.tobytes() == first.vector.tobytes()
 
 
+def test_buckets_are_drawn_by_seed_and_round():
+    def drawn(seed, server_round):
+        rule = MIXINGS["bucketing"](s=2, seed=seed) | RULES["median"](F)
+        return rule(updates(cloud(11)), server_round=server_round).vector.tobytes()
+
+    assert len({drawn(seed, t) for seed in (0, 1) for t in (1, 2, 3, 4)}) == 8
+
+
 # --- ties ---
 
 
