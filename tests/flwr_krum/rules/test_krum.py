@@ -30,10 +30,10 @@ CONFORMANCE = np.array(references.CONFORMANCE)[:, np.newaxis]
 
 
 @st.composite
-def inputs(draw, largest=20):
+def inputs(draw):
     """Return n vectors of whole numbers, whose scores float64 holds exactly, and a legal f."""
     n = draw(st.integers(5, 14))
-    values = st.integers(-largest, largest).map(float)
+    values = st.integers(-20, 20).map(float)
     V = draw(arrays(np.float64, (n, draw(st.integers(1, 4))), elements=values))
     return V, draw(st.integers(0, (n - 3) // 2))
 
