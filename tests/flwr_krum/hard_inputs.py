@@ -5,13 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
+from flwr_krum.kernel.exact import exact_squared_distance
 from flwr_krum.kernel.updates import ClientUpdates
-from tests.flwr_krum.references import exact_distances, squared_distances
+from tests.flwr_krum.references import (
+    exact_distances,
+    exact_medoid_scores,
+    squared_distances,
+)
 
 
 def updates_of(
@@ -29,6 +34,11 @@ class Draw:
     V: np.ndarray
     f: int
     squared: list[list[Any]]
+
+    @cached_property
+    def medoid_scores(self) -> list[Any]:
+        """The exact sums of distances, for inputs whose squares are fractions."""
+        return exact_medoid_scores(self.squared)
 
 
 DRAW_KINDS = ("small whole numbers", "scalars", "repeated vectors", "generic")
@@ -55,6 +65,18 @@ def thousand_draws(kind: str) -> list[Draw]:
     cases = [(*pairs[k % len(pairs)], DRAW_KINDS[k % len(DRAW_KINDS)]) for k in range(1000)]
     drawn = [(_draw(of, n, rng), f, of) for n, f, of in cases]
     return [Draw(V, f, squared_distances(V)) for V, f, of in drawn if of == kind]
+
+
+_EXACT: dict[tuple[bytes, ...], int] = {}
+
+
+def exact_distance_once(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> int:
+    """Return the package's own exact distance, worked out once for every pair of models."""
+    pieces = (*a, *b)
+    key = tuple(part for x in pieces for part in (x.dtype.char.encode(), x.tobytes()))
+    if key not in _EXACT:
+        _EXACT[key] = exact_squared_distance(a, b)
+    return _EXACT[key]
 
 
 def _hostile(V: np.ndarray, f: int, scale: float, rng: np.random.Generator) -> np.ndarray:

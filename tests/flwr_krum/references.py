@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 CONFORMANCE = (0.0, 3.0, 6.0, 10.0, 11.0)
@@ -52,14 +53,17 @@ def medoid_scores(squared: Sequence[Sequence[float]]) -> list[float]:
 
 def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[Decimal]:
     """Sum the distances with 800 digits and keep 750, so that equal sums compare equal."""
+    n = len(squared)
+    roots = [[Decimal(0)] * n for _ in range(n)]
     sums = []
-    for row in squared:
-        with localcontext() as context:
-            context.prec = 800
-            roots = [(Decimal(x.numerator) / Decimal(x.denominator)).sqrt() for x in row]
-            total = sum(roots, Decimal(0))
-            context.prec = 750
-            sums.append(+total)
+    with localcontext(prec=800):
+        for i, j in combinations(range(n), 2):
+            x = squared[i][j]
+            roots[i][j] = roots[j][i] = (Decimal(x.numerator) / Decimal(x.denominator)).sqrt()
+        for row in roots:
+            total = sum(row, Decimal(0))
+            with localcontext(prec=750):
+                sums.append(+total)
     return sums
 
 

@@ -157,6 +157,15 @@ def test_the_same_round_is_decided_in_the_same_way_again(name):
     assert again.vector.tobytes() == first.vector.tobytes()
 
 
+def test_buckets_are_drawn_by_seed_and_round():
+    def drawn(seed, server_round):
+        rule = MIXINGS["bucketing"](s=2, seed=seed) | RULES["median"](F)
+        updates = ClientUpdates.from_matrix(cloud(11))
+        return rule(updates, server_round=server_round).vector.tobytes()
+
+    assert len({drawn(seed, t) for seed in (0, 1) for t in (1, 2, 3, 4)}) == 8
+
+
 # --- ties ---
 
 
@@ -168,11 +177,13 @@ def hadamard(size):
     return signs
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", [*RULES, *(f"{m} | {r}" for m in ("clipping", "arc") for r in RULES)]
+)
 def test_where_all_are_alike_the_smallest_numbers_are_selected_first(name):
-    # 16 clients at distance 8 from each other: no sum of these is rounded.
+    # 16 clients at distance 8 from each other, or shortened by half: no sum of these is rounded.
     V = hadamard(32)[:16]
-    selected = result_of(build(name), V, np.zeros(32)).selected
+    selected = result_of(build(name, unit=np.sqrt(32.0) / 2.0), V, np.zeros(32)).selected
     assert selected == tuple(range(len(selected)))
 
 
@@ -301,7 +312,7 @@ def layered(n, seed=0):
         [
             (layer + rng.standard_normal(layer.shape)).astype(layer.dtype)
             if layer.dtype.kind == "f"
-            else (layer + i).astype(layer.dtype)
+            else (layer + i**2).astype(layer.dtype)  # whose mean is not their median
             for layer in base
         ]
         for i in range(n)
@@ -318,7 +329,7 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     assert [layer.shape for layer in result.layers] == [layer.shape for layer in base]
     assert [layer.dtype for layer in result.layers] == [layer.dtype for layer in base]
     assert not any(layer.flags.writeable for layer in result.layers)
-    assert result.layers[1] == 100 + (n - 1) // 2
+    assert result.layers[1] == 100 + ((n - 1) // 2) ** 2
     assert result.layers[5].tolist() == [True, True]
 
     def floats(model):
@@ -329,6 +340,10 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     assert result.selected == flat.selected
     np.testing.assert_allclose(floats(result.layers), flat.vector, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(result.layers[0].ravel(), flat.vector[:6], rtol=1e-6, atol=1e-6)
+
+    # Of an even number of counters the lower of the middle two.
+    even = ClientUpdates.from_layers(*layered(n + 1), device=device)
+    assert rule(even).layers[1] == 100 + (n // 2) ** 2
 
 
 @every_rule

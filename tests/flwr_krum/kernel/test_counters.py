@@ -25,7 +25,7 @@ def brute(layers):
 
 
 @pytest.mark.parametrize("dtype", RANGES)
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 20, 64, 65, 101])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 20, 64, 65, 66, 101])
 def test_it_is_the_lower_of_the_values_in_the_middle(n, dtype):
     rng = np.random.default_rng(n)
     low, high = RANGES[dtype]

@@ -30,10 +30,10 @@ CONFORMANCE = np.array(references.CONFORMANCE)[:, np.newaxis]
 
 
 @st.composite
-def inputs(draw, largest=20):
+def inputs(draw):
     """Return n vectors of whole numbers, whose scores float64 holds exactly, and a legal f."""
     n = draw(st.integers(5, 14))
-    values = st.integers(-largest, largest).map(float)
+    values = st.integers(-20, 20).map(float)
     V = draw(arrays(np.float64, (n, draw(st.integers(1, 4))), elements=values))
     return V, draw(st.integers(0, (n - 3) // 2))
 
@@ -63,6 +63,7 @@ def test_an_integer_array_is_aggregated_as_numbers():
     assert result.vector.dtype == np.float64
 
 
+@pytest.mark.usefixtures("exact_once")
 @pytest.mark.parametrize("kind", DRAW_KINDS)
 def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, device):
     for draw in thousand_draws(kind):
@@ -89,6 +90,7 @@ def check_draw(draw, updates):
         assert MultiKrum(f, m=m)(updates).selected == order[:m], (n, f, m)
 
 
+@pytest.mark.usefixtures("exact_once")
 def test_where_rounding_decides_the_choice_is_the_one_of_exact_arithmetic(hard_draws, device):
     for draw in hard_draws:
         check_draw(draw, updates_of(draw.V, device))
@@ -105,14 +107,14 @@ def test_ten_thousand_hard_draws_are_decided_as_exact_arithmetic_decides_them(ki
 def test_the_choice_is_exact_on_tenths_where_a_float64_loop_errs():
     rng = np.random.default_rng(1)
     loop_erred = 0
-    for _ in range(300):
+    for _ in range(100):
         V = 0.1 * rng.integers(0, 6, (9, 2))
         scores = references.krum_scores(references.exact_distances(V), 5)
         exact = references.best(scores, 9)
         loop = references.best(references.krum_scores(references.squared_distances(V), 5), 9)
         loop_erred += loop != exact
         assert MultiKrum(f=2, m=9)(V).selected == exact
-    assert loop_erred > 25
+    assert loop_erred > 8
 
 
 def test_tiny_updates_of_a_large_model_are_ranked_exactly_with_and_without_the_model():
@@ -153,17 +155,6 @@ def test_scores_that_overflow_do_not_warn():
 # --- ties ---
 
 
-def test_ties_go_to_the_smallest_index():
-    orthogonal = np.eye(7)
-    assert Krum(f=2)(orthogonal).selected == (0,)
-    assert MultiKrum(f=2, m=4)(orthogonal).selected == (0, 1, 2, 3)
-
-
-def test_identical_vectors_are_chosen_in_index_order():
-    V = np.array([[9.0], [1.1], [1.1], [7.0], [1.1], [1.1]])
-    assert MultiKrum(f=1, m=4)(V).selected == (1, 2, 4, 5)
-
-
 @pytest.mark.parametrize("n", [18, 26, 40, 60])
 def test_ties_go_to_the_smallest_index_where_sorts_are_unstable(n):
     rng = np.random.default_rng(n)
@@ -182,55 +173,6 @@ def test_minus_zero_and_zero_are_the_same_value():
 
 
 # --- properties ---
-
-
-@settings(max_examples=60, deadline=None)
-@given(inputs(), st.randoms(use_true_random=False))
-def test_permuting_the_clients_permutes_the_scores_and_leaves_the_choice(case, shuffle):
-    V, f = case
-    n = len(V)
-    order = list(range(n))
-    shuffle.shuffle(order)
-    before, after = MultiKrum(f, m=n)(V), MultiKrum(f, m=n)(V[order])
-    np.testing.assert_array_equal(after.scores, before.scores[order])
-    if len(set(before.scores)) == n:
-        assert tuple(order[i] for i in after.selected) == before.selected
-        np.testing.assert_array_equal(Krum(f)(V[order]).vector, Krum(f)(V).vector)
-        m = max(1, n - f)
-        np.testing.assert_allclose(
-            MultiKrum(f, m=m)(V[order]).vector, MultiKrum(f, m=m)(V).vector, rtol=1e-14
-        )
-
-
-@settings(max_examples=60, deadline=None)
-@given(inputs(), st.integers(-(2**40), 2**40))
-def test_translating_all_vectors_translates_the_aggregate(case, shift):
-    V, f = case
-    before, after = Krum(f)(V), Krum(f)(V + shift)
-    assert after.selected == before.selected
-    np.testing.assert_array_equal(after.scores, before.scores)
-    np.testing.assert_array_equal(after.vector, before.vector + shift)
-
-
-@settings(max_examples=60, deadline=None)
-@given(inputs(), st.integers(-900, 900))
-def test_scaling_by_a_power_of_two_scales_the_aggregate(case, exponent):
-    V, f = case
-    factor = 2.0**exponent
-    m = len(V) - f
-    before, after = MultiKrum(f, m=m)(V), MultiKrum(f, m=m)(V * factor)
-    assert after.selected == before.selected
-    np.testing.assert_allclose(after.vector, before.vector * factor, rtol=1e-15)
-
-
-@settings(max_examples=60, deadline=None)
-@given(inputs(largest=2))
-def test_on_inputs_full_of_ties_the_order_is_by_score_then_index(case):
-    V, f = case
-    n = len(V)
-    order = references.best(references.krum_scores(references.squared_distances(V), n - f - 2), n)
-    assert MultiKrum(f, m=n)(V).selected == order
-    assert Krum(f)(V).selected == order[:1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -254,15 +196,6 @@ def test_the_mean_of_the_selected_is_exact_to_the_last_bit_but_one():
         assert abs(Fraction(float(value)) - mean) <= Fraction(2.0**-50) * max(map(abs, column))
 
 
-def test_a_byzantine_minority_cannot_be_chosen_far_from_the_honest():
-    rng = np.random.default_rng(5)
-    for scale in (10.0, 1e8, 1e30, 1e300):
-        V = rng.standard_normal((11, 6))
-        V[:4] = scale * rng.standard_normal(6)
-        assert Krum(f=4)(V).selected[0] >= 4
-        assert set(MultiKrum(f=4, m=3)(V).selected) <= set(range(4, 11))
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_client_that_is_not_finite_is_never_chosen(value):
     for at in range(5):
@@ -271,14 +204,6 @@ def test_a_client_that_is_not_finite_is_never_chosen(value):
         assert at not in MultiKrum(f=1, m=4)(V).selected
         with pytest.raises(ValueError, match="only 4 of 5 updates are finite, 5 are needed"):
             MultiKrum(f=1, m=5)(V)
-
-
-def test_the_vectors_are_not_changed():
-    V = CONFORMANCE.copy()
-    V.setflags(write=False)
-    with pytest.raises(ValueError, match="read-only"):
-        Krum(f=1)(V).vector[:] = -1.0
-    assert V[3] == 10
 
 
 # --- legal values ---
@@ -319,10 +244,6 @@ def test_without_strict_the_neighbours_are_n_minus_f_minus_2_or_at_least_one():
         result = Krum(f, strict=False)(V)
         assert result.selected == references.best(scores, 1), (n, f)
         np.testing.assert_allclose(result.scores, scores, rtol=1e-12)
-
-
-def test_a_single_client_is_chosen_without_strict():
-    assert Krum(0, strict=False)(np.array([[7.0]])).vector.tolist() == [7]
 
 
 @pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", True])

@@ -72,6 +72,16 @@ def test_an_unregistered_key_is_turned_away(attacked, stranger, federation):
     assert len(federation.connected()) == N
 
 
+@pytest.fixture(scope="module")
+def seconds_of_a_round(attacked, folder):
+    """The seconds in which this machine, busy as it is, had every node answer two runs at once."""
+
+    def written(api, name):
+        return (folder / api / name).stat().st_mtime
+
+    return max(written(api, "model.npz") - written(api, "config.json") for api in attacked)
+
+
 FAULTS = {3: "nan", 4: "wrong-size", 5: "swapped-arrays", 6: "examples-nan"}
 REASONS = {3: "holds NaN", 4: "shape (", 5: "shape ("}
 KILLED = (0, 3)
@@ -79,7 +89,7 @@ ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
-def under_fire(attacked, federation, folder, config):
+def under_fire(attacked, seconds_of_a_round, federation, folder, config):
     """The rounds of a run with four hostile nodes, of which one is killed, beside an honest one.
 
     The hostile ones have started again with their keys. In round 2 the two hang, and are killed
@@ -95,7 +105,10 @@ def under_fire(attacked, federation, folder, config):
     federation.wait_until_connected()
 
     # A rule that three replies are enough for: three are refused, and two more are lost.
-    made = config(folder / "fire", rule="medoid", f=3, num_server_rounds=ROUNDS, round_timeout=12)
+    # Only one run asks this time, so half as long is enough for those who live.
+    patience = max(8.0, seconds_of_a_round / 2)
+    options = {"num_server_rounds": ROUNDS, "round_timeout": patience}
+    made = config(folder / "fire", rule="medoid", f=3, **options)
     run_id = federation.submit(made)
     until(lambda: (folder / "fire/model.npz").exists() and read_model(folder / "fire")[0] == 1)
     victims = [federation.nodes[place].process for place in KILLED]
@@ -134,7 +147,8 @@ def test_training_goes_on_when_nodes_are_killed_and_the_report_shows_the_loss(un
         assert sorted([*report.silent, *report.failed]) == list(KILLED)
         assert report.received == (1, 2, 6)
         assert report.stepped
-    assert [line.split(":")[0] for line in losses(under_fire)] == ["node 0", "node 3"]
+    # Whose loss the SuperLink notices before the round is over comes first.
+    assert sorted(line.split(":")[0] for line in losses(under_fire)) == ["node 0", "node 3"]
 
 
 def test_nothing_runs_or_listens_when_it_is_over(under_fire, federation):
