@@ -163,7 +163,9 @@ def at_random(field: Field, f: int, rng: np.random.Generator) -> Rows:
 def _signs(f: int, d: int) -> NDArray[np.float64]:
     """Return rows of Walsh functions: +1 and -1, every two rows equal in half the columns."""
     columns, rows = np.arange(d), np.arange(1, f + 1)
-    return 1.0 - 2.0 * (np.bitwise_count(columns[None, :] & rows[:, None]) % 2)
+    signs: NDArray[np.float64]
+    signs = 1.0 - 2.0 * (np.bitwise_count(columns[None, :] & rows[:, None]) % 2)
+    return signs
 
 
 ATTACKS: dict[str, Attack] = {

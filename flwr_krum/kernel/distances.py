@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.arrays import Float64, Indices
 
 UNIT = 2.0**-53
 """Unit roundoff of float64."""
@@ -45,6 +45,17 @@ class Distances:
     dot_error: float
     scale: float = 1.0
     coarse: bool = False
+
+    def among(self, some: Indices) -> Distances:
+        """Return the distances of some clients from each other."""
+        block = np.ix_(some, some)
+        return replace(
+            self,
+            squared=self.squared[block],
+            error=self.error[block],
+            finite=self.finite[some],
+            gram=self.gram[block],
+        )
 
 
 @lru_cache(maxsize=8)  # n is the same in most rounds, and NumPy takes longer than to use it

@@ -243,6 +243,45 @@ def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float
         i += 1
 
 
+@intrinsic
+def bits(_: Any, value: Any) -> Any:
+    """Return the bits of a float64 as a whole number."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@njit(cache=True, nogil=True)
+def add_fingerprints(
+    xs: Addresses,
+    start: int,
+    stop: int,
+    read: Any,
+    factors: NDArray[np.uint64],
+    salt: Any,
+    sums: NDArray[np.uint64],
+) -> None:
+    """Add to each row's sum (r,) the bits of its numbers, each times a factor of its column.
+
+    ``factors`` (FLUSH + 1,) are for the columns of a block; the last of them and ``salt`` make a
+    block's own. 0 and -0 are the same number.
+    """
+    for first in range(start, stop, FLUSH):
+        count = min(FLUSH, stop - first)
+        block = factors[FLUSH] + salt + np.uint64(first)
+        block = (block ^ (block >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        block = (block ^ (block >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        block |= np.uint64(1)
+        for i in range(xs.size):
+            x = carray(pointer(xs[i], first, read), count)
+            total = np.uint64(0)
+            for k in range(count):
+                total += np.uint64(bits(np.float64(x[k]) + 0.0)) * factors[k]
+            sums[i] += total * block
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _sort_rows(rows: Values, comparators: Comparators, count: int) -> None:
     """Send the first ``count`` columns of the rows, which are finite, through a network."""

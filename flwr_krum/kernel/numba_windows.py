@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from flwr_krum.kernel.arrays import Float64
-from flwr_krum.kernel.numba_loops import Addresses, pointer
+from flwr_krum.kernel.numba_loops import Addresses, bits, pointer
 
 Whole: TypeAlias = NDArray[np.int64]
 
@@ -38,16 +38,6 @@ _NOTHING = -(2**30)
 
 _FIRST, _STEP = -50, -51
 """Exponent of u in the first window, and from each to the next."""
-
-
-@intrinsic
-def _bits(_: Any, value: Any) -> Any:
-    """Return the bits of a float64 as a whole number."""
-
-    def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
 
 
 @intrinsic
@@ -82,12 +72,12 @@ def _single(x: Float64, y: Float64) -> Any:
     for k in range(x.size):
         p = x[k] * y[k]
         t = s1 + p
-        high += _bits(t)
+        high += bits(t)
         r = p - (t - s1)
         v = s2 + r
-        low += _bits(v)
-        left |= _bits(r - (v - s2)) << 1  # without the sign: -0 is no remainder
-    return high - x.size * _bits(s1), low - x.size * _bits(s2), left
+        low += bits(v)
+        left |= bits(r - (v - s2)) << 1  # without the sign: -0 is no remainder
+    return high - x.size * bits(s1), low - x.size * bits(s2), left
 
 
 @njit(cache=True, nogil=True)
@@ -101,21 +91,21 @@ def _double(x: Float64, y: Float64) -> Any:
         p = x[k] * y[k]
         e = _fused(x[k], y[k], -p)
         t = s1 + p
-        high += _bits(t)
+        high += bits(t)
         r = p - (t - s1)
         v = s2 + r
-        middle += _bits(v)
+        middle += bits(v)
         r = r - (v - s2)
         v = s2 + e
-        middle += _bits(v)
+        middle += bits(v)
         e = e - (v - s2)
         g = r + e
-        left |= _bits((g - r) - e) << 1
+        left |= bits((g - r) - e) << 1
         v = s3 + g
-        low += _bits(v)
-        left |= _bits(g - (v - s3)) << 1
+        low += bits(v)
+        left |= bits(g - (v - s3)) << 1
     n = x.size
-    return high - n * _bits(s1), middle - 2 * n * _bits(s2), low - n * _bits(s3), left
+    return high - n * bits(s1), middle - 2 * n * bits(s2), low - n * bits(s3), left
 
 
 @njit(cache=True, nogil=True)
@@ -142,11 +132,11 @@ def _put_wide(digits: Whole, x: Float64, y: Float64, exponent: int, rest: Float6
         for part in range(2):
             for k in range(x.size):
                 t = s + rest[part, k]
-                total += _bits(t)
+                total += bits(t)
                 r = rest[part, k] - (t - s)
                 rest[part, k] = r
-                left |= _bits(r) << 1
-        _put(digits, total - 2 * x.size * _bits(s), exponent + u)
+                left |= bits(r) << 1
+        _put(digits, total - 2 * x.size * bits(s), exponent + u)
         u += _STEP
         windows += 1
     return windows

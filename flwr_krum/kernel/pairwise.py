@@ -134,11 +134,16 @@ def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[
 def _differences(updates: ClientUpdates, rows: Indices, columns: Indices, scale: float) -> Float64:
     """Return ``||V_i - V_j||^2`` of the given pairs from float64 differences of the inputs."""
     total = np.zeros(rows.size)
+    some = np.unique(rows)
+    direct = ways.some_differences(updates, some) if scale == 1.0 else None
+    if direct is not None:
+        found: Float64 = direct[np.searchsorted(some, rows), columns]
+        return np.where(np.isnan(found), np.inf, found)
     with np.errstate(over="ignore", invalid="ignore"):
         for block in updates.without_reference().offset_blocks():
             if scale != 1.0:
                 block *= scale
-            for i in np.unique(rows):
+            for i in some:
                 mine = rows == i
                 difference = block[columns[mine]] - block[i]
                 total[mine] += np.einsum("kb,kb->k", difference, difference)

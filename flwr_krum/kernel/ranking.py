@@ -18,7 +18,7 @@ from flwr_krum.kernel import ways
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import UNIT, Distances, below_diagonal
 from flwr_krum.kernel.exact import Squares
-from flwr_krum.kernel.pairwise import gram_distances, lengths, sharper, squared_distances
+from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.updates import ClientUpdates
 
 Score: TypeAlias = Callable[[Array], Array]
@@ -32,7 +32,7 @@ Contrast: TypeAlias = Callable[[Distances, int], tuple[Float64, Float64]]
 """Maps distances and a pivot to every client's score less the pivot's (n,), and its error (n,)."""
 
 GIANT = 2.0**20
-"""How much longer than most an update is that hides what is left of a sum of lengths."""
+"""How much farther than most a client is that hides what is left of a sum of lengths."""
 
 _GUARD_BITS = 256
 """Bits beyond those of the smallest root: sums of roots that agree so far count as equal."""
@@ -98,11 +98,15 @@ def rank(
         )
     if finite.size < updates.n:
         # A client that holds NaN or Inf is as far from all others: it decides nothing among them.
-        return replace(_rank_among(updates, finite, score, count, contrast), distances=distances)
+        among = rank(updates.subset(finite), score, count, contrast)
+        return _ranking_of_some(among, finite, count, distances)
 
     twins = _twins(updates, distances.squared)
     scores, contested = _compare(distances, score, twins, count)
-    if contested.size and contrast is not None and not np.isfinite(distances.dot_error):
+    near = np.arange(updates.n)
+    if contested.size and contrast is not None:
+        near = _not_giants(distances)
+    if near.size < updates.n and _products_help(distances):
         distances = gram_distances(updates)
         scores, contested = _compare(distances, score, twins, count)
     elif contested.size and distances.coarse:
@@ -110,7 +114,7 @@ def rank(
         scores, contested = _compare(distances, score, twins, count)
     order = sorted(range(updates.n), key=lambda i: (scores[i], i))
     places: list[int] | range = [order.index(i) for i in contested]
-    if contested.size and contrast is not None:
+    if contested.size and contrast is not None and np.isfinite(distances.dot_error):
         contested = _best_by_contrast(distances, contrast, contested, scores)
         order = [*contested.tolist(), *(i for i in order if i not in contested)]
         places = range(contested.size)
@@ -121,11 +125,12 @@ def rank(
         exact = _exact_scores(ways.exact_squares(updates, representatives), score)
         if exact is None:
             note = _undecided(scores, contested)
-            near = _not_giants(updates)
-            if contrast is not None and near.size < updates.n:
+            if near.size < updates.n:
                 # A sum of lengths that a giant swamps says nothing of the others.
-                among = _rank_among(updates, near, score, count, contrast)
-                return replace(among, distances=distances, note=among.note or note)
+                known = distances.among(near)
+                among = rank(updates.subset(near), score, count, contrast, known)
+                found = _ranking_of_some(among, near, count, distances)
+                return replace(found, note=among.note or note)
     if contested.size:
         key = scores.tolist() if exact is None else [exact.get(int(i), 0) for i in twins]
         best_first = sorted(contested.tolist(), key=lambda i: (key[i], i))
@@ -136,22 +141,24 @@ def rank(
     return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
 
 
-def _rank_among(
-    updates: ClientUpdates, some: Indices, score: Score, count: int, contrast: Contrast | None
-) -> Ranking:
-    """Return the ranking of some clients among themselves; the others have an infinite score."""
-    among = rank(updates.subset(some), score, count, contrast)
-    scores = np.full(updates.n, np.inf)
+def _ranking_of_some(among: Ranking, some: Indices, count: int, distances: Distances) -> Ranking:
+    """Return a ranking of some clients as one of all; the others have an infinite score."""
+    scores = np.full(len(distances.squared), np.inf)
     scores[some] = among.scores
     order = tuple(int(some[i]) for i in among.order)
-    return Ranking(order[:count], order, scores, note=among.note)
+    return Ranking(order[:count], order, scores, distances, among.note)
 
 
-def _not_giants(updates: ClientUpdates) -> Indices:
-    """Return the clients whose update is not out of all proportion to most."""
-    sizes = lengths(updates)
-    most = np.sort(sizes)[(updates.n - 1) // 2]
-    return np.flatnonzero(sizes <= GIANT * most)
+def _not_giants(distances: Distances) -> Indices:
+    """Return the clients whose distance from most is not out of all proportion to that of most."""
+    n = len(distances.squared)
+    sizes = np.sort(distances.squared, axis=1)[:, n // 2]
+    return np.flatnonzero(sizes <= GIANT**2 * np.sort(sizes)[(n - 1) // 2])
+
+
+def _products_help(distances: Distances) -> bool:
+    """Say whether inner products would tell more: not where they are known, or overflow."""
+    return not np.isfinite(distances.dot_error) and bool(np.isfinite(distances.squared).all())
 
 
 def _undecided(scores: Float64, contested: Indices) -> str:
@@ -197,10 +204,13 @@ def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:
 def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
     """Map each client to the first client with the very same values (itself, mostly)."""
     twins = np.arange(updates.n)
-    for j, i in np.argwhere((squared == 0.0) & below_diagonal(updates.n)):
-        same = zip(updates.flat[i], updates.flat[j], strict=True)
-        if twins[j] == j and all(np.array_equal(a, b) for a, b in same):
-            twins[j] = twins[i]
+    candidates = np.argwhere((squared == 0.0) & below_diagonal(updates.n))
+    marks = ways.fingerprints(updates, np.unique(candidates))
+    for j, i in candidates.tolist():
+        if twins[j] == j and marks.get(i) == marks.get(j):
+            same = zip(updates.flat[i], updates.flat[j], strict=True)
+            if all(np.array_equal(a, b) for a, b in same):
+                twins[j] = twins[i]
     return twins
 
 

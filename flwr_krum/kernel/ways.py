@@ -67,6 +67,32 @@ def refined(updates: ClientUpdates, distances: Distances, clients: Indices) -> D
     return numba_way.refined(updates, updates.buffers, distances, clients)
 
 
+def fingerprints(updates: ClientUpdates, clients: Indices) -> dict[int, int]:
+    """Return numbers that are equal for clients of equal models, and hardly ever for others.
+
+    Nothing where comparing the models themselves is as quick.
+    """
+    buffers = _readable(updates)
+    if buffers is None or len(clients) < 3:
+        return {}
+    from flwr_krum.kernel import numba_way
+
+    return numba_way.fingerprints(updates, buffers, clients)
+
+
+def some_differences(updates: ClientUpdates, rows: Indices) -> Float64 | None:
+    """Return squared distances of some rows from all in float64; None where NumPy is to do it.
+
+    Rows are clients, and the server's after them.
+    """
+    buffers = _readable(updates)
+    if buffers is None:
+        return None
+    from flwr_krum.kernel import numba_way
+
+    return numba_way.some_differences(updates, buffers, rows)
+
+
 def exact_squares(updates: ClientUpdates, rows: Sequence[int]) -> Squares | None:
     """Return the exact squared distances of some clients; None where that would take too long."""
     buffers = _readable(updates)

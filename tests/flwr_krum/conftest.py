@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from flwr_krum.kernel import ranking
+from flwr_krum.kernel import exact
 from tests.flwr_krum import hard_inputs
 from tests.flwr_krum.federations import Federation, FitApi, MessageApi
 from tests.flwr_krum.hard_inputs import HARD, Draw
@@ -22,7 +22,7 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def exact_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rankings that share the exact distances of what they rank: most of what ties cost."""
-    monkeypatch.setattr(ranking, "exact_squared_distance", hard_inputs.exact_distance_once)
+    monkeypatch.setattr(exact, "exact_squared_distance", hard_inputs.exact_distance_once)
 
 
 @pytest.fixture(scope="session", params=HARD)

@@ -27,9 +27,6 @@ SEED = 20171204
 SECONDS = 0.1
 """What a round may take beyond three times an honest one."""
 
-UNLIMITED = ("medoid",)
-"""Rules whose exact comparisons have no limit yet: see docs/deploy.md."""
-
 OPTIONS = {"1-p-krum": {"seed": 0}, "smea": {"most_sets": 300}, "norm-bounding": {"C": 1.0}}
 CHAINS = ("nnm | trimmed-mean", "nnm | krum", "arc | median", "arc | multi-krum")
 NAMES = (*RULES, *CHAINS)
@@ -213,7 +210,7 @@ def play(round_: Round, federation: Any) -> tuple[np.ndarray | None, Any, float]
 
 def stalled(round_: Round, federation: Any, spent: float) -> str:
     """Say if a round takes longer than the bound, also the second time."""
-    if spent <= SECONDS or round_.rule in UNLIMITED:
+    if spent <= SECONDS:
         return ""
     usual = min(play(round_.in_peace(), federation)[2] for _ in range(2))
     spent = min(play(round_, federation)[2] for _ in range(2))

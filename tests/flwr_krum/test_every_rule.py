@@ -342,8 +342,7 @@ def test_layers_of_any_kind_come_out_as_they_came_in(name, device):
     np.testing.assert_allclose(result.layers[0].ravel(), flat.vector[:6], rtol=1e-6, atol=1e-6)
 
     # Of an even number of counters the lower of the middle two.
-    even = ClientUpdates.from_layers(*layered(n + 1), device=device)
-    assert rule(even).layers[1] == 100 + (n // 2) ** 2
+    assert applied(rule, *layered(n + 1), device).layers[1] == 100 + (n // 2) ** 2
 
 
 @every_rule

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flwr_krum.kernel import threads
+from flwr_krum.kernel import pairwise, threads
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
+from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import PIECE
 from flwr_krum.rules import ClientUpdates, Krum, Medoid, MultiKrum
+from flwr_krum.rules.krum import krum_scores
 from tests.flwr_krum import references
 from tests.flwr_krum.hard_inputs import updates_of
 
@@ -211,3 +214,44 @@ def test_weighted_means_have_the_bits_of_numpys(seed, n):
         for device in (NUMBA, NUMPY)
     ]
     assert [x.tobytes() for x in means[0]] == [x.tobytes() for x in means[1]]
+
+
+# --- equal models ---
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 1023, 1024, 5000, 200_000])
+def test_fingerprints_are_equal_for_equal_models_and_for_no_others(dtype, d):
+    rng = np.random.default_rng(d)
+    V = np.repeat(rng.standard_normal((1, d)), 6, axis=0).astype(dtype)
+    V[:, 0] = 0.0
+    V[1, 0] = -0.0  # the same number
+    V[2, d // 2] = np.nextafter(V[2, d // 2], dtype(9))
+    V[3, -1] = np.nextafter(V[3, -1], dtype(-9))
+    V[4] = V[4][::-1] + 1
+    updates = ClientUpdates.from_layers([np.split(row, [d // 3]) for row in V])
+    found = numba_way.fingerprints(updates, updates.buffers, np.array([0, 1, 2, 3, 4, 5]))
+    assert found[0] == found[1] == found[5]
+    assert len(set(found.values())) == 4
+
+
+def test_numbers_that_are_exchanged_between_columns_or_blocks_change_the_fingerprint():
+    V = np.zeros((5, 4096))
+    for i, column in enumerate((0, 1, 1024, 2049)):
+        V[i, column] = 1.0
+    updates = ClientUpdates.from_layers([[row] for row in V])
+    found = numba_way.fingerprints(updates, updates.buffers, np.arange(5))
+    assert len(set(found.values())) == 5
+
+
+@pytest.mark.parametrize("small", [1e-170, 5e-324])
+def test_differences_whose_squares_vanish_need_no_second_pass_over_all(small, monkeypatch):
+    monkeypatch.setattr(pairwise, "gram_distances", None)
+    rng = np.random.default_rng(0)
+    V = rng.standard_normal((8, 2000))
+    V[:, 0] = 0.0
+    V[1], V[2] = V[0], V[0]
+    V[0, 0], V[1, 0], V[2, 0] = 5 * small, small, 2 * small
+    updates = ClientUpdates.from_layers([[row] for row in V], device=NUMBA)
+    found = rank(updates, partial(krum_scores, neighbours=1), 3)
+    assert found.best == (1, 2, 0)
