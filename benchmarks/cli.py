@@ -1,8 +1,9 @@
-"""The command line: ``python -m benchmarks quick``, ``full`` and ``render``."""
+"""The command line: ``python -m benchmarks quick``, ``full``, ``render`` and ``worst``."""
 
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,14 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from benchmarks import page
 from benchmarks.data import KINDS
+from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan, carry_out
 from benchmarks.plot import picture
 from benchmarks.results import Report
 from benchmarks.tables import tables
+from benchmarks.worst import DTYPES, SHAPES, search, table_of
+from benchmarks.worst import page as worst_page
+from flwr_krum.rules import RULES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -47,6 +52,23 @@ def full(kind: Kind = "heterogeneous") -> None:
     report = _measure(FULL, kind, FOLDER / "full.json")
     _show(report)
     _write(report)
+
+
+@app.command()
+def worst(
+    rules: Annotated[str, Option(help="Names of rules, with commas between.")] = ",".join(RULES),
+    random_attacks: Annotated[int, Option(min=0, help="Random attacks on each rule.")] = 4,
+    page: Annotated[Path | None, Option(help="Where the tables are written as well.")] = None,
+) -> None:
+    """Search for replies that hold a round back, and print the worst of each rule."""
+    console = Console(width=None if Console().is_terminal else WIDTH)
+    made = []
+    for (n, d), dtype in product(SHAPES, DTYPES):
+        found = search(n, d, dtype, rules.split(","), random_attacks, tell=lambda _: None)
+        made.append(table_of(n, d, dtype, found))
+        console.print(made[-1].rich())
+    if page is not None:
+        page.write_text(worst_page(made, describe({})))
 
 
 @app.command()

@@ -22,6 +22,7 @@ VECTORS = ("avx512f", "avx2", "asimd", "sse2")
 
 def describe(present: Mapping[str, Contestant]) -> dict[str, str]:
     """Return what numbers depend on: processor, memory, libraries, date; no name, no path."""
+    neighbours = ", ".join(f"{name} {peer.neighbours}" for name, peer in present.items())
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": f"{_processor()}, {CORES} cores, {_vectors()}",
@@ -29,9 +30,7 @@ def describe(present: Mapping[str, Contestant]) -> dict[str, str]:
         "python": platform.python_version(),
         "BLAS of numpy": _blas(),
         **{name: found for name in LIBRARIES if (found := _version(name))},
-        "closest others in a Krum score": ", ".join(
-            f"{name} {contestant.neighbours}" for name, contestant in present.items()
-        ),
+        **({"closest others in a Krum score": neighbours} if neighbours else {}),
     }
 
 

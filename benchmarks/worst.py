@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tables import Table
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.kernel.ways import prepare
 from flwr_krum.round import Rounds
 from flwr_krum.rules import RULES, Rule
 
@@ -27,6 +29,9 @@ TIMES, SECONDS = 3.0, 0.1
 
 NUMBERS: Mapping[str, dict[str, Any]] = {"norm-bounding": {"C": 1.0}, "1-p-krum": {"p": 0.0}}
 """Arguments of rules that need some; 1-p Krum is measured where it does not average."""
+
+FEW: Mapping[str, int] = {"smea": 1}
+"""How many liars are sent against rules that look at every set of n - f clients."""
 
 Rows = NDArray[Any]
 
@@ -214,9 +219,9 @@ def rules_of(n: int) -> Iterator[tuple[str, Rule]]:
     """
     for name, kind in RULES.items():
         rule: Any = kind(**NUMBERS.get(name, {}))
-        f = max(0, rule.most(n))
+        f = max(0, rule.most(n)) if rule.most(n) < n else 0
         if not rule.server_rows:
-            yield name, rule.fitted(n, min(f, 2 * n // 5) if rule.most(n) < n else 0)
+            yield name, rule.fitted(n, min(f, FEW.get(name, 2 * n // 5)))
 
 
 def search(
@@ -228,6 +233,7 @@ def search(
     tell: Callable[[str], None] = print,
 ) -> list[Found]:
     """Return the worst round that was found for each rule, of n clients and d columns."""
+    prepare("cpu")
     found = []
     for name, rule in rules_of(n):
         if name not in rules:
@@ -247,3 +253,44 @@ def search(
                 worst = Found(name, f, attack, seconds, honest, note)
         found.append(worst)
     return found
+
+
+# --- what is shown ---
+
+
+def table_of(n: int, d: int, dtype: str, found: Sequence[Found]) -> Table:
+    """Return the worst rounds of one size beside what they may take."""
+    rows = tuple(
+        (
+            f"{x.rule}, f = {x.f}",
+            x.attack,
+            f"{x.honest:.3f}",
+            f"{x.seconds:.3f}",
+            f"{x.bound:.3f}",
+            "yes" if x.seconds <= x.bound else "**no**",
+            "undecided" if x.note.startswith("undecided") else "",
+        )
+        for x in found
+    )
+    columns = ("rule", "worst attack", "honest, s", "worst, s", "bound, s", "within", "order")
+    return Table(f"n = {n}, d = {d:,}, {dtype}", columns, rows)
+
+
+def page(tables: Sequence[Table], machine: Mapping[str, str]) -> str:
+    """Return what the search found as Markdown."""
+    parts = [
+        "# The worst that replies can cost\n",
+        (
+            "Made by `python -m benchmarks worst`. Liars who know everything send what makes scores "
+            "tie, or nearly, in as many columns as they can; the attacks are the functions of "
+            "`benchmarks/worst.py`, and random mixtures of their ingredients. Each round goes from npy "
+            f"bytes to npy bytes and may take {TIMES:g} times an honest one of the same size and "
+            f"{SECONDS:g} s more (wall time; of two rounds the quicker, of three honest ones). "
+            "*Undecided* means that the worst round was one whose places rounding decided, since "
+            "exact arithmetic would have cost more: the report of such a round says so.\n"
+        ),
+        *(made.markdown() for made in tables),
+        "### Where this was measured\n",
+        *(f"- {name}: {value}" for name, value in machine.items()),
+    ]
+    return "\n".join(parts) + "\n"

@@ -110,7 +110,7 @@ def _balancing_scale(updates: ClientUpdates) -> float:
     """Return a power of two by which offsets can be squared.
 
     The largest client's offset goes to 2^480, so that nothing overflows; if the median client's
-    would then vanish, it goes to 1 and the largest overflow.
+    would then vanish, the largest overflow, and that goes to 1 where it would vanish by itself.
     """
     largest = np.zeros(updates.rows)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -120,8 +120,11 @@ def _balancing_scale(updates: ClientUpdates) -> float:
     if not usable.size:
         return 1.0
     top, middle = (int(np.frexp(value)[1]) for value in (usable.max(), np.median(usable)))
-    exponent = top - 480 if middle - top > -880 else middle
-    return 2.0 ** -max(-1000, min(1000, exponent)) if top > 480 or middle < -300 else 1.0
+    if middle - top > -880:
+        exponent = top - 480 if top > 480 or middle < -300 else 0
+    else:
+        exponent = 0 if -300 <= middle <= 480 else middle
+    return 2.0 ** -max(-1000, min(1000, exponent))
 
 
 def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[np.bool_]:
