@@ -38,7 +38,7 @@ def rows(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Iterator[tuple[str, 
         facts = rule.facts
         yield (
             name,
-            rule.requirement,
+            rule().requirement,
             facts.source,
             facts.breakdown,
             str(facts.kappa),
