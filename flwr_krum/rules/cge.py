@@ -41,7 +41,7 @@ class CGE(Rule):
     facts = Facts(
         source="f are left out; the longest that is left is no longer than an honest one",
         breakdown="1/2",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=AROUND_MODEL,
         kappa="none can exist: a short lie is never left out",
     )

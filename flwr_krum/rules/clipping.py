@@ -56,7 +56,7 @@ class Clipping(Mixing):
     facts = Facts(
         source="none: what is shortened is shortened",
         breakdown="that of the rule behind",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=("permutation", "rotation", "negation"),
         kappa="none: C is not the spread of the honest",
     )
@@ -95,7 +95,7 @@ class AdaptiveClipping(Mixing):
     facts = Facts(
         source="Allouah et al., ICLR 2025",
         breakdown="1/2, or that of the rule behind",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=AROUND_MODEL,
         kappa=Kappa(
             "kappa + 2f/(n-2f), kappa that of the rule behind",
@@ -138,7 +138,7 @@ class NormBounding(Average):
     facts = Facts(
         source="none: each client moves the result by C/n at most",
         breakdown="1",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=("permutation", "rotation", "negation"),
         kappa="none for f >= 1: the bound is C, not the spread of the honest",
     )

@@ -59,7 +59,7 @@ class Facts:
     breakdown : str
         Share of liars among many clients up to which the result stays within a bound.
     cost : str
-        For n updates of d numbers.
+        For n updates of d numbers, as it is computed here.
     invariances : tuple of Invariance
     kappa : Kappa or str
         The coefficient, or why there is none.

@@ -55,7 +55,7 @@ class FLTrust(Rule):
     facts = Facts(
         source="one honest client beside the server's own model",
         breakdown="1",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=AROUND_MODEL,
         kappa="none: it is as good as the server's own data",
     )

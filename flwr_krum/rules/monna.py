@@ -57,7 +57,7 @@ class MoNNA(Rule):
     facts = Facts(
         source="to run; Farhadkhani et al. 2023 ask for more (not checked)",
         breakdown="1/2",
-        cost="O(n d)",
+        cost="O(n^2 d); O(n d) would do",
         invariances=ALL,
     )
 

@@ -297,8 +297,8 @@ class Bulyan(RobustAggregation):
 class FedMedian(RobustAggregation):
     """FedMedian: the median of each coordinate, of an even number the mean of the middle two.
 
-    The model of Flower's own class, but for a round in which two of those that were asked answer:
-    a minority of liars could be half of them.
+    It finds the model that Flower's own class finds. Of three or more that were asked, three must
+    answer: of two replies a liar's could be one.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ Made by `python -m simulations rules --write`; the rules of one's own are descri
 - *kappa*: the coefficient of (f, kappa)-robustness, `||F - mean_S||^2 <= kappa 1/|S| sum_{i in S}
   ||V_i - mean_S||^2` for every S of n - f clients. *Not checked*: the constant is remembered, and
   was not read in the paper; it is no theorem here.
-- *cost*: for n updates of d numbers.
+- *cost*: for n updates of d numbers, as computed here.
 - *maps*: P, a permutation of the clients changes nothing; T translation, S scaling by a positive
   number, R rotation and N negation of all updates do the same to the result. The tests hold each
   rule to have those that are named, and to lack the others.

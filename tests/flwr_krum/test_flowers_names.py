@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import flwr.serverapp.strategy as flower
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord
+from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
+from flwr.server import Server, SimpleClientManager
 from flwr.server.strategy.aggregate import (
     aggregate_bulyan,
     aggregate_krum,
@@ -13,11 +17,13 @@ from flwr.server.strategy.aggregate import (
     aggregate_trimmed_avg,
 )
 
+from flwr_krum.in_force import prospects
 from flwr_krum.rules import Bulyan, TrimmedMean
 from flwr_krum.rules.written import parse_rule, written
-from tests.flwr_krum.federations import FakeGrid, FitApi, MessageApi
+from tests.flwr_krum.federations import FakeGrid, FakeProxy, FitApi, MessageApi
 
 INPUTS = 200
+NAMES = ("Bulyan", "FedMedian", "FedTrimmedAvg")
 BETAS = (0.05, 0.1, 0.2, 0.3, 1 / 3, 0.45, 0.49)
 
 
@@ -165,6 +171,13 @@ def test_silence_leaves_no_round_to_those_who_answer(federation, name, asked, he
     assert report.basis == f"at least 1 where {asked} clients are asked"
 
 
+def test_before_a_run_it_is_said_how_many_replies_a_share_may_lose():
+    assert prospects(TrimmedMean(beta=0.2), "skipped", 10) == (
+        True,
+        "10 are asked, 5 replies are needed (f follows their number): 5 may be lost",
+    )
+
+
 def test_a_degraded_round_cuts_the_f_in_force_where_the_share_is_less(federation):
     strategy = federation.strategy("FedTrimmedAvg", beta=0.2, on_infeasible="degrade")
     sent = models(5, 1)
@@ -178,7 +191,7 @@ def test_a_degraded_round_cuts_the_f_in_force_where_the_share_is_less(federation
 # --- arguments ---
 
 
-@pytest.mark.parametrize("name", ["Bulyan", "FedMedian", "FedTrimmedAvg"])
+@pytest.mark.parametrize("name", NAMES)
 def test_flowers_own_arguments_are_taken(federation, name):
     fit = isinstance(federation.api, FitApi)
     of_flower = {"min_fit_clients": 7} if fit else {"min_train_nodes": 7}
@@ -193,6 +206,12 @@ def test_flowers_own_arguments_are_taken(federation, name):
         assert f"(rule={Bulyan(2)!r})" in repr(strategy)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_can_be_pickled(federation, name):
+    strategy = federation.strategy(name)
+    assert repr(pickle.loads(pickle.dumps(strategy))) == repr(strategy)
+
+
 def test_another_selection_than_krums_is_refused():
     for option in ({"to_keep": 3}, {"first_aggregation_rule": aggregate_median}):
         with pytest.raises(ValueError, match="Bulyan selects with Krum"):
@@ -204,7 +223,7 @@ def test_another_selection_than_krums_is_refused():
 # --- a small federation with liars ---
 
 
-@pytest.mark.parametrize("name", ["Bulyan", "FedMedian", "FedTrimmedAvg"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lie", [1e9, -1e30, float("nan")])
 def test_two_liars_of_eleven_do_not_keep_a_federation_from_its_goal(federation, name, lie):
     """Clients step half the way to the goal; the liars send what they like."""
@@ -221,21 +240,51 @@ def test_two_liars_of_eleven_do_not_keep_a_federation_from_its_goal(federation, 
     np.testing.assert_allclose(model[0], goal, atol=0.05)
 
 
-@pytest.mark.parametrize("name", ["Bulyan", "FedMedian", "FedTrimmedAvg"])
-def test_a_whole_run_of_flowers_messages_ends_at_the_goal(name):
+LIARS = (2, 7)
+
+F_OF_ELEVEN = {"Bulyan": 2, "FedMedian": 5, "FedTrimmedAvg": 2}
+"""What each tolerates among eleven, when nothing else is said."""
+
+
+class Learner(FakeProxy):
+    """A client that goes half the way to one, or a liar."""
+
+    def fit(self, ins, timeout, group_id):
+        (w,) = parameters_to_ndarrays(ins.parameters)
+        return FitApi().result([step_of(int(self.cid), w)])
+
+
+def step_of(client, w):
+    return np.full(3, 1e6) if client in LIARS else (w + 1.0) / 2
+
+
+def run_of_messages(name, start):
     def answer(node, message):
         (arrays,) = message.content.array_records.values()
-        w = arrays["0"].numpy()
-        reply = np.full(3, 1e6) if node in (2, 7) else (w + 1.0) / 2
-        record = MetricRecord({"num-examples": 1})
-        content = RecordDict({"arrays": ArrayRecord([reply]), "metrics": record})
-        api = MessageApi()
-        return api.reply(node, content)
+        return MessageApi().reply(node, [step_of(node, arrays["0"].numpy())])
 
     strategy = getattr(MessageApi.module, name)(
         fraction_evaluate=0.0, min_train_nodes=11, min_available_nodes=11
     )
-    grid = FakeGrid(range(1, 12), answer)
-    result = strategy.start(grid, ArrayRecord([np.zeros(3)]), num_rounds=8)
-    (found,) = result.arrays.to_numpy_ndarrays()
+    result = strategy.start(FakeGrid(range(1, 12), answer), ArrayRecord([start]), num_rounds=8)
+    return strategy, result.arrays.to_numpy_ndarrays()
+
+
+def run_of_fit(name, start):
+    strategy = getattr(FitApi.module, name)(
+        fraction_evaluate=0.0, initial_parameters=ndarrays_to_parameters([start])
+    )
+    manager = SimpleClientManager()
+    for client in range(1, 12):
+        manager.register(Learner(str(client)))
+    server = Server(client_manager=manager, strategy=strategy)
+    server.fit(num_rounds=8, timeout=60)
+    return strategy, parameters_to_ndarrays(server.parameters)
+
+
+@pytest.mark.parametrize("run", [run_of_messages, run_of_fit])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_run_with_liars_ends_at_the_goal(name, run):
+    strategy, (found,) = run(name, np.zeros(3))
     np.testing.assert_allclose(found, 1.0, atol=0.01)
+    assert [report.byzantine for report in strategy.reports] == [F_OF_ELEVEN[name]] * 8

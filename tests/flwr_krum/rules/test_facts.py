@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from flwr_krum.rules import MIXINGS, RULES, ClientUpdates, GeometricMedian
+from flwr_krum.kernel import geometry
+from flwr_krum.rules import MIXINGS, RULES, Average, ClientUpdates, GeometricMedian
 from flwr_krum.rules.facts import ALL, Facts, Kappa
 from tests.flwr_krum.test_every_rule import OPTIONS, close
 
@@ -82,6 +83,18 @@ def test_a_rule_tolerates_the_share_of_liars_that_it_breaks_down_at(name):
         assert np.linalg.norm(result_of(rule, np.full((5, 3), 1e9))) <= 1.0001
     else:
         assert abs(rule.most(n) / n - share) < 2 / n
+
+
+@every_name
+def test_only_a_rule_whose_cost_has_n_squared_d_compares_the_clients_in_pairs(name, monkeypatch):
+    compared = []
+    for function in ("gram_distances", "squared_distances"):
+        real = getattr(geometry, function)
+        monkeypatch.setattr(geometry, function, lambda x, real=real: compared.append(x) or real(x))
+    part = NAMED[name](2, **USUAL.get(name, {}))
+    rule = part if name in RULES else part | Average()
+    result_of(rule, np.random.default_rng(0).standard_normal((11, 3)))
+    assert bool(compared) == ("n^2 d" in NAMED[name].facts.cost)
 
 
 @pytest.mark.parametrize("kinds", [RULES, MIXINGS])
