@@ -14,7 +14,7 @@ from typer import Argument, Option
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
-from flwr_krum.rules import Krum
+from flwr_krum.rules import MIXINGS, RULES, Krum
 from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
@@ -31,6 +31,7 @@ from simulations.run.history import (
 )
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
+from simulations.show.rules import PAGE, markdown_page, terminal_table
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, show
 from simulations.studies.accidents import section as accidents_section
@@ -87,6 +88,23 @@ def survive(
         accidents = accidents_section()
     write_page(page, survey(), accidents)
     Console().print(page.read_text(), soft_wrap=True)
+
+
+@app.command()
+def rules(
+    markdown: Annotated[bool, Option("--markdown", help="Print the page instead.")] = False,
+    write: Annotated[bool, Option("--write", help=f"Write the page into {PAGE}.")] = False,
+) -> None:
+    """Print what every rule and mixing needs, bears and costs, and which maps it follows."""
+    console = Console()
+    if write:
+        PAGE.write_text(markdown_page())
+        console.print(f"page: {PAGE}")
+    elif markdown:
+        typer.echo(markdown_page(), nl=False)
+    else:
+        console.print(terminal_table("rules", RULES))
+        console.print(terminal_table("mixings, before a rule", MIXINGS))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -21,6 +22,14 @@ class Average(Rule):
     >>> Average()(np.array([[0.0], [3.0], [6.0]])).vector
     array([3.])
     """
+
+    facts = Facts(
+        source="Blanchard et al. 2017, Lemma 1: it bears no liar",
+        breakdown="0",
+        cost="O(n d)",
+        invariances=ALL,
+        kappa="none for f >= 1 (Lemma 1)",
+    )
 
     def least(self, f: int) -> int:
         """Return 1: it runs whatever f is, and bears none."""

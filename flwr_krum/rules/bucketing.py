@@ -13,6 +13,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ORDERED, Facts
 from flwr_krum.rules.rule import Mixing, whole_number
 
 
@@ -43,6 +44,14 @@ class Bucketing(Mixing):
 
     s: int = 2
     seed: int | None = None
+
+    facts = Facts(
+        source="none of its own: the rule behind sees ceil(n/s) rows, f of liars",
+        breakdown="that of the rule behind, divided by s",
+        cost="O(n d)",
+        invariances=ORDERED,
+        kappa="only in expectation (Karimireddy et al. 2022; not checked)",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import numpy as np
 
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import Window
+from flwr_krum.rules.facts import Facts
 from flwr_krum.rules.krum import krum_scores
 from flwr_krum.rules.rule import Choice, Rule
 
@@ -41,6 +42,12 @@ class Bulyan(Rule):
     """
 
     requirement = "n >= 4f + 3"
+    facts = Facts(
+        source="El Mhamdi et al. 2018",
+        breakdown="1/4",
+        cost="O(n^2 d + n^3), and O(d n log n)",
+        invariances=("translation", "scaling", "negation"),
+    )
 
     def least(self, f: int) -> int:
         """Return ``4f + 3``."""

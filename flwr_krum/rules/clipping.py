@@ -15,6 +15,7 @@ import numpy as np
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.average import Average
+from flwr_krum.rules.facts import AROUND_MODEL, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Mixing
 
 
@@ -52,6 +53,14 @@ class Clipping(Mixing):
 
     C: float = math.inf
 
+    facts = Facts(
+        source="none: what is shortened is shortened",
+        breakdown="that of the rule behind",
+        cost="O(n^2 d); O(n d) would do",
+        invariances=("permutation", "rotation", "negation"),
+        kappa="none: C is not the spread of the honest",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.C, bool) or not (isinstance(self.C, int | float) and self.C > 0.0):
@@ -81,6 +90,19 @@ class AdaptiveClipping(Mixing):
     >>> (AdaptiveClipping(f=1) | Average())(np.array([[1.0], [2.0], [-3.0], [90.0]])).vector
     array([0.75])
     """
+
+    requirement = "2f < n"
+    facts = Facts(
+        source="Allouah et al., ICLR 2025",
+        breakdown="1/2, or that of the rule behind",
+        cost="O(n^2 d); O(n d) would do",
+        invariances=AROUND_MODEL,
+        kappa=Kappa(
+            "kappa + 2f/(n-2f), kappa that of the rule behind",
+            "Allouah et al., ICLR 2025",
+            checked=False,
+        ),
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
@@ -112,6 +134,14 @@ class NormBounding(Average):
     """
 
     C: float = math.inf
+
+    facts = Facts(
+        source="none: each client moves the result by C/n at most",
+        breakdown="1",
+        cost="O(n^2 d); O(n d) would do",
+        invariances=("permutation", "rotation", "negation"),
+        kappa="none for f >= 1: the bound is C, not the spread of the honest",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

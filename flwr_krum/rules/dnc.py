@@ -15,6 +15,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import PER_COORDINATE, Facts
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
 EMPTY = "no client was kept in every repeat: the model stays"
@@ -64,6 +65,13 @@ class DnC(Rule):
     seed: int | None = None
 
     requirement = "2f < n and c f < n"
+    facts = Facts(
+        source="to run; Shejwalkar, Houmansadr 2021",
+        breakdown="0",
+        cost="O(n^2) a column",
+        invariances=PER_COORDINATE,
+        kappa="none: lies hide each other",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -39,6 +40,13 @@ class CAF(Rule):
     """
 
     requirement = "2f < n"
+    facts = Facts(
+        source="the filter stops at weights of n - 2f, which 2f < n leaves",
+        breakdown="1/2",
+        cost="O(n^2 d), and at most n passes of O(n^3)",
+        invariances=ALL,
+        kappa="none stated here: the formula was not read",
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import AROUND_MODEL, Facts
 from flwr_krum.rules.rule import ROOT, Choice, Rule
 
 SHORTEST = 2.0**-20
@@ -51,6 +52,13 @@ class FLTrust(Rule):
     """
 
     requirement = "f < n"
+    facts = Facts(
+        source="one honest client beside the server's own model",
+        breakdown="1",
+        cost="O(n^2 d); O(n d) would do",
+        invariances=AROUND_MODEL,
+        kappa="none: it is as good as the server's own data",
+    )
 
     @property
     def server_rows(self) -> tuple[str, ...]:

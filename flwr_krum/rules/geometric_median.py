@@ -14,6 +14,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
 Start = Literal["clients", "model"]
@@ -57,6 +58,13 @@ class GeometricMedian(Rule):
     start: Start = "clients"
 
     requirement = "2f < n"
+    facts = Facts(
+        source="as for the median",
+        breakdown="1/2",
+        cost="O(n^2 d), and O(n^2) a step",
+        invariances=ALL,
+        kappa=Kappa("4 (1 + f/(n-2f))^2", "Allouah et al., AISTATS 2023", checked=False),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,6 +21,7 @@ from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.rules.average import Average
+from flwr_krum.rules.facts import ALL, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
 
@@ -75,6 +76,13 @@ class Krum(Rule):
 
     requirement = "2f + 2 < n"
     in_proposition_1 = True
+    facts = Facts(
+        source="Blanchard et al. 2017, Proposition 1",
+        breakdown="1/2",
+        cost="O(n^2 d) (Lemma 2)",
+        invariances=ALL,
+        kappa=Kappa("6 (1 + f/(n-2f))", "Allouah et al., AISTATS 2023", checked=False),
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 3`` (Proposition 1), and 1 for f = 0, where any choice is honest."""
@@ -115,6 +123,14 @@ class MultiKrum(Krum):
     """
 
     m: int | None = None
+
+    facts = Facts(
+        source="Blanchard et al. 2017, Proposition 1, which is about Krum",
+        breakdown="1/2",
+        cost="O(n^2 d)",
+        invariances=ALL,
+        kappa="a bound is in Bareilles et al., arXiv 2602.03899; not read, not checked",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,6 +185,14 @@ class OneMinusPKrum(Krum):
 
     p: float | Callable[[int], float] = inverse_square_root
     seed: int | None = None
+
+    facts = Facts(
+        source="Blanchard et al. 2017, Proposition 1, for the rounds that do not average",
+        breakdown="0",
+        cost="O(n^2 d)",
+        invariances=ALL,
+        kappa="none: a round that averages is anybody's (Lemma 1)",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import Window
+from flwr_krum.rules.facts import PER_COORDINATE, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -34,6 +35,13 @@ class Median(Rule):
     """
 
     requirement = "2f < n"
+    facts = Facts(
+        source="Yin et al. 2018; the median of n values lies among the honest ones for 2f < n",
+        breakdown="1/2",
+        cost="O(d n log n)",
+        invariances=PER_COORDINATE,
+        kappa=Kappa("4 (1 + f/(n-2f))^2", "Allouah et al., AISTATS 2023", checked=False),
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""

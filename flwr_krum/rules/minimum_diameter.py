@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ORDERED, Facts
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
 
@@ -48,6 +49,12 @@ class MinimumDiameter(Rule):
     most_nodes: int = 20_000
 
     requirement = "2f < n"
+    facts = Facts(
+        source="any two sets of n - f clients share an honest one for 2f < n",
+        breakdown="1/2",
+        cost="O(n^2 d), and a search of up to most_nodes nodes",
+        invariances=ORDERED,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts
 from flwr_krum.rules.rule import ROOT, Choice, Rule
 
 Pivot = Literal["root", "step"]
@@ -53,6 +54,12 @@ class MoNNA(Rule):
     pivot: Pivot = ROOT
 
     requirement = "2f < n"
+    facts = Facts(
+        source="to run; Farhadkhani et al. 2023 ask for more (not checked)",
+        breakdown="1/2",
+        cost="O(n^2 d); O(n d) would do",
+        invariances=ALL,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts, Kappa
 from flwr_krum.rules.rule import Mixing
 
 
@@ -35,6 +36,19 @@ class NearestNeighborMixing(Mixing):
     >>> chain(np.array([[0.0], [2.0], [4.0], [99.0]])).vector
     array([2.])
     """
+
+    requirement = "2f < n"
+    facts = Facts(
+        source="Allouah et al., AISTATS 2023",
+        breakdown="1/2, or that of the rule behind",
+        cost="O(n^2 d + n^3)",
+        invariances=ALL,
+        kappa=Kappa(
+            "8f/(n-f) (kappa + 1), kappa that of the rule behind",
+            "Allouah et al., AISTATS 2023",
+            checked=False,
+        ),
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import Window
+from flwr_krum.rules.facts import PER_COORDINATE, Facts
 from flwr_krum.rules.rule import Choice, Rule
 
 
@@ -42,6 +43,12 @@ class Phocas(Rule):
     """
 
     requirement = "2f < n"
+    facts = Facts(
+        source="as for the trimmed mean",
+        breakdown="1/2",
+        cost="O(d n log n)",
+        invariances=PER_COORDINATE,
+    )
 
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""

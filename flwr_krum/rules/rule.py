@@ -23,6 +23,7 @@ from flwr_krum.kernel.geometry import ClientGeometry, Geometry
 from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.rules.facts import Facts
 
 MOST_CLIENTS = 100_000
 """Clients up to which a requirement is searched for."""
@@ -175,6 +176,9 @@ class Rule(ABC):
     requirement: ClassVar[str] = "n >= 1"
     """What ``least`` asks for, in words."""
 
+    facts: ClassVar[Facts]
+    """What a rule that has a name says of itself."""
+
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 
@@ -284,6 +288,12 @@ class Mixing(ABC):
     """
 
     f: int | None = None
+
+    requirement: ClassVar[str] = "n >= 1"
+    """What ``least`` asks for, in words."""
+
+    facts: ClassVar[Facts]
+    """What a mixing that has a name says of itself."""
 
     def __post_init__(self) -> None:
         if self.f is not None:

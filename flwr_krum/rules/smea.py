@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.rules.facts import ALL, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule, whole_number
 
 
@@ -46,6 +47,17 @@ class SMEA(Rule):
     most_sets: int = 200_000
 
     requirement = "2f < n"
+    facts = Facts(
+        source="any two sets of n - f clients share an honest one for 2f < n",
+        breakdown="1/2",
+        cost="O(n^2 d), and O(n^3) for each of C(n, f) sets",
+        invariances=ALL,
+        kappa=Kappa(
+            "4f/(n-f) (1 + f/(n-2f))^2, on the largest eigenvalue of the covariance",
+            "Allouah et al., ICML 2023",
+            checked=False,
+        ),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Krum and its kin as strategies of Flower's ``aggregate_fit`` API.
+"""Robust rules as strategies of Flower's ``aggregate_fit`` API.
 
 Paper: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine
 Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower's own.
@@ -24,6 +24,7 @@ from flwr.common.logger import log
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
+from flwr.server.strategy.aggregate import aggregate_krum
 
 from flwr_krum import rules
 from flwr_krum.boundary.initial import ask_a_client, by_position
@@ -294,6 +295,85 @@ class MultiKrum(RobustAggregation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(rules.MultiKrum(num_malicious_clients, num_clients_to_keep), **options)
+
+
+class Bulyan(RobustAggregation):
+    """Bulyan: of the models that Krum selects, the values closest to the median, averaged.
+
+    It finds the model that Flower's own class of this API finds.
+
+    Parameters
+    ----------
+    num_malicious_clients : int (optional)
+        f, the Byzantine clients to tolerate; a round needs ``4f + 3 <= n`` replies. Left out, as
+        many as the rule tolerates among the replies of each round, (n - 3) // 4.
+    first_aggregation_rule : callable (default: Flower's aggregate_krum)
+        Flower's own knows no other either.
+    to_keep : int (default: 0)
+        Flower's argument of that function; 0 is Krum.
+    **options
+        The arguments of Flower's FedAvg, and the options below.
+
+    Raises
+    ------
+    ValueError
+        If another selection is asked for than Krum's.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_malicious_clients: int | None = None,
+        first_aggregation_rule: Callable[..., NDArrays] = aggregate_krum,
+        to_keep: int = 0,
+        **options: Unpack[Options],
+    ) -> None:
+        if first_aggregation_rule is not aggregate_krum or to_keep != 0:
+            raise ValueError(
+                "Bulyan selects with Krum, first_aggregation_rule=aggregate_krum and to_keep=0; "
+                f"got {first_aggregation_rule!r} and {to_keep!r}"
+            )
+        super().__init__(rules.Bulyan(num_malicious_clients), **options)
+
+
+class FedMedian(RobustAggregation):
+    """FedMedian: the median of each coordinate, of an even number the mean of the middle two.
+
+    It finds the model that Flower's own class finds. Of three or more that were asked, three must
+    answer: of two replies a liar's could be one.
+
+    Parameters
+    ----------
+    **options
+        The arguments of Flower's FedAvg, and the options below.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(rules.Median(), **options)
+
+
+class FedTrimmedAvg(RobustAggregation):
+    """FedTrimmedAvg: the mean of each coordinate without the share beta at both ends.
+
+    Of n replies ``floor(beta n)`` are cut at each end, as by Flower's own class, and so many liars
+    are tolerated. A round in which nothing would be cut although something would be among those
+    that were asked is infeasible: silence must not turn it into an average.
+
+    Parameters
+    ----------
+    beta : float (default: 0.2)
+        Share to cut at each end, ``0 < beta < 0.5``. Flower also takes 0, which is to average.
+    **options
+        The arguments of Flower's FedAvg, and the options below.
+
+    Raises
+    ------
+    ValueError
+        If beta is illegal.
+    """
+
+    def __init__(self, *, beta: float = 0.2, **options: Unpack[Options]) -> None:
+        super().__init__(rules.TrimmedMean(beta=beta), **options)
 
 
 class Medoid(RobustAggregation):

@@ -1,4 +1,4 @@
-"""Krum and its kin as strategies of Flower's Message API (``aggregate_train``).
+"""Robust rules as strategies of Flower's Message API (``aggregate_train``).
 
 Paper: Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine
 Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower's own.
@@ -257,6 +257,83 @@ class MultiKrum(RobustAggregation):
     ) -> None:
         rule = rules.MultiKrum(num_malicious_nodes, num_nodes_to_select)
         super().__init__(rule, *sampling, **options)
+
+
+class Bulyan(RobustAggregation):
+    """Bulyan: of the models that Krum selects, the values closest to the median, averaged.
+
+    Krum selects one model after the other, as in the paper and in Flower's ``aggregate_fit``;
+    Flower's own class of this API takes the n - 2f of best score at once.
+
+    Parameters
+    ----------
+    num_malicious_nodes : int (optional)
+        f, the Byzantine nodes to tolerate; a round needs ``4f + 3 <= n`` replies. Left out, as
+        many as the rule tolerates among the replies of each round, (n - 3) // 4.
+    selection_rule : None
+        Flower's argument for another selection than Krum's, which is none of Bulyan's.
+    *sampling, **options
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
+
+    Raises
+    ------
+    ValueError
+        If another selection is asked for than Krum's.
+    """
+
+    def __init__(
+        self,
+        *sampling: Any,
+        num_malicious_nodes: int | None = None,
+        selection_rule: None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        if selection_rule is not None:
+            raise ValueError(f"Bulyan selects with Krum; selection_rule is {selection_rule!r}")
+        super().__init__(rules.Bulyan(num_malicious_nodes), *sampling, **options)
+
+
+class FedMedian(RobustAggregation):
+    """FedMedian: the median of each coordinate, of an even number the mean of the middle two.
+
+    It finds the model that Flower's own class finds. Of three or more that were asked, three must
+    answer: of two replies a liar's could be one.
+
+    Parameters
+    ----------
+    *sampling, **options
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
+    """
+
+    def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
+        super().__init__(rules.Median(), *sampling, **options)
+
+
+class FedTrimmedAvg(RobustAggregation):
+    """FedTrimmedAvg: the mean of each coordinate without the share beta at both ends.
+
+    Of n replies ``floor(beta n)`` are cut at each end, as by Flower's own class, and so many liars
+    are tolerated. A round in which nothing would be cut although something would be among those
+    that were asked is infeasible: silence must not turn it into an average.
+
+    Parameters
+    ----------
+    beta : float (default: 0.2)
+        Share to cut at each end, ``0 < beta < 0.5``. Flower also takes 0, which is to average.
+    *sampling, **options
+        The arguments of Flower's FedAvg, the first five of them also by position, and the options
+        below.
+
+    Raises
+    ------
+    ValueError
+        If beta is illegal.
+    """
+
+    def __init__(self, *sampling: Any, beta: float = 0.2, **options: Unpack[Options]) -> None:
+        super().__init__(rules.TrimmedMean(beta=beta), *sampling, **options)
 
 
 class Medoid(RobustAggregation):

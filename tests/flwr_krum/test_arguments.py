@@ -10,7 +10,10 @@ import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.round import RoundOptions
 
-NAMES = ("RobustAggregation", "Krum", "MultiKrum", "Medoid", "OneMinusPKrum")
+NAMES = (
+    "RobustAggregation", "Krum", "MultiKrum", "Medoid", "OneMinusPKrum",
+    "Bulyan", "FedMedian", "FedTrimmedAvg",
+)  # fmt: skip
 STRATEGIES = [getattr(module, name) for module in (messages, fit) for name in NAMES]
 OF_ROUNDS = set(RoundOptions.__annotations__)
 

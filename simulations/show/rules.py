@@ -1,0 +1,71 @@
+"""What every rule and mixing says of itself, as a table for the terminal and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from flwr_krum.rules import MIXINGS, RULES, Mixing, Rule
+
+PAGE = Path("docs/rules.md")
+
+COLUMNS = ("name", "needs", "from", "breakdown", "kappa", "cost", "maps")
+
+ABOUT = """# What each rule says of itself
+
+Made by `python -m simulations rules --write`; the rules of one's own are described in the
+[README](../README.md#layout).
+
+- *needs*: what n must be for f liars, and where that comes from. A round with fewer replies is
+  infeasible.
+- *breakdown*: the share of liars among many clients up to which the result stays within a bound.
+- *kappa*: the coefficient of (f, kappa)-robustness, `||F - mean_S||^2 <= kappa 1/|S| sum_{i in S}
+  ||V_i - mean_S||^2` for every S of n - f clients. *Not checked*: the constant is remembered, and
+  was not read in the paper; it is no theorem here.
+- *cost*: for n updates of d numbers, as computed here.
+- *maps*: P, a permutation of the clients changes nothing; T translation, S scaling by a positive
+  number, R rotation and N negation of all updates do the same to the result. The tests hold each
+  rule to have those that are named, and to lack the others.
+
+"""
+
+
+def rows(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Iterator[tuple[str, ...]]:
+    """Yield a row per name, in the order of the names."""
+    for name, rule in kinds.items():
+        facts = rule.facts
+        yield (
+            name,
+            rule().requirement,
+            facts.source,
+            facts.breakdown,
+            str(facts.kappa),
+            facts.cost,
+            " ".join(kind[0].upper() for kind in facts.invariances),
+        )
+
+
+def terminal_table(title: str, kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Table:
+    """Return the rows for a terminal."""
+    table = Table(title=title, show_lines=True)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows(kinds):
+        table.add_row(*row)
+    return table
+
+
+def markdown_page() -> str:
+    """Return the page docs/rules.md."""
+    return (
+        f"{ABOUT}## Rules\n\n{_markdown(RULES)}\n## Mixings\n\n"
+        "A mixing stands before a rule, as in `nnm | trimmed-mean`, and hands it other rows.\n\n"
+        f"{_markdown(MIXINGS)}"
+    )
+
+
+def _markdown(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> str:
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows(kinds)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
