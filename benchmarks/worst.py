@@ -281,13 +281,13 @@ def page(tables: Sequence[Table], machine: Mapping[str, str]) -> str:
     parts = [
         "# The worst that replies can cost\n",
         (
-            "Made by `python -m benchmarks worst`. Liars who know everything send what makes scores "
-            "tie, or nearly, in as many columns as they can; the attacks are the functions of "
-            "`benchmarks/worst.py`, and random mixtures of their ingredients. Each round goes from npy "
-            f"bytes to npy bytes and may take {TIMES:g} times an honest one of the same size and "
-            f"{SECONDS:g} s more (wall time; of two rounds the quicker, of three honest ones). "
-            "*Undecided* means that the worst round was one whose places rounding decided, since "
-            "exact arithmetic would have cost more: the report of such a round says so.\n"
+            "Made by `python -m benchmarks worst`. Liars who know everything send what makes "
+            "scores tie, or nearly, in as many columns as they can; the attacks are the functions "
+            "of `benchmarks/worst.py`, and random mixtures of their ingredients. Each round goes "
+            f"from npy bytes to npy bytes and may take {TIMES:g} times an honest one of the same "
+            f"size and {SECONDS:g} s more (wall time; of two rounds the quicker, of three honest "
+            "ones). *Undecided* means that the worst round was one whose places rounding decided, "
+            "since exact arithmetic would have cost more: the report of such a round says so.\n"
         ),
         *(made.markdown() for made in tables),
         "### Where this was measured\n",
