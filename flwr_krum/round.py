@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
@@ -16,12 +16,12 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 import numpy as np
 
 from flwr_krum.boundary.intake import Intake, admit
-from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
+from flwr_krum.claimed import Claimed, examine
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
@@ -69,23 +69,6 @@ NOT_FINITE = "the aggregate is not finite"
 
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
-
-
-class Claimed(NamedTuple):
-    """What clients report about themselves, aggregated.
-
-    ``metrics`` are trimmed means by name, without the example counts; ``dropped`` says which
-    metrics have none; ``doubted`` what is wrong with the reports of a client.
-    """
-
-    metrics: dict[str, Metric]
-    dropped: tuple[str, ...]
-    doubted: dict[ClientId, str]
-
-    def lines(self) -> list[str]:
-        """Return what an operator wants to read of it."""
-        doubts = [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
-        return [*doubts, *self.dropped]
 
 
 class _Step(NamedTuple):
@@ -415,21 +398,8 @@ class Rounds:
         return math.inf if rule.is_bounded else LARGEST_STEP
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
-        """Aggregate what the given clients report about themselves, and say what is wrong with it.
-
-        Who answers twice is not heard: which answer counts would depend on their order.
-        """
-        answers = Counter(reply.client for reply in replies)
-        reported = {reply.client: reply.metrics for reply in replies}
-        heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
-        claims = Claims([reported[client] for client in heard], self._liars(len(heard)))
-        metrics = claims.trimmed_means()
-        metrics.pop(self.count_key, None)
-        doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
-        for client in clients:
-            if answers[client] > 1:
-                doubted[client] = f"{answers[client]} replies in one round, expected 1"
-        return Claimed(metrics, claims.dropped(self.count_key), doubted)
+        """Aggregate what the given clients report about themselves, and say what is wrong."""
+        return examine(replies, clients, self.count_key, self._liars)
 
     def _liars(self, n: int) -> int:
         """Return how many of n replies may lie in what decides about keys and metrics."""

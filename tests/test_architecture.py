@@ -102,7 +102,7 @@ def test_no_import_leads_where_none_may(source, target):
 FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules"),
-    ("attacks", "resilience", "in_force", "server_rows", "step"),
+    ("attacks", "resilience", "in_force", "server_rows", "step", "claimed"),
     ("guarantee",),
     ("report",),
     ("lines", "lock"),
