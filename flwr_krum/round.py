@@ -118,8 +118,9 @@ class Rounds:
         `flwr_krum.journal.Journal` is one that is open, after as many rounds.
     largest_step : float (optional)
         A step longer than so many times the median length of the accepted updates is not taken;
-        math.inf takes any. By default 10 for rules that promise no bound (averaging, 1-p Krum,
-        DnC), no limit for the others.
+        math.inf takes any. It is the aggregate's step that is measured, before an optimizer's. By
+        default 10 for rules that promise no bound (averaging, 1-p Krum, DnC), no limit for the
+        others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
