@@ -58,6 +58,9 @@ class RoundReport:
         What can be said of the paper's condition in this round.
     stepped : bool
         Whether the global model moved.
+    optimizer : str
+        The server optimiser that moved it by the aggregate, with its parameters; empty where there
+        is none, or it did not. ``guarantee`` speaks of the aggregate.
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
@@ -86,6 +89,7 @@ class RoundReport:
     kept: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
     stepped: bool = False
+    optimizer: str = ""
     note: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     time: str = field(default_factory=_now, compare=False)
@@ -108,6 +112,8 @@ class RoundReport:
             lines.append(f"selected: {_list(self.selected)}")
         if self.guarantee:
             lines.append(self.guarantee.line())
+        if self.optimizer:
+            lines.append(f"moved by {self.optimizer}: a guarantee speaks of the aggregate alone")
         if self.note:
             lines.append(self.note)
         if not self.stepped:
@@ -148,7 +154,7 @@ class RoundReport:
         KeyError, TypeError, ValueError
             If the values are not a report's.
         """
-        read = {"time": "", **values}
+        read = {"time": "", "optimizer": "", **values}  # older journals have none
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
@@ -171,7 +177,7 @@ _BY_CLIENT = ("failed", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "quarantined", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
-    **dict.fromkeys(("rule", "note", "time"), str),
+    **dict.fromkeys(("rule", "optimizer", "note", "time"), str),
     "stepped": bool,
     **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
     **dict.fromkeys(("metrics", "seconds"), dict),

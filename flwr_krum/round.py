@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
@@ -16,25 +16,27 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 import numpy as np
 
 from flwr_krum.boundary.intake import Intake, admit
-from flwr_krum.boundary.metrics import Claims, Metric
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
+from flwr_krum.claimed import Claimed, examine
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
-from flwr_krum.kernel.arrays import are_finite
+from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.kernel.ways import prepare
 from flwr_krum.log import conclusion, tree
+from flwr_krum.moments import Moments, OptimizerState
+from flwr_krum.optimizers import ServerOptimizer
 from flwr_krum.report import RoundReport
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.server_rows import ServerRows
-from flwr_krum.step import LARGEST_STEP, LearningRate, check_rate, moved, rate_of, too_far
+from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 
@@ -43,6 +45,8 @@ class RoundOptions(TypedDict, total=False):
     """The arguments of Rounds that the strategies of both APIs hand on to it."""
 
     server_learning_rate: LearningRate
+    server_optimizer: ServerOptimizer | None
+    server_optimizer_state: OptimizerState | None
     on_infeasible: OnInfeasible
     quarantine: int | None
     journal: JournalLike | None
@@ -64,28 +68,9 @@ MANY = 1000
 
 WAY_OUT = 'on_infeasible="degrade" goes on without the bound on f'
 
-NOT_FINITE = "the aggregate is not finite"
-
 
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
-
-
-class Claimed(NamedTuple):
-    """What clients report about themselves, aggregated.
-
-    ``metrics`` are trimmed means by name, without the example counts; ``dropped`` says which
-    metrics have none; ``doubted`` what is wrong with the reports of a client.
-    """
-
-    metrics: dict[str, Metric]
-    dropped: tuple[str, ...]
-    doubted: dict[ClientId, str]
-
-    def lines(self) -> list[str]:
-        """Return what an operator wants to read of it."""
-        doubts = [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
-        return [*doubts, *self.dropped]
 
 
 class _Step(NamedTuple):
@@ -95,6 +80,7 @@ class _Step(NamedTuple):
     guarantee: Guarantee
     model: dict[str, bytes] | None
     note: str
+    moments: Moments | None = None
 
 
 class _Choice(TypedDict, total=False):
@@ -118,6 +104,12 @@ class Rounds:
         go on without the bound on f.
     server_learning_rate : float or callable, round -> float (default: 1.0)
         ``x_{t+1} = x_t + rate(t) (aggregate - x_t)``.
+    server_optimizer : flwr_krum.optimizers.ServerOptimizer (optional)
+        Moves the model by what it remembers of the steps to the aggregates, such as
+        ``FedAdam(eta=0.01)``; it has a rate of its own.
+    server_optimizer_state : mapping of name to array (optional)
+        To go on with ``rounds_done``: the ``optimizer_state`` that was saved with that round's
+        model. "fresh" goes on as if there had been no round.
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
@@ -126,8 +118,9 @@ class Rounds:
         `flwr_krum.journal.Journal` is one that is open, after as many rounds.
     largest_step : float (optional)
         A step longer than so many times the median length of the accepted updates is not taken;
-        math.inf takes any. By default 10 for rules that promise no bound (averaging, 1-p Krum,
-        DnC), no limit for the others.
+        math.inf takes any. It is the aggregate's step that is measured, before an optimizer's. By
+        default 10 for rules that promise no bound (averaging, 1-p Krum, DnC), no limit for the
+        others.
     rounds_done : int (default: 0)
         Go on after so many rounds, with that round's model as the initial one and the same
         journal: rounds count on from there, in every function of the round and in what the
@@ -153,8 +146,9 @@ class Rounds:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind, or root is missing or of no use to the rule;
-        JournalError if the journal holds another run.
+        If an argument is not of its kind, or root is missing or of no use to the rule, or both
+        server_learning_rate and server_optimizer are set; JournalError if the journal holds another
+        run; OptimizerStateError if rounds are done and the optimizer's state is not theirs.
     """
 
     rule: Rule
@@ -170,6 +164,8 @@ class Rounds:
     distance_keys: Keys | None = None
     max_reply_bytes: int | None = None
     root: Root | None = None
+    server_optimizer: ServerOptimizer | None = None
+    server_optimizer_state: OptimizerState | None = None
     template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
@@ -178,6 +174,7 @@ class Rounds:
     _journal: Journal | None = field(default=None, init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
+    _server_step: ServerStep = field(init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -186,8 +183,7 @@ class Rounds:
             raise ValueError(
                 f"on_infeasible must be one of {get_args(OnInfeasible)}, got {self.on_infeasible!r}"
             )
-        if not callable(self.server_learning_rate):
-            check_rate(self.server_learning_rate)
+        self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
@@ -202,7 +198,9 @@ class Rounds:
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
-        done = self._journal.reports if self._journal else []
+        past = self._journal.reports if self._journal else None
+        self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
+        done = past or []
         self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
@@ -216,16 +214,20 @@ class Rounds:
         self._seed = None if seeded == self.rule else seed
         self.rule = seeded
 
+    @property
+    def optimizer_state(self) -> dict[str, Array]:
+        """What the optimizer remembers, as arrays by name; empty without one."""
+        return self._server_step.moments.to_arrays() if self.server_optimizer else {}
+
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
-        rate = self.server_learning_rate
         rule = f"Rule: {self.rule}"
         if self.rule.f == 0 and self.rule.most(MANY) > 0:
             rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
             rule,
             f"When infeasible: {self.on_infeasible}",
-            f"Server learning rate: {'a function of the round' if callable(rate) else rate}",
+            str(self._server_step),
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
             f"Journal: {self._journal.path if self._journal else 'none'}",
             f"Device: {self.device}",
@@ -252,7 +254,8 @@ class Rounds:
         ------
         ValueError
             If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats;
-            a RootError if ``root`` returns no model that fits.
+            a RootError if ``root`` returns no model that fits, an OptimizerStateError if the
+            optimizer's state does not.
 
         Returns
         -------
@@ -265,6 +268,7 @@ class Rounds:
         self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.template = Template.of(model, self.shared_keys, self.distance_keys)
+        self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         return frozenset(self.quarantined)
 
@@ -306,7 +310,8 @@ class Rounds:
         InfeasibleRoundError
             Only with ``on_infeasible="raise"``.
         ValueError
-            If no global model is known and a server learning rate other than 1 is set, or keys.
+            If no global model is known and a server learning rate other than 1 is set, an
+            optimizer, or keys.
         Exception
             What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
@@ -345,6 +350,7 @@ class Rounds:
             **({} if step is None else _choice(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
+            optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
             note=veto or _together(_failed(failure), obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
         )
@@ -353,6 +359,8 @@ class Rounds:
             raise failure
         if obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
+        if step is not None and step.moments is not None:
+            self._server_step.moments = step.moments
         return None if step is None else step.model, report
 
     def _in_force(self, intake: Intake) -> InForce:
@@ -392,21 +400,19 @@ class Rounds:
             # All lies on the global model, and nobody knows where that is.
             return _Step(aggregate, guarantee, None, aggregate.choice.note)
         with stage("combine"):
-            rate = rate_of(self.server_learning_rate, server_round)
-            layers = moved(aggregate.layers, reference, rate)
-            if not are_finite(layer for layer in layers if layer.dtype.kind == "f"):
-                return _Step(aggregate, guarantee, None, NOT_FINITE)
-            problem = too_far(updates, aggregate.layers, self._limit(rule))
-            if problem:
-                return _Step(aggregate, guarantee, None, problem)
+            step = self._server_step.towards(
+                aggregate.layers, updates, intake.keys, server_round, self._limit(rule)
+            )
+        if step.problem:
+            return _Step(aggregate, guarantee, None, step.problem)
         self._server_rows.remember(updates, intake.keys, aggregate.layers)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
-            changed = dict(zip(intake.keys, layers, strict=True))
+            changed = dict(zip(intake.keys, step.layers, strict=True))
             whole = changed if self.template is None else self.template.completed(changed)
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        return _Step(aggregate, guarantee, model, aggregate.choice.note)
+        return _Step(aggregate, guarantee, model, aggregate.choice.note, step.moments)
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""
@@ -415,21 +421,8 @@ class Rounds:
         return math.inf if rule.is_bounded else LARGEST_STEP
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
-        """Aggregate what the given clients report about themselves, and say what is wrong with it.
-
-        Who answers twice is not heard: which answer counts would depend on their order.
-        """
-        answers = Counter(reply.client for reply in replies)
-        reported = {reply.client: reply.metrics for reply in replies}
-        heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
-        claims = Claims([reported[client] for client in heard], self._liars(len(heard)))
-        metrics = claims.trimmed_means()
-        metrics.pop(self.count_key, None)
-        doubted = {heard[i]: doubt for i, doubt in claims.doubts(self.count_key).items()}
-        for client in clients:
-            if answers[client] > 1:
-                doubted[client] = f"{answers[client]} replies in one round, expected 1"
-        return Claimed(metrics, claims.dropped(self.count_key), doubted)
+        """Aggregate what the given clients report about themselves, and say what is wrong."""
+        return examine(replies, clients, self.count_key, self._liars)
 
     def _liars(self, n: int) -> int:
         """Return how many of n replies may lie in what decides about keys and metrics."""

@@ -1,25 +1,153 @@
-"""The step that the global model takes: scaled by the server's rate, and not beyond its limit."""
+"""The step that the global model takes: by the server's rate or its optimiser, within a limit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from flwr_krum.boundary.replies import on_one_line
-from flwr_krum.kernel.arrays import Array
+from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
+from flwr_krum.moments import Moments, OptimizerState, remembered
+from flwr_krum.optimizers import ServerOptimizer
+from flwr_krum.report import RoundReport
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """The server's rate: a number, or a function of the round."""
 
 LARGEST_STEP = 10.0
 """Median update lengths beyond which a step of an unbounded rule is not taken."""
+
+
+NOT_FINITE = "the aggregate is not finite"
+STEP_NOT_FINITE = "the server optimizer's step is not finite: it is not taken"
+
+
+class Step(NamedTuple):
+    """Where a step leads; why it is not to be taken, empty if it is; and what is remembered."""
+
+    layers: Sequence[Array]
+    problem: str
+    moments: Moments | None
+
+
+@dataclass
+class ServerStep:
+    """How the global model moves from round to round.
+
+    Parameters
+    ----------
+    rate : float or callable, round -> float
+    optimizer : ServerOptimizer, optional
+        Instead of a rate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is not of its kind, or both are set.
+    """
+
+    rate: LearningRate = 1.0
+    optimizer: ServerOptimizer | None = None
+    moments: Moments = field(default_factory=Moments, init=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.rate):
+            check_rate(self.rate)
+        if self.optimizer is None:
+            return
+        if not isinstance(self.optimizer, ServerOptimizer):
+            raise TypeError(
+                "server_optimizer must be one of flwr_krum.optimizers such as FedAdam(eta=0.01), "
+                f"got {self.optimizer!r}"
+            )
+        if self.rate != 1.0:
+            raise ValueError(
+                "server_learning_rate and server_optimizer are both set: leave out the former, "
+                f"the rate of {self.optimizer} is its eta"
+            )
+
+    def __str__(self) -> str:
+        if self.optimizer is not None:
+            return f"Server optimizer: {self.optimizer}"
+        rate = "a function of the round" if callable(self.rate) else self.rate
+        return f"Server learning rate: {rate}"
+
+    def go_on(
+        self, state: OptimizerState | None, rounds_done: int, past: Sequence[RoundReport] | None
+    ) -> None:
+        """Take up what the optimiser remembers of the rounds that are done.
+
+        Parameters
+        ----------
+        state : mapping of name to array, or "fresh", optional
+        rounds_done : int
+        past : sequence of RoundReport, optional
+            What a journal says of them.
+
+        Raises
+        ------
+        ValueError
+            If there is no optimiser; OptimizerStateError if the state is not that of these rounds.
+        """
+        if self.optimizer is not None:
+            last = (
+                None
+                if past is None
+                else max((r.server_round for r in past if r.optimizer), default=0)
+            )
+            self.moments = remembered(self.optimizer.start, state, rounds_done, last)
+        elif state is not None:
+            raise ValueError("server_optimizer_state is given without a server_optimizer")
+
+    def towards(
+        self,
+        layers: Sequence[Array],
+        updates: ClientUpdates,
+        keys: Sequence[str],
+        server_round: int,
+        limit: float,
+    ) -> Step:
+        """Return the step to an aggregate; nothing is remembered of it yet.
+
+        Parameters
+        ----------
+        layers : L arrays
+            The aggregate.
+        updates : ClientUpdates
+            Of the accepted clients.
+        keys : L keys
+        server_round : int
+        limit : float
+            How long the step to the aggregate may be, see `too_far`.
+
+        Raises
+        ------
+        ValueError
+            If the global model is needed and unknown, or the rate is none.
+        """
+        if self.optimizer is None:
+            moving = moved(layers, updates.reference, rate_of(self.rate, server_round))
+            problem = "" if _all_finite(moving) else NOT_FINITE
+            return Step(moving, problem or too_far(updates, layers, limit), None)
+        if updates.reference is None:
+            raise ValueError(
+                f"{self.optimizer} needs the global model: let the strategy configure the round"
+            )
+        problem = "" if _all_finite(layers) else NOT_FINITE
+        if problem := problem or too_far(updates, layers, limit):
+            return Step(layers, problem, None)
+        model, aggregate = (dict(zip(keys, x, strict=True)) for x in (updates.reference, layers))
+        new, moments = self.optimizer.step(self.moments, model, aggregate, server_round)
+        if not (_all_finite(new.values()) and moments.are_finite()):
+            return Step(layers, STEP_NOT_FINITE, None)
+        return Step(list(new.values()), "", moments)
 
 
 def moved(
@@ -94,6 +222,10 @@ def too_far(updates: ClientUpdates, layers: Sequence[Array], limit: float) -> st
         f"the step is {step / usual if usual else math.inf:.3g} times as long as the median "
         f"update, more than largest_step={limit:g}: it is not taken"
     )
+
+
+def _all_finite(layers: Iterable[Array]) -> bool:
+    return are_finite(layer for layer in layers if layer.dtype.kind == "f")
 
 
 def _step_layer(old: Array, new: Array, rate: float) -> Array:

@@ -12,6 +12,7 @@ from flwr.common.logger import log
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.in_force import prospects
+from flwr_krum.kernel.arrays import Array
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import WAY_OUT, OnInfeasible, RoundOptions, Rounds
@@ -29,6 +30,9 @@ class RobustStrategy:
     reports : list of RoundReport
         One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
     last_report : RoundReport or None
+    optimizer_state : dict of name to array
+        What the server optimizer remembers after the last round: to be saved in one file with
+        that round's model, and to be given back as ``server_optimizer_state``. Empty without one.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -67,6 +71,11 @@ class RobustStrategy:
     def last_report(self) -> RoundReport | None:
         """What the last round did; None before the first."""
         return self._rounds.reports[-1] if self._rounds.reports else None
+
+    @property
+    def optimizer_state(self) -> dict[str, Array]:
+        """What the server optimizer remembers after the last round; empty without one."""
+        return self._rounds.optimizer_state
 
     def summary(self) -> None:
         """Log the settings as a small tree, and whether rounds will have the replies they need."""

@@ -20,7 +20,7 @@ from flwr.server import Server, ServerAppComponents, ServerConfig, SimpleClientM
 from flwr.serverapp import Grid, ServerApp
 
 from clients.honest import ROUND_KEY
-from clients.learning.models import build_model, load_parameters, parameters_of
+from clients.learning.models import load_parameters
 from clients.learning.steps import evaluate, replica
 from clients.root import RootLearner
 from clients.tasks import Task, load_task
@@ -28,35 +28,19 @@ from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import Journal
-from flwr_krum.kernel.arrays import Array
-from flwr_krum.lines import FileError, writing
 from flwr_krum.report import RoundReport
 from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
 from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in
-from simulations.run.history import (
-    HISTORY_FILE,
-    JOURNAL_FILE,
-    MODEL_FILE,
-    HistoryWriter,
-    RoundRecord,
-    read_config,
-    read_history,
-    read_model,
-)
+from simulations.run.history import JOURNAL_FILE, HistoryWriter, RoundRecord
 from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
+from simulations.run.start import Start, start_of
 from simulations.run.tensorboard import Scalars, writer_for
 
 Observer = Callable[[RoundRecord], None]
-
-MAY_CHANGE = (
-    *("num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir"),
-    *("round-timeout", "roles"),
-)
-"""Keys in which a resumed run may differ from its beginning."""
 
 NODES_TIMEOUT = 120.0
 """Seconds to wait for the configured number of nodes."""
@@ -93,17 +77,17 @@ def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) ->
     names = _gather(bounded, config.settings.num_clients, least)
     task = load_task(config.settings)  # what can fail comes before an older run is replaced
     folder = Path(config.run_dir)
-    done, model, past = _start_of(config)
+    start = start_of(config)
     with (
-        _scalars_of(config, done) as scalars,
-        HistoryWriter(folder, config.to_config(), past) as history,
+        _scalars_of(config, start.done) as scalars,
+        HistoryWriter(folder, config.to_config(), start.past) as history,
         # As durable as the model beside it: a run that is killed goes on, one whose machine
         # loses power may have to start again.
-        Journal(folder / JOURNAL_FILE, done, sync=False) as journal,
+        Journal(folder / JOURNAL_FILE, start.done, sync=False) as journal,
     ):
         Origin.now(task.source).write(folder)
         federation = _Federation(
-            config, bounded, names, task, done, model, history, journal, scalars, observer
+            config, bounded, names, task, start, history, journal, scalars, observer
         )
         if config.api == "message":
             federation.run_messages()
@@ -120,8 +104,7 @@ class _Federation:
         grid: RoundGrid,
         names: Mapping[int, ClientId],
         task: Task,
-        done: int,
-        model: dict[str, Array],
+        start: Start,
         history: HistoryWriter,
         journal: Journal,
         scalars: Scalars | None,
@@ -130,8 +113,8 @@ class _Federation:
         self._config = config
         self._grid = grid
         self._names = names
-        self._done = done
-        self._model = model
+        self._done = start.done
+        self._model = start.model
         self._history = history
         self._journal = journal
         self._scalars = scalars
@@ -140,13 +123,15 @@ class _Federation:
         self._strategy: TrainAggregation | FitAggregation
         self._shared: RoundOptions = {
             "server_learning_rate": config.server_learning_rate,
+            "server_optimizer": config.build_optimizer(),
+            "server_optimizer_state": start.state,
             "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
             "journal": journal,
-            "rounds_done": done,
+            "rounds_done": start.done,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
-            "root": RootLearner(config.settings, task, done) if config.needs_root else None,
+            "root": RootLearner(config.settings, task, start.done) if config.needs_root else None,
         }
 
     def _name_of(self, node: int) -> ClientId:
@@ -228,7 +213,8 @@ class _Federation:
             load_parameters(model, arrays)
             loss, accuracy = evaluate(model, self._task.test_x, self._task.test_y)
         record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
-        self._history.append(record, dict(zip(self._model, arrays, strict=True)))
+        named = dict(zip(self._model, arrays, strict=True))
+        self._history.append(record, named, self._strategy.optimizer_state)
         if self._scalars:
             self._scalars.add(record, self._strategy.last_report if server_round > 0 else None)
         self._observer(record)
@@ -259,84 +245,6 @@ def _scalars_of(config: RunConfig, done: int) -> AbstractContextManager[Scalars 
     if not config.tensorboard:
         return nullcontext()
     return Scalars(config.tensorboard, first=done + 1 if done else 0)
-
-
-def _start_of(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
-    """Return what a run starts from: rounds done, the model, and their records.
-
-    Raises
-    ------
-    ValueError
-        If the run in the folder was another one, or is over.
-    """
-    folder = Path(config.run_dir)
-    if not config.resume or not (folder / MODEL_FILE).exists():
-        return _beginning(config)
-    before, now = read_config(folder), config.to_config()
-    others = sorted(
-        key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
-    )
-    if others:
-        changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in others)
-        raise ValueError(f"{folder} holds another run: {changes}")
-    done, model = read_model(folder)
-    if done >= config.num_server_rounds:
-        raise ValueError(
-            f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
-            "nothing is left to do"
-        )
-    if done == 0:
-        return _beginning(config)
-    return done, _checked(model, config), _past(folder, done)
-
-
-def _past(folder: Path, done: int) -> list[RoundRecord]:
-    """Return the records of the rounds that are done.
-
-    Raises
-    ------
-    FileError
-        If one of them is not on record.
-    """
-    past = [record for record in read_history(folder) if record.round <= done]
-    rounds = [record.round for record in past]
-    if len(rounds) != done + 1 or rounds != list(range(done + 1)):
-        raise FileError(
-            f"{folder / HISTORY_FILE} holds {len(rounds)} of the {done + 1} rounds 0 to {done} "
-            f"whose model is in {MODEL_FILE}: without them the run cannot go on"
-        )
-    return past
-
-
-def _checked(model: dict[str, Array], config: RunConfig) -> dict[str, Array]:
-    """Return the model of an earlier run, in the order of this run's.
-
-    Raises
-    ------
-    FileError
-        If it is another one's.
-    """
-    expected = _initial_model(config)
-    forms = [{key: (a.shape, a.dtype) for key, a in arrays.items()} for arrays in (model, expected)]
-    if forms[0] != forms[1]:
-        keys = sorted(key for key in forms[0] | forms[1] if forms[0].get(key) != forms[1].get(key))
-        path = Path(config.run_dir, MODEL_FILE)
-        raise FileError(f"{path}: not the model of this run: it differs in {', '.join(keys)}")
-    return {key: model[key] for key in expected}
-
-
-def _beginning(config: RunConfig) -> tuple[int, dict[str, Array], list[RoundRecord]]:
-    """Clear the folder of an older run's rounds, and return the initial model."""
-    for name in (MODEL_FILE, JOURNAL_FILE):
-        path = Path(config.run_dir, name)
-        with writing(path):
-            path.unlink(missing_ok=True)
-    return 0, _initial_model(config), []
-
-
-def _initial_model(config: RunConfig) -> dict[str, Array]:
-    settings = config.settings
-    return parameters_of(build_model(settings.task, settings.model, settings.seed))
 
 
 def _gather(grid: RoundGrid, n: int, least: int) -> dict[int, ClientId]:

@@ -101,11 +101,11 @@ def test_no_import_leads_where_none_may(source, target):
 
 FLOORS = (
     ("kernel", "calls"),
-    ("boundary", "rules"),
-    ("attacks", "resilience", "in_force", "server_rows", "step"),
+    ("boundary", "rules", "moments"),
+    ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers"),
     ("guarantee",),
     ("report",),
-    ("lines", "lock"),
+    ("lines", "lock", "step"),
     ("journal", "log"),
     ("round",),
     ("strategy",),

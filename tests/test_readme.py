@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
+from flwr.serverapp import ServerApp
 
 from clients.client_app import build_client_app
+from flwr_krum.boundary.records import to_record
 from simulations.engines.inprocess import InProcessGrid
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,42 @@ def test_the_server_app_runs_as_printed(capsys):
         selected = {int(id_) for id_ in re.search(r"\((.*?)\)", line)[1].split(",")}
         assert len(selected) == 8
         assert not selected & {10, 11}
+
+
+def test_the_server_optimizer_that_it_shows_goes_on_to_the_bytes_of_an_unbroken_run(
+    tmp_path, monkeypatch
+):
+    (source,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "save(" in block
+    )
+    from clients.learning.models import build_model, parameters_of
+
+    first = parameters_of(build_model("spambase", "mlp", 0))
+    config = {"num-clients": 10, "f": 2, "attack": "gaussian"}
+
+    def run(folder, rounds):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        names = {}
+        exec(compile(source, "README.md", "exec"), names)
+        app = ServerApp()
+
+        @app.main()
+        def main(grid, context):
+            names["strategy"].start(
+                grid=grid,
+                initial_arrays=to_record(names.get("model", first)),
+                num_rounds=rounds - names["done"],
+                evaluate_fn=names["save"],
+            )
+
+        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+        app(InProcessGrid(build_client_app(config), 10), context)
+        assert all(report.optimizer for report in names["strategy"].reports)
+        return (folder / "model.npz").read_bytes()
+
+    run(tmp_path / "parts", 2)
+    assert run(tmp_path / "parts", 4) == run(tmp_path / "whole", 4)
 
 
 def test_the_interactive_examples_print_what_they_say():

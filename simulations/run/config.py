@@ -26,9 +26,11 @@ from clients.fields import (
 )
 from clients.settings import Settings
 from flwr_krum.calls import located
+from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
 from flwr_krum.rules import RULES, Rule
 from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule
+from flwr_krum.step import ServerStep
 
 APIS = ("message", "fit")
 EVALUATE_EVERY = {"spambase": 1, "mnist": 10}
@@ -65,6 +67,15 @@ class RunConfig:
     api: str = setting("message", Choice("Flower's: aggregate_train or aggregate_fit.", APIS))
     num_server_rounds: int = setting(500, Whole("Rounds.", 1, option="--rounds"))
     server_learning_rate: float = setting(1.0, Number("Scales the server's step."))
+    server_optimizer: str = setting(
+        "",
+        Text(
+            f"Moves the model by the aggregates' steps: {', '.join(OPTIMIZERS)}; arguments as in "
+            "fedadam(eta=0.01). By default the aggregate is the new model.",
+            "an optimizer such as 'fedadam(eta=0.01)'",
+            may_be_empty=True,
+        ),
+    )
     evaluate_every: int = setting(
         0, Whole("Rounds between two evaluations on the test set; 0 is the task's own.", 0)
     )
@@ -98,9 +109,10 @@ class RunConfig:
         ------
         ValueError
             Also if a key belongs to neither server nor clients: a misspelt one must not pass; and
-            if the rule cannot be had, or cannot run on n clients.
+            if the rule or the optimizer cannot be had, or the rule cannot run on n clients.
         """
         made = cls.from_record(config)
+        ServerStep(made.server_learning_rate, made.build_optimizer())
         try:
             made.build_rule().check(made.settings.num_clients)
         except ValueError as error:
@@ -114,7 +126,7 @@ class RunConfig:
         Raises
         ------
         ValueError
-            As for `from_config`, but for the rule.
+            As for `from_config`, but for the rule and the optimizer.
         """
         unknown = sorted(set(config) - set(run_config_defaults()))
         if unknown:
@@ -137,6 +149,16 @@ class RunConfig:
             usual["strict"] = False
         return parse_rule(self.rule, **usual)
 
+    def build_optimizer(self) -> ServerOptimizer | None:
+        """Return the server's optimizer, if there is one.
+
+        Raises
+        ------
+        ValueError
+            If the text is none of an optimizer.
+        """
+        return parse_optimizer(self.server_optimizer) if self.server_optimizer else None
+
     @property
     def needs_root(self) -> bool:
         """Whether the rule asks for a model of the server's own."""
@@ -151,6 +173,7 @@ class RunConfig:
         """Return the run config, kebab-case and complete, to be read in any folder."""
         values = asdict(self)
         values.update(values.pop("settings"), rule=located(self.rule))
+        values["server_optimizer"] = self.server_optimizer and located(self.server_optimizer)
         return {key_of(name): value for name, value in values.items()}
 
 

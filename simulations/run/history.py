@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.lines import FileError, LineWriter, check_is_file, read_lines
+from flwr_krum.moments import PREFIX
 from simulations.run.folder import replace_file
 
 HISTORY_FILE = "history.jsonl"
@@ -28,6 +30,8 @@ JOURNAL_FILE = "journal.jsonl"
 SAVE_EVERY = 1.0
 """Seconds of work that a run which is killed may have to repeat: a model costs more to save than a
 small round to run."""
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 ROUND = "server-round"
 """Name of the array that holds a model's round, in the file of the model."""
@@ -93,14 +97,25 @@ class HistoryWriter:
         replace_file(folder / HISTORY_FILE, begun)
         self._folder = folder
         self._file = LineWriter(folder / HISTORY_FILE, len(begun), sync=False)
-        self._unsaved: tuple[int, Mapping[str, NDArray[Any]]] | None = None
+        self._unsaved: tuple[int, Arrays] | None = None
         self._saved_at = -SAVE_EVERY
 
-    def append(self, record: RoundRecord, model: Mapping[str, NDArray[Any]]) -> None:
-        """Write one round, and its model if none has been saved for a second."""
+    def append(
+        self, record: RoundRecord, model: Arrays, state: Arrays = MappingProxyType({})
+    ) -> None:
+        """Write one round, and its model if none has been saved for a second.
+
+        Parameters
+        ----------
+        record : RoundRecord
+        model : mapping of name to array
+        state : mapping of name to array
+            What the server's optimizer remembers of the rounds up to this one.
+        """
         # The round comes first: a model without it would leave a gap for whoever goes on.
         self._file.append(_line(record))
-        self._unsaved = record.round, model
+        # In one file, so that the state is never that of another round than the model.
+        self._unsaved = record.round, {**model, **state}
         if time.monotonic() - self._saved_at >= SAVE_EVERY:
             self._save()
 
@@ -125,9 +140,9 @@ def _line(record: RoundRecord) -> bytes:
     return json.dumps(values).encode()
 
 
-def _save_model(path: Path, server_round: int, model: Mapping[str, NDArray[Any]]) -> None:
+def _save_model(path: Path, server_round: int, arrays: Arrays) -> None:
     content = io.BytesIO()
-    np.savez(content, **{ROUND: np.array(server_round)}, **model)  # type: ignore[arg-type]
+    np.savez(content, **{ROUND: np.array(server_round)}, **arrays)  # type: ignore[arg-type]
     replace_file(path, content.getvalue())
 
 
@@ -151,8 +166,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+class Saved(NamedTuple):
+    """The last model of a run: its round, its arrays by name, and what the optimizer remembers."""
+
+    server_round: int
+    model: dict[str, NDArray[Any]]
+    state: dict[str, NDArray[Any]]
+
+
 def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
     """Read the last model of a run: its round, and its arrays by name.
+
+    Raises
+    ------
+    FileError, FileNotFoundError
+        As for `read_saved`.
+    """
+    saved = read_saved(folder)
+    return saved.server_round, saved.model
+
+
+def read_saved(folder: Path) -> Saved:
+    """Read the last model of a run, and the state of the server's optimizer beside it.
 
     Raises
     ------
@@ -168,7 +203,8 @@ def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
         server_round = operator.index(model.pop(ROUND).item())
         if server_round < 0 or not all(isinstance(array, np.ndarray) for array in model.values()):
             raise ValueError("it holds no round, or what is no array")
-        return server_round, model
+        state = {key: model.pop(key) for key in list(model) if key.startswith(PREFIX)}
+        return Saved(server_round, model, state)
     except FileNotFoundError:
         raise
     except _DAMAGE as error:

@@ -4,6 +4,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
+from flwr_krum.journal import read_journal
 from flwr_krum.rules import PAPER
 from simulations.cli import app
 from simulations.run.history import read_history
@@ -52,7 +53,18 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
+        "server-optimizer": "",
     }  # fmt: skip
+
+
+def test_an_optimizer_is_written_as_a_call_and_moves_the_model(cli, tmp_path):
+    result = cli("run", "--rounds", "2", "--server-optimizer", "fedadam(eta=0.01)")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "runs/latest"
+    written = json.loads((folder / "config.json").read_text())
+    assert written["server-optimizer"] == "fedadam(eta=0.01)"
+    moved_by = "FedAdam(eta=0.01, beta_1=0.9, beta_2=0.99, tau=0.001)"
+    assert {report.optimizer for report in read_journal(folder / "journal.jsonl")} == {moved_by}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +83,14 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         (("--rule", "multi-krum(m=40)"), "m=40, n=20; m <= 20"),
         (("--rule", "krum(f=[x])"), "'[x]' is no value"),
         (("--rule", "nope.py:MyRule"), "/nope.py"),
+        (
+            ("--server-optimizer", "adam"),
+            "'adam': there is no 'adam', expected one of fedavgm, fed",
+        ),
+        (
+            ("--server-optimizer", "fedadam(eta=0)"),
+            "FedAdam: eta must be a finite number > 0, got 0",
+        ),
         (("--rule", "nope:MyRule"), "module 'nope' cannot be imported"),
     ],
 )

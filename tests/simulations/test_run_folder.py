@@ -18,7 +18,7 @@ from simulations.engines.engines import run
 from simulations.engines.inprocess import InProcessGrid
 from simulations.run import history
 from simulations.run.folder import LOCK_FILE
-from simulations.run.history import read_history, read_model
+from simulations.run.history import read_history, read_model, read_saved
 from tests.full_disk import files_of_at_most
 
 FILES = {"config.json", "history.jsonl", "journal.jsonl", "model.npz", "origin.json"}
@@ -134,6 +134,77 @@ def test_a_run_that_a_full_disk_ends_goes_on_to_the_same_end(config, tmp_path, m
     for name in ("model.npz", "history.jsonl"):
         whole, parts = (tmp_path / folder / name for folder in ("whole", "run"))
         assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+@pytest.mark.parametrize("optimizer", ["fedavgm(eta=0.3)", "fedadagrad", "fedadam", "fedyogi"])
+def test_a_run_under_an_optimizer_goes_on_to_the_bytes_of_an_unbroken_one(
+    config, tmp_path, api, optimizer
+):
+    options = {"f": 6, "attack": "gaussian", "api": api, "server_optimizer": optimizer}
+    run(config(num_server_rounds=6, run_dir=str(tmp_path / "whole"), **options))
+    run(config(num_server_rounds=2, **options))
+    run(config(num_server_rounds=4, resume=True, **options))
+    run(config(num_server_rounds=6, resume=True, **options))
+    for name in ("model.npz", "history.jsonl"):
+        whole, parts = (tmp_path / folder / name for folder in ("whole", "run"))
+        assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_run_under_an_optimizer_that_is_killed_rounds_after_its_last_model_goes_on_from_there(
+    config, tmp_path, monkeypatch
+):
+    options = {"server_optimizer": "fedadam(eta=0.01)", "num_server_rounds": 12}
+    run(config(run_dir=str(tmp_path / "whole"), **options))
+
+    class KilledError(Exception):
+        pass
+
+    def observer(record):
+        if record.round == 5:
+            patch.setattr(history, "SAVE_EVERY", np.inf)
+        if record.round == 8:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "SAVE_EVERY", 0.0)
+        patch.setattr(history.HistoryWriter, "__exit__", lambda *_: None)
+        with pytest.raises(KilledError):
+            run(config(**options), observer=observer)
+    done, _, state = read_saved(tmp_path / "run")
+    assert len(read_journal(tmp_path / "run/journal.jsonl")) == 8
+    assert done == state["optimizer/round"] == 5
+    run(config(resume=True, **options))
+    for name in ("model.npz", "history.jsonl"):
+        whole, parts = (tmp_path / folder / name for folder in ("whole", "run"))
+        assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_run_does_not_go_on_under_another_optimizer_or_without_what_its_own_remembers(
+    config, tmp_path
+):
+    run(config(server_optimizer="fedadam"))
+    for other in ("", "fedavgm", "fedadam(eta=0.2)"):
+        with pytest.raises(ValueError, match=f"server-optimizer was 'fedadam' and is '{other[:7]}"):
+            run(config(num_server_rounds=9, resume=True, server_optimizer=other))
+    done, model = read_model(tmp_path / "run")
+    assert not any(key.startswith("optimizer/") for key in model)
+    np.savez(tmp_path / "run/model.npz", **{"server-round": np.array(done)}, **model)
+    before = contents(tmp_path / "run")
+    with pytest.raises(FileError, match=r"does not hold what FedAdam\(eta=0.1, .* of 3 rounds"):
+        run(config(num_server_rounds=9, resume=True, server_optimizer="fedadam"))
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_from_before_there_were_optimizers_does_not_go_on_under_one(config, tmp_path):
+    run(config())
+    file = tmp_path / "run/config.json"
+    values = json.loads(file.read_text())
+    del values["server-optimizer"]
+    file.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="server-optimizer was '' and is 'fedadam'"):
+        run(config(num_server_rounds=9, resume=True, server_optimizer="fedadam"))
+    run(config(num_server_rounds=4, resume=True))
 
 
 @pytest.mark.parametrize(

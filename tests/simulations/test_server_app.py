@@ -9,7 +9,9 @@ from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 
 from clients.client_app import build_client_app
+from clients.learning.models import build_model, parameters_of
 from flwr_krum.journal import read_journal
+from flwr_krum.optimizers import parse_optimizer
 from simulations import server_app
 from simulations.engines.engines import run
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid
@@ -79,11 +81,37 @@ def test_a_server_learning_rate_scales_the_step(config, tmp_path):
         )
         run(made)
         models[rate] = model_of(made)
-    initial = server_app.parameters_of(server_app.build_model("spambase", "mlp", 0))
+    initial = parameters_of(build_model("spambase", "mlp", 0))
     for key, start in initial.items():
         np.testing.assert_allclose(
             models[0.5][key] - start, (models[1.0][key] - start) / 2, atol=1e-7
         )
+
+
+@pytest.mark.parametrize("optimizer", ["fedavgm(eta=0.3)", "fedadagrad", "fedadam", "fedyogi"])
+def test_both_apis_give_the_same_model_under_an_optimizer(config, tmp_path, optimizer):
+    models = []
+    for api in ("message", "fit"):
+        made = config(api=api, server_optimizer=optimizer, run_dir=str(tmp_path / api))
+        run(made)
+        models.append({key: array.tobytes() for key, array in model_of(made).items()})
+        reports = read_journal(tmp_path / api / "journal.jsonl")
+        assert {report.optimizer for report in reports} == {str(parse_optimizer(optimizer))}
+    assert models[0] == models[1]
+
+
+def test_an_optimizer_moves_the_model_by_the_papers_first_step(config, tmp_path):
+    models = {}
+    for optimizer in ("", "fedadam(eta=0.01)"):
+        made = config(
+            num_server_rounds=1, server_optimizer=optimizer, run_dir=str(tmp_path / f"o{optimizer}")
+        )
+        run(made)
+        models[optimizer] = model_of(made)
+    for key, start in parameters_of(build_model("spambase", "mlp", 0)).items():
+        d = models[""][key].astype(np.float64) - start
+        step = 0.01 * 0.1 * d / (np.sqrt(0.99 * 1e-6 + 0.01 * d**2) + 1e-3)
+        np.testing.assert_allclose(models["fedadam(eta=0.01)"][key], start + step, rtol=1e-6)
 
 
 def test_a_federation_of_another_size_than_the_run_is_a_clear_error(config, monkeypatch):
@@ -244,10 +272,10 @@ def test_a_run_killed_between_journal_and_model_repeats_that_round(config, tmp_p
     class Killed(BaseException):
         """Not an Exception: nothing may catch it on the way out."""
 
-    def dies_after_aggregation(self, record, model):
+    def dies_after_aggregation(self, record, *arrays):
         if record.round == 3:
             raise Killed
-        original(self, record, model)
+        original(self, record, *arrays)
 
     original = HistoryWriter.append
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clients import Settings
+from flwr_krum.optimizers import FedAdam
 from flwr_krum.rules import RULES, Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from simulations.run.config import RunConfig, run_config_defaults, run_settings
 
@@ -43,6 +44,17 @@ def test_a_rule_is_read_with_the_declared_f_and_the_runs_seed(config, rule, expe
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_that_has_a_name_can_be_run(config, rule):
     assert isinstance(config(rule=rule, f=2).build_rule(), RULES[rule])
+
+
+def test_an_optimizer_is_read_as_it_is_written_and_checked_before_anything_runs(config):
+    assert config().build_optimizer() is None
+    made = config(server_optimizer="fedadam(eta=0.01)")
+    assert made.build_optimizer() == FedAdam(eta=0.01)
+    assert RunConfig.from_config(made.to_config()) == made
+    with pytest.raises(ValueError, match="'fedsgd': there is no 'fedsgd', expected one of fedavgm"):
+        config(server_optimizer="fedsgd")
+    with pytest.raises(ValueError, match="server_learning_rate and server_optimizer are both set"):
+        config(server_optimizer="fedadam", server_learning_rate=0.5)
 
 
 def test_the_old_key_m_reaches_multi_krum_unless_the_rule_says_it_itself(config):
