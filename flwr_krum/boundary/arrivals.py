@@ -52,9 +52,9 @@ Found: TypeAlias = Message | BaseException | None
 
 
 class PromptGrid(Grid):
-    """A Grid whose nodes, in this process, have answered when they have been asked.
+    """A Grid whose ``send_and_receive`` has one reply to each message at once, in their order.
 
-    There is nothing to wait for, and nobody can hold an exchange but the process itself.
+    Its nodes are functions of this process: there is nothing to wait for.
     """
 
 
@@ -88,9 +88,9 @@ class ArrivingGrid(Grid):
         a node that is gone, come back as error replies of the node that was asked. The replies
         are in the order of their messages.
         """
-        if isinstance(self._grid, PromptGrid):
-            return list(self._grid.send_and_receive(messages))
         asked = list(messages)
+        if isinstance(self._grid, PromptGrid):
+            return list(map(_signed, self._grid.send_and_receive(asked), asked))
         patience = self._timeout if timeout is None else min(timeout, self._timeout)
         deadline = time.monotonic() + patience
         for metadata in [message.metadata for message in asked]:

@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from clients.client_app import arrays_in, config_in, parameters_in
 from clients.cohort import Cohort
 from clients.honest import HonestClient, round_of
+from flwr_krum.boundary.arrivals import PromptGrid
 from flwr_krum.boundary.npy import SERIALIZATION, Form, form_of
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, RecordDict)
 
 
-class CohortGrid(InProcessGrid):
+class CohortGrid(InProcessGrid, PromptGrid):
     """n virtual nodes whose clients share the work of a round.
 
     A strategy sends every node the same content: it is decoded once, and a `Cohort` computes the

@@ -15,16 +15,15 @@ from itertools import count
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-
-from flwr_krum.boundary.arrivals import PromptGrid
 
 FIRST_NODE_ID = 2
 """Node id of partition 0; 1 is the SuperLink's."""
 
 
-class InProcessGrid(PromptGrid):
+class InProcessGrid(Grid):
     """n virtual nodes, each with a context of its own, that answer one at a time.
 
     Parameters
