@@ -103,39 +103,36 @@ def rank(
 
     twins = _twins(updates, distances.squared)
     scores, contested = _compare(distances, score, twins, count)
-    near = np.arange(updates.n)
-    if contested.size and contrast is not None:
-        near = _not_giants(distances)
-    if near.size < updates.n and _products_help(distances):
+    swamped = (
+        contested.size > 0 and contrast is not None and _not_giants(distances).size < updates.n
+    )
+    if swamped and _products_help(distances):
         distances = gram_distances(updates)
         scores, contested = _compare(distances, score, twins, count)
     elif contested.size and distances.coarse:
         distances = sharper(updates, distances, contested)
         scores, contested = _compare(distances, score, twins, count)
     order = sorted(range(updates.n), key=lambda i: (scores[i], i))
-    places: list[int] | range = [order.index(i) for i in contested]
+    places = sorted(order.index(i) for i in contested)
     if contested.size and contrast is not None and np.isfinite(distances.dot_error):
         contested = _best_by_contrast(distances, contrast, contested, scores)
         order = [*contested.tolist(), *(i for i in order if i not in contested)]
-        places = range(contested.size)
-    note = ""
+        places = list(range(contested.size))
     representatives = np.unique(twins[contested]).tolist()
-    exact = None
+    exact: dict[int, float] = dict.fromkeys(representatives, 0)
+    note = ""
     if len(representatives) > 1:
-        exact = _exact_scores(ways.exact_squares(updates, representatives), score)
-        if exact is None:
+        squares = ways.exact_squares(updates, representatives)
+        if squares is None:
             note = _undecided(scores, contested)
-            if near.size < updates.n:
-                # A sum of lengths that a giant swamps says nothing of the others.
-                known = distances.among(near)
-                among = rank(updates.subset(near), score, count, contrast, known)
-                found = _ranking_of_some(among, near, count, distances)
-                return replace(found, note=among.note or note)
-    if contested.size:
-        key = scores.tolist() if exact is None else [exact.get(int(i), 0) for i in twins]
-        best_first = sorted(contested.tolist(), key=lambda i: (key[i], i))
-        for place, i in zip(sorted(places), best_first, strict=True):
-            order[place] = i
+            if swamped:
+                return _rank_of_near(updates, score, count, contrast, distances, note)
+            exact = dict(enumerate(scores.tolist()))
+        else:
+            exact = _exact_scores(squares, score)
+    best_first = sorted(contested.tolist(), key=lambda i: (exact[int(twins[i])], i))
+    for place, i in zip(places, best_first, strict=True):
+        order[place] = i
     if distances.scale != 1.0:
         scores = _in_their_own_unit(scores, score, distances.scale)
     return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
@@ -147,6 +144,21 @@ def _ranking_of_some(among: Ranking, some: Indices, count: int, distances: Dista
     scores[some] = among.scores
     order = tuple(int(some[i]) for i in among.order)
     return Ranking(order[:count], order, scores, distances, among.note)
+
+
+def _rank_of_near(
+    updates: ClientUpdates,
+    score: Score,
+    count: int,
+    contrast: Contrast | None,
+    distances: Distances,
+    note: str,
+) -> Ranking:
+    """Return the ranking of all but giants: sums of lengths that these swamp say nothing."""
+    near = _not_giants(distances)
+    among = rank(updates.subset(near), score, count, contrast, distances.among(near))
+    found = _ranking_of_some(among, near, count, distances)
+    return replace(found, note=among.note or note)
 
 
 def _not_giants(distances: Distances) -> Indices:
@@ -245,20 +257,18 @@ class _Square(int):
         return math.isqrt(self)
 
 
-def _exact_scores(squares: Squares | None, score: Score) -> dict[int, int] | None:
+def _exact_scores(squares: Squares, score: Score) -> dict[int, float]:
     """Return scores of clients from their exact squared distances, equal where they tie.
 
     They are in a unit of their own. Sums of square roots that agree to 256 bits beyond the
     smallest root count as equal: whether they are cannot be known.
     """
-    if squares is None:
-        return None
     lowest = min((_trailing_zeros(x) for row in squares.values() for x in row if x), default=0)
-    exact: dict[int, int] = {}
+    exact: dict[int, float] = {}
     for i, row in squares.items():
         whole = [_Square((x >> lowest) << 2 * _GUARD_BITS) for x in row]
         exact[i] = int(score(np.array([whole], dtype=object))[0])
-    previous: int | None = None
+    previous: float | None = None
     for i in sorted(exact, key=lambda i: exact[i]):
         # Each root is short of the exact one by less than 1.
         if previous is not None and exact[i] - previous <= len(squares[i]):
