@@ -103,10 +103,8 @@ def rank(
 
     twins = _twins(updates, distances.squared)
     scores, contested = _compare(distances, score, twins, count)
-    swamped = (
-        contested.size > 0 and contrast is not None and _not_giants(distances).size < updates.n
-    )
-    if swamped and _products_help(distances):
+    swamped = contrast is not None and _not_giants(distances).size < updates.n
+    if contested.size and swamped and _products_help(distances):
         distances = gram_distances(updates)
         scores, contested = _compare(distances, score, twins, count)
     elif contested.size and distances.coarse:
