@@ -18,7 +18,7 @@ from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.counters import lower_median
 from flwr_krum.kernel.sorting import Window
-from flwr_krum.kernel.threads import spread
+from flwr_krum.kernel.threads import one_blas_thread, spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
 
 NOTHING = 2.0**-48
@@ -121,8 +121,9 @@ def _window_means(updates: ClientUpdates, weights: Float64, window: Window) -> l
         for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
             fill(piece, first, last, pieces[piece][first:last])
 
-    for _ in spread(work, range(0, updates.d, PIECE), most):
-        pass
+    with one_blas_thread():
+        for _ in spread(work, range(0, updates.d, PIECE), most):
+            pass
     return floats
 
 

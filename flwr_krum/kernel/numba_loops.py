@@ -217,6 +217,16 @@ def add_some_pairs(
 
 
 @njit(cache=True, nogil=True)
+def copy_rows(xs: Addresses, start: int, read: Any, block: Float64) -> None:
+    """Copy columns of rows (r,) from ``start`` on to a float64 block (r, w)."""
+    for i in range(xs.size):
+        x = carray(pointer(xs[i], start, read), block.shape[1])
+        row = block[i]
+        for k in range(block.shape[1]):
+            row[k] = x[k]
+
+
+@njit(cache=True, nogil=True)
 def add_rows(xs: Addresses, weights: Float64, start: int, read: Any, sums: Float64) -> None:
     """Add ``weights[i] * row i`` to ``sums``, in float64 and in the order of the rows.
 

@@ -24,7 +24,7 @@ from flwr_krum.kernel.distances import TINY, UNIT, Distances
 from flwr_krum.kernel.exact import SHIFT, Squares, exact_squared_distance, most_differences
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import spread
-from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates
+from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates, Read
 
 SINGLE_UNIT = 2.0**-24
 """Unit roundoff of float32."""
@@ -241,18 +241,74 @@ def weighted_sum(buffers: Buffers, weights: Float64, piece: int, first: int, las
     return sums
 
 
+def offset_reader(updates: ClientUpdates, buffers: Buffers) -> Read:
+    """Return what does the work of ``updates.read_offsets``."""
+
+    def read(start: int, stop: int, target: Float64) -> Float64:
+        offsets = target[: updates.rows, : stop - start]
+        begin = 0
+        for piece, first, last in updates.segments(start, stop):
+            addresses, zero = buffers.rows[piece], buffers.dtypes[piece].type(0)
+            part = offsets[:, begin : begin + last - first]
+            numba_loops.copy_rows(addresses[: updates.rows], first, zero, part)
+            if updates.flat_reference is not None:
+                part -= updates.flat_reference[piece][first:last].astype(np.float64)
+            begin += last - first
+        return offsets
+
+    return read
+
+
+def mixture_filler(
+    buffers: Buffers, rows: Indices, shares: Float64, window: Window
+) -> Callable[[int, int, int, Array], None]:
+    """Return a function that writes window means over mixtures of some rows.
+
+    Parameters
+    ----------
+    shares : (k, len(rows))
+    """
+    comparators, places = _plan(len(shares), window)
+    width = max(64, _IN_CACHE // (8 * max(shares.shape)) // 64 * 64)
+
+    def fill(piece: int, first: int, last: int, out: Array) -> None:
+        zero = buffers.dtypes[piece].type(0)
+        sources = np.ascontiguousarray(buffers.rows[piece, rows])
+        block, mixed = np.zeros((len(rows), width)), np.empty((len(shares), width))
+        addresses = mixed.ctypes.data + mixed.strides[0] * np.arange(len(shares), dtype=np.uintp)
+        room = np.empty((len(shares), _room(len(shares), 8)))
+        for start in range(first, last, width):
+            stop = min(last, start + width)
+            numba_loops.copy_rows(sources, start, zero, block[:, : stop - start])
+            np.matmul(shares, block, out=mixed)
+            means = out[start - first : stop - first]
+            numba_loops.fill_window_means(addresses, comparators, places, 0, room, means)
+
+    return fill
+
+
 def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, Array], None]:
     """Return a function that writes window means of columns first to last of a piece."""
     n = buffers.clients.shape[1]
-    comparators = np.array(network(n, window.ranks), dtype=np.intp).reshape(-1, 4)
-    places = window.first, window.last, window.keep, window.centre.start
+    comparators, places = _plan(n, window)
 
     def fill(piece: int, first: int, last: int, out: Array) -> None:
         dtype = buffers.dtypes[piece]
-        rows = np.empty((n, max(64, _IN_FIRST_CACHE // (n * dtype.itemsize) // 64 * 64)), dtype)
+        rows = np.empty((n, _room(n, dtype.itemsize)), dtype)
         numba_loops.fill_window_means(buffers.clients[piece], comparators, places, first, rows, out)
 
     return fill
+
+
+def _plan(k: int, window: Window) -> tuple[NDArray[np.intp], tuple[int, int, int, int]]:
+    """Return the comparators and the places of a window of k sorted values."""
+    comparators = np.array(network(k, window.ranks), dtype=np.intp).reshape(-1, 4)
+    return comparators, (window.first, window.last, window.keep, window.centre.start)
+
+
+def _room(k: int, itemsize: int) -> int:
+    """Return how many columns of k rows are sorted at a time."""
+    return max(64, _IN_FIRST_CACHE // (k * itemsize) // 64 * 64)
 
 
 @cache
@@ -268,7 +324,11 @@ def warm_up() -> None:
         exact_squares(updates, buffers, [0])
         fingerprints(updates, buffers, np.arange(1))
         weighted_sum(buffers, np.ones(len(rows)), 0, 0, 8)
-        window_filler(buffers, Window(0, len(rows), 1))(0, 0, 8, np.empty(8, dtype))
+        window = Window(0, len(rows), 1)
+        window_filler(buffers, window)(0, 0, 8, np.empty(8, dtype))
+        mixture_filler(buffers, np.arange(1), np.ones((len(rows), 1)), window)(
+            0, 0, 8, np.empty(8, dtype)
+        )
     _additions(single=True)
 
 

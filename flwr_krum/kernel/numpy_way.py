@@ -16,7 +16,7 @@ from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import below_diagonal
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import one_blas_thread, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates
+from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Read
 
 MOST_IN_NETWORK = 40
 """Clients up to which a network of NumPy calls beats sorting."""
@@ -40,8 +40,9 @@ Rows: TypeAlias = Sequence[Array]
 """The same columns of k rows."""
 
 
-def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
+def gram(updates: ClientUpdates, scale: float = 1.0, read: Read | None = None) -> Float64:
     """Return the Gram matrix of ``scale *`` (row - global model), server rows last, in float64."""
+    read = read or updates.read_offsets
     n = updates.rows
     width = min(BLOCK, max(1024, _MOST_IN_BLOCK // n), max(1, updates.d))
     scratch = threading.local()
@@ -54,7 +55,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
         with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
             for start in range(first, last, width):
                 stop = min(last, start + width)
-                block = updates.read_offsets(start, stop, scratch.block[:n])
+                block = read(start, stop, scratch.block[:n])
                 if scale != 1.0:
                     block *= scale
                 _add_product(scratch.block[:, : stop - start], g)

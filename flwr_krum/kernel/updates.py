@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ PIECE = 16 * BLOCK
 
 SMALL = 2**19
 """Numbers in all updates up to which layers are joined: a copy takes less than calls for each."""
+
+Read: TypeAlias = Callable[[int, int, Float64], Float64]
+"""Writes columns of all rows' offsets into a block; see `ClientUpdates.read_offsets`."""
 
 
 @dataclass(frozen=True)

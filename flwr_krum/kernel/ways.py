@@ -109,7 +109,12 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
         from flwr_krum.kernel import cuda_way
 
         return cuda_way.gram(updates, scale)
-    return numpy_way.gram(updates, scale)
+    buffers = _readable(updates)
+    if buffers is None:
+        return numpy_way.gram(updates, scale)
+    from flwr_krum.kernel import numba_way
+
+    return numpy_way.gram(updates, scale, numba_way.offset_reader(updates, buffers))
 
 
 def longest_sum(device: str) -> int:
@@ -181,6 +186,11 @@ def window_of_mixtures(updates: ClientUpdates, mix: Float64, window: Window) -> 
     """
     used = np.flatnonzero(mix.any(axis=0))
     shares = np.ascontiguousarray(mix[:, used])
+    buffers = _readable(updates)
+    if buffers is not None:
+        from flwr_krum.kernel import numba_way
+
+        return Filler(numba_way.mixture_filler(buffers, used, shares, window), MOST_THREADS)
     flats = [updates.flat_rows[i] for i in used]
 
     def read(piece: int, first: int, last: int) -> Sequence[Array]:
