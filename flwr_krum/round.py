@@ -404,7 +404,8 @@ class Rounds:
                 aggregate.layers, updates, intake.keys, server_round, self._limit(rule)
             )
         if step.problem:
-            return _Step(aggregate, guarantee, None, step.problem)
+            note = _together(aggregate.choice.note, step.problem)
+            return _Step(aggregate, guarantee, None, note)
         self._server_rows.remember(updates, intake.keys, aggregate.layers)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}

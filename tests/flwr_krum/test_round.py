@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -50,6 +50,18 @@ def test_a_round_returns_the_new_model_and_reports_by_client(replies):
     assert set(report.seconds) == set(get_args(Stage))
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert list(rounds.reports) == [report]
+
+
+def test_what_a_rule_has_to_say_is_told_also_where_its_step_is_not_taken(replies):
+    class Talkative(Average):
+        def choose(self, geometry, server_round):
+            return replace(super().choose(geometry, server_round), note="undecided: all")
+
+    for limit, end in ((None, ""), (1e-3, "; ")):
+        rounds = known(Rounds(Talkative(), largest_step=limit), w=5.0)
+        _, report = rounds.finish(1, replies([5.0, 6.0, 7.0]))
+        assert report.stepped == (limit is None)
+        assert report.note.startswith(f"undecided: all{end}")
 
 
 def test_the_report_names_the_selected_best_first_with_their_weights(replies):
