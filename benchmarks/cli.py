@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ def render(report: Annotated[Path, typer.Argument()] = FOLDER / "full.json") -> 
 def conformance() -> None:
     """Compare every rule with other libraries', and write the page."""
     present, absent = peers()
+    gc.freeze()  # Flower's records collect garbage one by one, and torch is much to look through
     with _progress() as tell, quiet_flower():
         found = list(
             conformance_page.sections(
