@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: install demo test test-all lint bench bench-quick clean
+.PHONY: install demo test test-all lint bench bench-quick conformance clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,10 +29,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # krum asks for Python 3.12 and byzpy for older versions of torch and numpy; what is measured of them
-# runs here all the same. Without them the benchmarks run and say so.
+# runs here all the same, and geom-median is only compared. Without them the benchmarks run and say so.
 $(BENCH): $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench,dev]"
-	-$(BIN)/pip install --quiet --no-deps --no-compile --ignore-requires-python krum==0.9.1 byzpy==0.1.4
+	-$(BIN)/pip install --quiet --no-deps --no-compile --ignore-requires-python krum==0.9.1 byzpy==0.1.4 \
+		geom-median==0.1.0
 	touch $@
 
 bench: $(BENCH)
@@ -40,6 +41,9 @@ bench: $(BENCH)
 
 bench-quick: $(BENCH)
 	$(BIN)/python -m benchmarks quick
+
+conformance: $(BENCH)
+	$(BIN)/python -m benchmarks conformance
 
 clean:
 	rm -rf $(VENV) build dist

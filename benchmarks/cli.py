@@ -1,8 +1,11 @@
-"""The command line: ``python -m benchmarks quick``, ``full``, ``render`` and ``worst``."""
+"""The command line of the benchmarks: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +21,9 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from benchmarks import page
+from benchmarks.conformance import page as conformance_page
+from benchmarks.conformance.peers import peers
+from benchmarks.conformance.samples import random_samples, tied_samples
 from benchmarks.data import KINDS
 from benchmarks.machine import describe
 from benchmarks.plan import FULL, QUICK, Plan, carry_out
@@ -27,11 +33,13 @@ from benchmarks.tables import tables
 from benchmarks.worst import DTYPES, SHAPES, search, table_of
 from benchmarks.worst import page as worst_page
 from flwr_krum.rules import RULES
+from simulations.engines.engines import quiet_flower
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 FOLDER = Path("runs/benchmarks")
 PAGE, PICTURE = Path("docs/performance.md"), Path("docs/images/performance.png")
+CONFORMANCE = Path("docs/conformance.md")
 WIDTH = 160
 """Columns where there is no terminal."""
 
@@ -77,7 +85,29 @@ def render(report: Annotated[Path, typer.Argument()] = FOLDER / "full.json") -> 
     _write(Report.load(report))
 
 
+@app.command()
+def conformance() -> None:
+    """Compare every rule with other libraries', and write the page."""
+    present, absent = peers()
+    gc.freeze()  # Flower's records collect garbage one by one, and torch is much to look through
+    with _progress() as tell, quiet_flower():
+        found = list(
+            conformance_page.sections(
+                present, list(random_samples()), list(tied_samples()), tell=tell
+            )
+        )
+    CONFORMANCE.write_text(conformance_page.page(found, present, absent))
+    Console().print(f"page: {CONFORMANCE}", soft_wrap=True)
+
+
 def _measure(plan: Plan, kind: str, file: Path) -> Report:
+    with _progress() as tell:
+        return carry_out(plan, kind=kind, tell=tell, done=lambda report: report.save(file))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show what is being done; it is told by a call."""
     columns: tuple[Any, ...] = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -85,12 +115,7 @@ def _measure(plan: Plan, kind: str, file: Path) -> Report:
     )
     with Progress(*columns, transient=True) as progress:
         bar = progress.add_task("", total=None)
-        return carry_out(
-            plan,
-            kind=kind,
-            tell=lambda text: progress.update(bar, description=text),
-            done=lambda report: report.save(file),
-        )
+        yield lambda text: progress.update(bar, description=text)
 
 
 def _show(report: Report) -> None:

@@ -281,7 +281,7 @@ def _as_tensors(case: Case) -> list[torch.Tensor]:
 
 def _byzfl(name: str, prepare: Callable[[Case], Any]) -> Contestant:
     import_torchvision_datasets()  # byzfl imports torchvision, which needs help beside this torch
-    byzfl = _imported("byzfl")
+    byzfl = imported("byzfl")
     rules: dict[str, Run] = {
         "krum": lambda vectors, f: byzfl.Krum(f)(vectors),
         "multi-krum": lambda vectors, f: byzfl.MultiKrum(f)(vectors),
@@ -307,7 +307,7 @@ def _krum() -> Contestant:
     aggregate = {}
     for rule, kind in kinds.items():
         module, _, name = kind.partition(".")
-        aggregate[rule] = getattr(_imported(f"{aggregators}.{module}"), name).aggregate
+        aggregate[rule] = getattr(imported(f"{aggregators}.{module}"), name).aggregate
     rules: dict[str, Run] = {
         "krum": lambda v, f: aggregate["krum"](v, n=len(v), f=f),
         "multi-krum": lambda v, f: aggregate["multi-krum"](v, n=len(v), f=f, m=len(v) - f),
@@ -320,8 +320,8 @@ def _krum() -> Contestant:
 
 
 def _byzpy() -> Contestant:
-    geometric = _imported("byzpy.aggregators.geometric_wise.krum")
-    coordinate = _imported("byzpy.aggregators.coordinate_wise")
+    geometric = imported("byzpy.aggregators.geometric_wise.krum")
+    coordinate = imported("byzpy.aggregators.coordinate_wise")
     rules: dict[str, Run] = {
         "krum": lambda v, f: geometric.Krum(f).aggregate(v),
         "multi-krum": lambda v, f: geometric.MultiKrum(f, q=len(v) - f).aggregate(v),
@@ -332,7 +332,14 @@ def _byzpy() -> Contestant:
     return Contestant(BYZPY, version("byzpy"), ONE_MORE, rules, _as_tensors, np.asarray, copies=3.0)
 
 
-def _imported(module: str) -> ModuleType:
+def imported(module: str) -> ModuleType:
+    """Return a library's module.
+
+    Raises
+    ------
+    AbsentError
+        If the library is not installed, or its import fails.
+    """
     package = module.partition(".")[0]
     if find_spec(package) is None:
         raise AbsentError(f"{package} is not installed (`make bench` installs it)")
