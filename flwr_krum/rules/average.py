@@ -23,6 +23,7 @@ class Average(Rule):
     array([3.])
     """
 
+    weighs = "selected"
     facts = Facts(
         source="Blanchard et al. 2017, Lemma 1: it bears no liar",
         breakdown="0",
