@@ -104,7 +104,16 @@ class Choice:
         return choose(geometry.mixed(M)).after(M)
 
     def weighed(self, shares: Float64) -> Choice:
-        """Return the choice of the same clients with weights as their shares (n,), best first."""
+        """Return the mean of the same clients by their shares (n,), best first.
+
+        Raises
+        ------
+        ValueError
+            If the choice is not the mean of some clients.
+        """
+        held = self.mix[self.mix != 0.0]
+        if self.window is not None or abs(held.sum() - 1.0) > 1e-9 or not are_alike(held):
+            raise ValueError("shares weigh the mean of the selected: the choice is no mean of some")
         row = np.where(self.mix[0] > 0.0, shares, 0.0)
         row /= row.max()
         return replace(self, mix=row[None, :] / row.sum())
