@@ -16,7 +16,7 @@ from flwr_krum.rules import (
     NearestNeighborMixing,
     TrimmedMean,
 )
-from tests.flwr_krum.weighted_sites import SHARES, SIZES, worst
+from tests.flwr_krum.weighted_sites import ATTACKS, SHARES, SIZES, accuracy, worst
 
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text()
 
@@ -39,6 +39,11 @@ ROWS = {
     "trimmed mean, cap .45": (TrimmedMean(f=1), 0.45),
     "geometric median, cap .45": (GeometricMedian(f=1), 0.45),
 }
+LEARNED = (
+    "weighted mean", "Multi-Krum, all alike", "trimmed mean, all alike", "Multi-Krum, no cap",
+    "Multi-Krum, cap 1/4", "Multi-Krum, cap 1/3", "nnm, trimmed mean, cap 1/4",
+    "trimmed mean, cap 1/4", "geometric median, cap 1/4",
+)  # fmt: skip
 ALWAYS = ("weighted mean", "Multi-Krum, all alike", "Multi-Krum, no cap", "Multi-Krum, cap 1/4")
 
 
@@ -74,6 +79,21 @@ def test_the_numbers_of_the_page_are_those_of_the_rules(row):
 @pytest.mark.parametrize("row", [row for row in ROWS if row not in ALWAYS])
 def test_the_other_numbers_of_the_page_are_those_of_the_rules(row):
     assert same(measured(row), told(row))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", LEARNED)
+def test_the_accuracies_of_the_page_are_those_of_the_rules(row):
+    found = [accuracy(weighing(*ROWS[row]), attack) for attack in ATTACKS]
+    assert found == pytest.approx([float(cell) for cell in told(f"{row}:")], abs=0.2)
+
+
+def test_declared_weights_keep_the_accuracy_that_counting_all_alike_loses():
+    alike, best = (
+        accuracy(weighing(*ROWS[row]), "small x -1000", seeds=1)
+        for row in ("Multi-Krum, all alike", "Multi-Krum, no cap")
+    )
+    assert best > alike + 0.5
 
 
 @pytest.mark.parametrize("row", ROWS)

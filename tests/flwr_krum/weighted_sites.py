@@ -62,3 +62,65 @@ def worst(rule_of, liar, seeds=4, **grid):
             honest = np.delete(np.arange(len(SIZES)), liar)
             found = max(found, error(rule_of(sent), sites, honest))
     return found
+
+
+# --- the same nine sites, training a logistic regression ---
+
+FEATURES, ROUNDS, STEPS, RATE, SIGNAL, SHIFT = 60, 20, 20, 0.5, 7.1, 0.3
+ATTACKS = ("none", "small x -1000", "big x -1000", "big, labels flipped", "big, mean - 1.5 std")
+"""The x -1000 are of a site's update."""
+
+
+class Patients:
+    """A twentieth of each site's volumes to train on, and many more to test on."""
+
+    def __init__(self, seed):
+        rng = np.random.default_rng([7, seed])
+        common = of_length(rng, 1, FEATURES, SIGNAL)
+        self.truths = common + of_length(rng, len(SIZES), FEATURES, SHIFT * SIGNAL)
+        self.train = [self._draw(rng, i, round(size / 20)) for i, size in enumerate(SIZES)]
+        self.test = [self._draw(rng, i, 4000) for i in range(len(SIZES))]
+
+    def _draw(self, rng, site, count):
+        x = rng.standard_normal((count, FEATURES))
+        chance = 1.0 / (1.0 + np.exp(-x @ self.truths[site]))
+        return x, (rng.random(count) < chance).astype(float)
+
+    def trained(self, model, site, flipped=False):
+        """Return the model after steps of gradient descent on a site's own patients."""
+        x, y = self.train[site]
+        y = 1.0 - y if flipped else y
+        for _ in range(STEPS):
+            chance = 1.0 / (1.0 + np.exp(-np.clip(x @ model, -500, 500)))
+            model = model + RATE * (x.T @ (y - chance) / len(y))
+        return model
+
+    def accuracy(self, model, sites):
+        """Return the share of patients of some sites that a model gets right, in percent."""
+        right = [np.mean((x @ model > 0) == (y > 0.5)) for x, y in (self.test[i] for i in sites)]
+        return 100.0 * float(SIZES[sites] @ right / SIZES[sites].sum())
+
+
+def replies(patients, model, attack):
+    """Return what the sites send, and who is honest."""
+    sent = np.array([patients.trained(model, i) for i in range(len(SIZES))])
+    liar = {"none": None, "small x -1000": 8}.get(attack, 0)
+    if attack.endswith("x -1000"):
+        sent[liar] = model - 1000.0 * (sent[liar] - model)
+    elif attack == "big, labels flipped":
+        sent[0] = patients.trained(model, 0, flipped=True)
+    elif attack == "big, mean - 1.5 std":
+        sent[0] = sent[1:].mean(axis=0) - 1.5 * sent[1:].std(axis=0)
+    return sent, np.array([i for i in range(len(SIZES)) if i != liar])
+
+
+def accuracy(rule_of, attack, seeds=3):
+    """Return the mean accuracy over honest patients, in percent, after the last round."""
+    found = []
+    for seed in range(seeds):
+        patients, model = Patients(seed), np.zeros(FEATURES)
+        for _ in range(ROUNDS):
+            sent, honest = replies(patients, model, attack)
+            model = rule_of(sent)
+        found.append(patients.accuracy(model, honest))
+    return float(np.mean(found))
