@@ -334,10 +334,12 @@ class Rule(ABC):
             updates = ClientUpdates.from_matrix(updates)
         self.check(updates.n)
         geometry = ClientGeometry(updates)
+        if shares is not None:
+            _check_sum(shares, updates.n)
+            self.check_shares(shares)
         if shares is None or are_alike(shares):
             choice = self.choose(geometry, server_round)
         else:
-            self.check_shares(shares)
             choice = self.weigh(geometry, server_round, shares)
         return Aggregate(combine(updates, choice.mix, choice.window), choice, geometry)
 
@@ -552,6 +554,12 @@ def _with_names(text: str, value: object) -> str:
         return reduce(_with_names, value, text)
     name = getattr(value, "__qualname__", None)
     return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
+
+
+def _check_sum(shares: Float64, n: int) -> None:
+    is_share = shares.shape == (n,) and (shares > 0.0).all()
+    if not (is_share and abs(float(shares.sum()) - 1.0) < 1e-9):
+        raise ValueError(f"expected a share > 0 for each of {n} clients, of sum 1, got {shares}")
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

@@ -16,6 +16,7 @@ from flwr_krum.rules import (
     RULES,
     Average,
     Bucketing,
+    Choice,
     GeometricMedian,
     Krum,
     Median,
@@ -290,6 +291,21 @@ def test_claimed_sizes_weigh_nothing_beside_declared_ones():
     replies = [Reply(site, {"x": npy(v)}, metrics=claims[site]) for site, v in SENT.items()]
     model, _ = rounds.finish(1, replies)
     assert model["x"] == finish(MultiKrum(f=1))[0]
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.5, 0.6, 0.0], [1 / 3, 1 / 3, np.nan], [1, 1, 1]])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(ValueError, match="expected a share > 0 for each of 3 clients, of sum 1"):
+        Average()(np.zeros((3, 2)), shares=np.array(shares))
+
+
+def test_a_rule_that_is_no_mean_of_some_cannot_be_weighed_as_one():
+    class Leaning(MultiKrum):
+        def choose(self, geometry, server_round):
+            return Choice.of_weights(np.arange(1.0, 10.0) / 45.0, geometry.n)
+
+    with pytest.raises(ValueError, match="the choice is no mean of some"):
+        finish(Leaning(f=1))
 
 
 # --- what is said of it ---
