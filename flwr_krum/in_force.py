@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from flwr_krum.rules.rule import Rule
 
+WAY_OUT = 'on_infeasible="degrade" goes on without the bound on f'
+
 
 class InForce(NamedTuple):
     """The f that a round's rule is given, and why it is that one."""
@@ -51,7 +53,18 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
     return InForce(f, basis)
 
 
-def prospects(rule: Rule, fate: str, asked: int) -> tuple[bool, str]:
+def obstacle(rule: Rule, n: int) -> str:
+    """Say why the rule cannot run on n clients; empty if it can."""
+    if n == 0:
+        return "no reply was accepted"
+    try:
+        rule.check(n)
+    except ValueError as error:
+        return f"{error}; {WAY_OUT}"
+    return ""
+
+
+def prospects(rule: Rule, fate: str, asked: int, least: int = 1) -> tuple[bool, str]:
     """Say whether rounds that ask so many clients can lose a reply, and what comes of it.
 
     Parameters
@@ -63,9 +76,11 @@ def prospects(rule: Rule, fate: str, asked: int) -> tuple[bool, str]:
         What becomes of a round for which the replies are too few.
     asked : int
         Clients of whom a round asks for a reply.
+    least : int
+        Replies that are needed besides what the rule says.
     """
     f = max(0, min(1, rule.most(asked))) if rule.f is None else rule.f
-    needed = rule.least(f) if rule.strict else 1
+    needed = max(least, rule.least(f)) if rule.strict else 1
     why = f"f={f}" if rule.f is not None else "f follows their number"
     text = f"{asked} are asked, {needed} replies are needed ({why}): "
     if asked < needed:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypedDict
+
+import numpy as np
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Refused, few
 from flwr_krum.guarantee import Guarantee
+from flwr_krum.rules.rule import Aggregate
+from flwr_krum.weights import Weighting
 
 
 def _now() -> str:
@@ -48,6 +52,8 @@ class RoundReport:
         Empty where the rule has none.
     selected : client ids, best first
     weights : mapping of client id to weight, of the selected
+    weighting : Weighting, optional
+        How much the accepted sites count where their weights are declared.
     metrics : mapping of name to number or list
         Trimmed means of what the accepted clients report about themselves.
     dropped : tuple of text
@@ -91,6 +97,7 @@ class RoundReport:
     stepped: bool = False
     optimizer: str = ""
     note: str = ""
+    weighting: Weighting | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     time: str = field(default_factory=_now, compare=False)
 
@@ -110,6 +117,11 @@ class RoundReport:
             lines.append(f"not sent, and kept: {few(self.kept)}")
         if self.selected:
             lines.append(f"selected: {_list(self.selected)}")
+        if self.weighting:
+            lines += self.weighting.lines(self.byzantine)
+        if self.weighting and self.weights:
+            made_of = ", ".join(f"{site} {share:.1%}" for site, share in self.weights.items())
+            lines.append(f"the aggregate is made of: {made_of}")
         if self.guarantee:
             lines.append(self.guarantee.line())
         if self.optimizer:
@@ -137,6 +149,7 @@ class RoundReport:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
         values = dict(vars(self))
         values["guarantee"] = self.guarantee and self.guarantee.to_json()
+        values["weighting"] = self.weighting and self.weighting.to_json()
         values["refused"] = [[refused.client, refused.reason] for refused in self.refused]
         for name in _BY_CLIENT:
             values[name] = [[client, _finite(value)] for client, value in values[name].items()]
@@ -154,7 +167,7 @@ class RoundReport:
         KeyError, TypeError, ValueError
             If the values are not a report's.
         """
-        read = {"time": "", "optimizer": "", **values}  # older journals have none
+        read = {**_NOT_IN_OLDER_JOURNALS, **values}
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
@@ -165,6 +178,8 @@ class RoundReport:
             }
         if read["guarantee"] is not None:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
+        if read["weighting"] is not None:
+            read["weighting"] = Weighting.from_json(read["weighting"])
         for name in _CLIENTS:
             read[name] = tuple(read[name])
         for name in ("dropped", "kept"):  # older journals have none
@@ -173,6 +188,7 @@ class RoundReport:
 
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
+_NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {"time": "", "optimizer": "", "weighting": None}
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "quarantined", "selected")
 _KINDS: Mapping[str, type] = {
@@ -183,6 +199,28 @@ _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("metrics", "seconds"), dict),
 }
 """What the JSON value of a field is."""
+
+
+class Chosen(TypedDict, total=False):
+    """What a report says of a rule's choice."""
+
+    selected: tuple[ClientId, ...]
+    scores: dict[ClientId, float]
+    weights: dict[ClientId, float]
+
+
+def chosen(aggregate: Aggregate, clients: Sequence[ClientId]) -> Chosen:
+    """Return the rule's choice as it stands in a report, with client ids for indices."""
+    scores, weights = aggregate.scores, aggregate.weights
+    return {
+        "selected": tuple(clients[i] for i in aggregate.selected),
+        "scores": {} if scores is None else dict(zip(clients, scores.tolist(), strict=True)),
+        "weights": (
+            {}
+            if weights is None
+            else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
+        ),
+    }
 
 
 def _finite(value: Any) -> Any:

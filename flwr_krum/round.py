@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
-import numpy as np
-
 from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
@@ -23,7 +21,7 @@ from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import InForce, f_in_force
+from flwr_krum.in_force import InForce, f_in_force, obstacle
 from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
@@ -33,10 +31,11 @@ from flwr_krum.kernel.ways import prepare
 from flwr_krum.log import conclusion, tree
 from flwr_krum.moments import Moments, OptimizerState
 from flwr_krum.optimizers import ServerOptimizer
-from flwr_krum.report import RoundReport
+from flwr_krum.report import RoundReport, chosen
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep
+from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights, Weighting
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 
@@ -57,6 +56,8 @@ class RoundOptions(TypedDict, total=False):
     distance_keys: Keys | None
     max_reply_bytes: int | None
     root: Root | None
+    weights: Mapping[ClientId, float] | None
+    weight_cap: float | None
 
 
 REPORTS_KEPT = 10_000
@@ -65,8 +66,6 @@ REPORTS_KEPT = 10_000
 
 MANY = 1000
 """Clients among which any robust rule tolerates some."""
-
-WAY_OUT = 'on_infeasible="degrade" goes on without the bound on f'
 
 
 class InfeasibleRoundError(ValueError):
@@ -83,12 +82,13 @@ class _Step(NamedTuple):
     moments: Moments | None = None
 
 
-class _Choice(TypedDict, total=False):
-    """What a report says of a rule's choice."""
+class _Fitted(NamedTuple):
+    """The rule as it applies to a round; why the round is infeasible, empty if it is not."""
 
-    selected: tuple[ClientId, ...]
-    scores: dict[ClientId, float]
-    weights: dict[ClientId, float]
+    rule: Rule
+    weighting: Weighting | None
+    obstacle: str
+    runs: bool
 
 
 @dataclass
@@ -142,13 +142,20 @@ class Rounds:
         For rules that ask for a model of the server's own, such as FLTrust: makes it of the global
         one, on clean data. Called once a round, before the clients are asked; what it returns must
         fit the global model as a client's reply must.
+    weights : mapping of client id to number (optional)
+        How large each site is, by the operator's word: for rules that have a definition with
+        weights, such as ``MultiKrum(f=1)``. Who is not named is refused. By default all count
+        alike.
+    weight_cap : float, 0 < weight_cap < 0.5, or None (default: 0.25)
+        The weights of a round's accepted sites are cut so that the f heaviest hold at most this
+        share; None cuts nothing, and one site may then hold most of the model.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind, or root is missing or of no use to the rule, or both
-        server_learning_rate and server_optimizer are set; JournalError if the journal holds another
-        run; OptimizerStateError if rounds are done and the optimizer's state is not theirs.
+        If an argument is not of its kind, or root is missing or of no use to the rule, or weights
+        are, or both server_learning_rate and server_optimizer are set; JournalError if the journal
+        holds another run; OptimizerStateError if rounds are done and the state is not theirs.
     """
 
     rule: Rule
@@ -164,6 +171,8 @@ class Rounds:
     distance_keys: Keys | None = None
     max_reply_bytes: int | None = None
     root: Root | None = None
+    weights: Mapping[ClientId, float] | None = None
+    weight_cap: float | None = DEFAULT_CAP
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     template: Template | None = field(default=None, init=False)
@@ -174,6 +183,7 @@ class Rounds:
     _journal: Journal | None = field(default=None, init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
+    _weights: DeclaredWeights = field(init=False)
     _server_step: ServerStep = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,6 +204,7 @@ class Rounds:
         if self.max_reply_bytes is not None:
             whole_number("max_reply_bytes", self.max_reply_bytes, 1)
         self._server_rows = ServerRows(self.rule, self.root)
+        self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
         prepare(self.device)
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
@@ -234,6 +245,7 @@ class Rounds:
             f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
             f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
+            str(self._weights),
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
@@ -264,13 +276,18 @@ class Rounds:
             that the rule could not run on the others.
         """
         ordered = sorted(sampled, key=client_order)
-        spare = len(ordered) - self.rule.least_clients
+        spare = len(ordered) - max(self.rule.least_clients, self.least_clients)
         self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.template = Template.of(model, self.shared_keys, self.distance_keys)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         return frozenset(self.quarantined)
+
+    @property
+    def least_clients(self) -> int:
+        """The smallest number of replies of which f can be held under the cap of weights."""
+        return self._weights.least_clients
 
     @property
     def most_bytes(self) -> float:
@@ -323,18 +340,18 @@ class Rounds:
             )
         with timed() as clock, one_blas_thread():
             liars = self._liars(len({reply.client for reply in replies}))
-            intake = admit(replies, self.template, self.device, liars)
+            intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
             in_force = self._in_force(intake)
-            rule, obstacle = self._fitted(len(intake.clients), in_force.f)
+            fitted = self._fitted(intake.clients, in_force.f)
             step, failure = None, None
             if not veto:
-                step, failure = self._try_step(rule, intake, server_round)
+                step, failure = self._try_step(fitted, intake, server_round)
         heard = {reply.client for reply in replies} | set(failed)
         report = RoundReport(
             server_round=server_round,
-            rule=str(rule),
+            rule=str(fitted.rule),
             byzantine=in_force.f,
             basis=in_force.basis,
             seed=self._seed,
@@ -347,52 +364,62 @@ class Rounds:
             metrics=claimed.metrics,
             dropped=claimed.dropped,
             kept=intake.kept,
-            **({} if step is None else _choice(step.aggregate, intake.clients)),
+            weighting=fitted.weighting,
+            **({} if step is None else chosen(step.aggregate, intake.clients)),
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
-            note=veto or _together(_failed(failure), obstacle, "" if step is None else step.note),
+            note=veto
+            or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
         )
         self._keep(report)
         if failure is not None:
             raise failure
-        if obstacle and not veto and self.on_infeasible == "raise":
-            raise InfeasibleRoundError(f"round {server_round}: {obstacle}")
+        if fitted.obstacle and not veto and self.on_infeasible == "raise":
+            raise InfeasibleRoundError(f"round {server_round}: {fitted.obstacle}")
         if step is not None and step.moments is not None:
             self._server_step.moments = step.moments
         return None if step is None else step.model, report
 
     def _in_force(self, intake: Intake) -> InForce:
         """Return the f in force; what clients send that were not asked decides nothing."""
-        refused = {refusal.client for refusal in intake.refused}
+        refused = self._weights.of_sites(refusal.client for refusal in intake.refused)
         counted = refused.intersection(self.asked) if self.asked else refused
         return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked))
 
-    def _fitted(self, n: int, f: int) -> tuple[Rule, str]:
-        """Return the rule for this round, and why it may not run; empty if it may."""
-        rule = self.rule.fitted(n, f)
-        obstacle = _obstacle(rule, n)
-        degrades = obstacle and n > 0 and self.on_infeasible == "degrade"
-        return rule.degraded() if degrades else rule, obstacle
+    def _fitted(self, clients: Sequence[ClientId], f: int) -> _Fitted:
+        """Return the rule for this round; a degraded one counts all sites alike."""
+        rule = self.rule.fitted(len(clients), f)
+        problem = obstacle(rule, len(clients))
+        weighting, too_heavy = self._weights.among(rule, clients, f)
+        problem = problem or too_heavy
+        if not (problem and clients and self.on_infeasible == "degrade"):
+            return _Fitted(rule, weighting, problem, not problem)
+        rule = rule.degraded()
+        alike = self._weights.alike(clients, f)
+        return _Fitted(rule, alike, problem, not obstacle(rule, len(clients)))
 
     def _try_step(
-        self, rule: Rule, intake: Intake, server_round: int
+        self, fitted: _Fitted, intake: Intake, server_round: int
     ) -> tuple[_Step | None, Exception | None]:
         """Take the step, if the rule may run; return what the operator's own code raised."""
-        if intake.updates is None or _obstacle(rule, len(intake.clients)):
+        if intake.updates is None or not fitted.runs:
             return None, None
         try:
             updates = self._server_rows.beside(intake.updates, intake.keys, self.template)
-            return self._step(rule, updates, intake, server_round), None
+            return self._step(fitted, updates, intake, server_round), None
         except Exception as error:  # a rule or a rate of the operator's own
             return None, error
 
-    def _step(self, rule: Rule, updates: ClientUpdates, intake: Intake, server_round: int) -> _Step:
+    def _step(
+        self, fitted: _Fitted, updates: ClientUpdates, intake: Intake, server_round: int
+    ) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""
-        reference = updates.reference
+        rule, reference = fitted.rule, updates.reference
+        shares = None if fitted.weighting is None else fitted.weighting.counting
         with stage("rule"):
-            aggregate = rule(updates, server_round=server_round)
+            aggregate = rule(updates, server_round=server_round, shares=shares)
         with stage("guarantee"):
             guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
         weights = aggregate.weights
@@ -452,28 +479,3 @@ def _told(keys: Keys | None, default: str) -> str:
     if keys is None:
         return default
     return "a function of the key" if callable(keys) else few([str(key) for key in keys])
-
-
-def _obstacle(rule: Rule, n: int) -> str:
-    """Say why the rule cannot run on n clients; empty if it can."""
-    if n == 0:
-        return "no reply was accepted"
-    try:
-        rule.check(n)
-    except ValueError as error:
-        return f"{error}; {WAY_OUT}"
-    return ""
-
-
-def _choice(aggregate: Aggregate, clients: Sequence[ClientId]) -> _Choice:
-    """Return the rule's choice as it stands in a report, with client ids for indices."""
-    scores, weights = aggregate.scores, aggregate.weights
-    return {
-        "selected": tuple(clients[i] for i in aggregate.selected),
-        "scores": {} if scores is None else dict(zip(clients, scores.tolist(), strict=True)),
-        "weights": (
-            {}
-            if weights is None
-            else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
-        ),
-    }

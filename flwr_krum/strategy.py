@@ -11,11 +11,11 @@ from flwr.common.logger import log
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
-from flwr_krum.in_force import prospects
+from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import WAY_OUT, OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import OnInfeasible, RoundOptions, Rounds
 from flwr_krum.rules.rule import Rule
 
 FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
@@ -54,6 +54,11 @@ class RobustStrategy:
         count_key: str,
         options: RoundOptions,
     ) -> None:
+        if client_id is None and options.get("weights") is not None:
+            raise ValueError(
+                "weights are declared by site, and a node's own id is no site's name: "
+                "give client_id=, a function that names a node"
+            )
         self._rounds = Rounds(rule, count_key=count_key, **options)
         self._client_id: Callable[[Any], object] = client_id or type(self)._own_id
         self._nameless: set[ClientId] = set()
@@ -87,7 +92,7 @@ class RobustStrategy:
         if asked == 0:
             return  # no training at all, or nobody knows yet of how many
         fate = FATES[self._rounds.on_infeasible]
-        can_lose, text = prospects(self._rounds.rule, fate, asked)
+        can_lose, text = prospects(self._rounds.rule, fate, asked, self._rounds.least_clients)
         if not can_lose:
             text += f"; raise {self._SAMPLING[1]} and {self._SAMPLING[2]}, lower f, or {WAY_OUT}"
         log(INFO if can_lose else WARNING, "\t├──> Replies: of %s clients %s", n, text)

@@ -103,7 +103,7 @@ FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules", "moments"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers"),
-    ("guarantee",),
+    ("guarantee", "weights"),
     ("report",),
     ("lines", "lock", "step"),
     ("journal", "log"),

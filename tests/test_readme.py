@@ -85,3 +85,15 @@ def test_every_make_target_that_it_names_exists():
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
     assert {"demo", "test", "test-all", "install"} <= named
     assert named <= targets
+
+
+def test_the_declared_weights_that_it_shows_make_a_strategy():
+    (source,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "VOLUMES" in block
+    )
+    names = {}
+    exec(compile(source, "README.md", "exec"), names)
+    assert names["strategy"]._name(1001) == "aachen"
+    assert set(names["SITES"].values()) == set(names["VOLUMES"])

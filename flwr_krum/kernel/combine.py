@@ -17,7 +17,7 @@ from flwr_krum.kernel import ways
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.counters import lower_median
-from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.kernel.threads import one_blas_thread, spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
 
@@ -26,7 +26,7 @@ NOTHING = 2.0**-48
 
 
 def combine(
-    updates: ClientUpdates, mix: Float64, window: Window | None = None
+    updates: ClientUpdates, mix: Float64, window: Window | WeightedWindow | None = None
 ) -> tuple[Array, ...]:
     """Return the mixed model, layer by layer, in the layers' own dtypes.
 
@@ -40,7 +40,7 @@ def combine(
         n clients and s rows of the server.
     mix : (k, n) or (k, n + s)
         Without a global model the rest of a row lies on zero.
-    window : Window, optional
+    window : Window or WeightedWindow, optional
         Which of the k sorted values are averaged; only for one row it may be left out.
     """
     if window is None and len(mix) != 1:
@@ -107,7 +107,9 @@ def _fill_means(
         pass
 
 
-def _window_means(updates: ClientUpdates, weights: Float64, window: Window) -> list[Array]:
+def _window_means(
+    updates: ClientUpdates, weights: Float64, window: Window | WeightedWindow
+) -> list[Array]:
     """Return, per coordinate, the mean of a window of the sorted mixtures."""
     floats, pieces = updates.empty_result()
     rows = _rows_alone(weights)

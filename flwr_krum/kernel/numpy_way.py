@@ -14,7 +14,8 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import below_diagonal
-from flwr_krum.kernel.sorting import Window, network
+from flwr_krum.kernel.shares import SLIVER, taken
+from flwr_krum.kernel.sorting import WeightedWindow, Window, network
 from flwr_krum.kernel.threads import one_blas_thread, spread
 from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Read
 
@@ -112,6 +113,28 @@ def window_mean(rows: Rows, window: Window) -> Float64:
     sort = _sorted_by_network if sorts_alone(len(rows)) else _sorted_by_block
     with np.errstate(over="ignore"):
         return _mean_of_ranks(sort(rows, window), window)
+
+
+def weighted_window_mean(rows: Rows, window: WeightedWindow) -> Float64:
+    """Return the mean of what lies in a window of the sorted shares of each column."""
+    block = np.stack([row.astype(np.float64) for row in rows])
+    order = np.argsort(block, axis=0, kind="stable")
+    values = np.take_along_axis(block, order, axis=0)
+    shares = np.array(window.shares)[order]
+    if window.cut == 0.5:
+        return _at_half(values, np.cumsum(shares, axis=0))
+    take = taken(shares, window.cut, 1.0 - window.cut)
+    mean: Float64 = (values * take).sum(axis=0)
+    return mean
+
+
+def _at_half(values: Float64, above: Float64) -> Float64:
+    """Return the sorted values at which the sum of shares passes 1/2, of two the mean."""
+    low = (above < 0.5 - SLIVER).sum(axis=0)
+    high = (above <= 0.5 + SLIVER).sum(axis=0)
+    both = np.take_along_axis(values, np.stack([low, high]), axis=0)
+    middle: Float64 = both[0] / 2.0 + both[1] / 2.0
+    return middle
 
 
 def _sorted_by_network(values: Rows, window: Window) -> dict[int, Array]:

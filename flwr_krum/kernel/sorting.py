@@ -42,6 +42,26 @@ class Window:
         return range(trim, self.last - trim)
 
 
+@dataclass(frozen=True)
+class WeightedWindow:
+    """The mean of the sorted values that lie between two places of their rows' shares.
+
+    ``sum_i t_i v_(i)``, with t what is taken of the shares between ``cut`` and ``1 - cut``, a
+    share across a place in part. At 1/2, the median: the value at that place, of two that meet
+    there the mean.
+
+    Attributes
+    ----------
+    shares : tuple of k floats
+        Of sum 1.
+    cut : float
+        At each end, in [0, 1/2].
+    """
+
+    shares: tuple[float, ...]
+    cut: float
+
+
 class Comparator(NamedTuple):
     """Put the smaller of two rows into the first and the larger into the second.
 

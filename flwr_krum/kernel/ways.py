@@ -17,7 +17,7 @@ from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device, is_compiled, is_cuda, numba_is_installed
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.exact import Squares
-from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.kernel.threads import MOST_THREADS
 from flwr_krum.kernel.updates import BLOCK, PIECE, Buffers, ClientUpdates
 
@@ -161,10 +161,12 @@ class Filler(NamedTuple):
     most: int
 
 
-def window_of_rows(updates: ClientUpdates, rows: Indices, window: Window) -> Filler:
+def window_of_rows(
+    updates: ClientUpdates, rows: Indices, window: Window | WeightedWindow
+) -> Filler:
     """Return the way to take window means over some rows as they came."""
     buffers = _readable(updates)
-    if buffers is not None:
+    if buffers is not None and isinstance(window, Window):
         from flwr_krum.kernel import numba_way
 
         return Filler(numba_way.window_filler(buffers.of(rows), window), MOST_THREADS)
@@ -176,7 +178,9 @@ def window_of_rows(updates: ClientUpdates, rows: Indices, window: Window) -> Fil
     return Filler(_in_blocks(read, window, len(flats)), _most_threads(len(flats)))
 
 
-def window_of_mixtures(updates: ClientUpdates, mix: Float64, window: Window) -> Filler:
+def window_of_mixtures(
+    updates: ClientUpdates, mix: Float64, window: Window | WeightedWindow
+) -> Filler:
     """Return the way to take window means over mixtures of all rows.
 
     Parameters
@@ -187,7 +191,7 @@ def window_of_mixtures(updates: ClientUpdates, mix: Float64, window: Window) -> 
     used = np.flatnonzero(mix.any(axis=0))
     shares = np.ascontiguousarray(mix[:, used])
     buffers = _readable(updates)
-    if buffers is not None:
+    if buffers is not None and isinstance(window, Window):
         from flwr_krum.kernel import numba_way
 
         return Filler(numba_way.mixture_filler(buffers, used, shares, window), MOST_THREADS)
@@ -206,14 +210,19 @@ def _most_threads(k: int) -> int:
     return 1 if numpy_way.sorts_alone(k) else MOST_THREADS
 
 
-def _in_blocks(read: Callable[[int, int, int], Sequence[Array]], window: Window, rows: int) -> Fill:
+def _in_blocks(
+    read: Callable[[int, int, int], Sequence[Array]], window: Window | WeightedWindow, rows: int
+) -> Fill:
     width = numpy_way.block_width(rows)
+    if isinstance(window, Window):
+        mean = partial(numpy_way.window_mean, window=window)
+    else:
+        mean = partial(numpy_way.weighted_window_mean, window=window)
 
     def fill(piece: int, first: int, last: int, out: Array) -> None:
         with np.errstate(over="ignore"):  # a mean that its dtype cannot hold
             for start in range(first, last, width):
                 stop = min(last, start + width)
-                means = numpy_way.window_mean(read(piece, start, stop), window)
-                out[start - first : stop - first] = means
+                out[start - first : stop - first] = mean(read(piece, start, stop))
 
     return fill

@@ -6,10 +6,11 @@ Source: Blanchard et al., NIPS 2017, Lemma 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ALL, Facts
-from flwr_krum.rules.rule import Choice, Rule
+from flwr_krum.rules.rule import Choice, Rule, Weighs
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Average(Rule):
     array([3.])
     """
 
+    weighs: ClassVar[Weighs | None] = "selected"
     facts = Facts(
         source="Blanchard et al. 2017, Lemma 1: it bears no liar",
         breakdown="0",

@@ -135,6 +135,7 @@ class NormBounding(Average):
 
     C: float = math.inf
 
+    weighs = None
     facts = Facts(
         source="none: each client moves the result by C/n at most",
         breakdown="1",

@@ -58,6 +58,7 @@ class GeometricMedian(Rule):
     start: Start = "clients"
 
     requirement = "2f < n"
+    weighs = "copies"
     facts = Facts(
         source="as for the median",
         breakdown="1/2",
@@ -82,12 +83,24 @@ class GeometricMedian(Rule):
 
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Weigh the clients by what the last step made of their distances."""
-        return Choice.among_near(geometry, self._weigh)
+        return self.weigh(geometry, server_round, np.ones(geometry.n))
 
-    def _weigh(self, geometry: Geometry) -> Choice:
+    def weigh(self, geometry: Geometry, server_round: int, shares: Float64) -> Choice:
+        """Do so for ``g(z) = sum_i a_i ||z - V_i||`` with shares a; each b_i is a_i times as large.
+
+        A vector is the median itself where the others' pull is no longer than the share that
+        stands there.
+        """
+
+        def weigh_near(near: Geometry) -> Choice:
+            return self._weigh(near, shares[geometry.near] if near.n < geometry.n else shares)
+
+        return Choice.among_near(geometry, weigh_near)
+
+    def _weigh(self, geometry: Geometry, shares: Float64) -> Choice:
         n = geometry.n
         if self.nu == 0.0 and self.start == "clients":
-            own = _own_median(geometry)
+            own = _own_median(geometry, shares)
             if own is not None:
                 return Choice.uniform(n, [own])
         # The global model is the last point: weights over all points sum to 1.
@@ -96,29 +109,30 @@ class GeometricMedian(Rule):
         usual = np.median(np.sqrt(geometry.squared), axis=1)
         products, _ = _products_about(geometry, int(np.argmin(usual)))
         if self.start == "clients":
-            weights[:n] = _inverse(usual)
+            weights[:n] = _inverse(usual, shares)
         else:
             weights[n] = 1.0
         floor = max(self.nu * geometry.scale, np.finfo(float).tiny)
         for _ in range(self.steps):
             apart = _from_mixture(products, weights)[:n]
             smooth = np.maximum(apart, floor)
-            new = np.append(_inverse(smooth), 0.0)
+            new = np.append(_inverse(smooth, shares), 0.0)
             gap = new - weights
             moved = np.sqrt(max(0.0, float(gap @ products @ gap)))
             with np.errstate(over="ignore"):  # on a vector, 1 / smooth is the largest there is
-                slack = (1.0 / smooth).mean() * moved * apart.max()
+                slack = (shares / smooth).sum() * moved * apart.max()
             weights = new
-            if slack <= self.eps * apart.mean():
+            if slack <= self.eps * (shares * apart).sum():
                 return Choice.of_weights(weights[:n], n)
         note = f"{self.steps} steps left the geometric median less sure than eps={self.eps:g}"
         return Choice.of_weights(weights[:n], n, note=note if self.start == "clients" else "")
 
 
-def _inverse(lengths: Float64) -> Float64:
-    """Return weights that are as the inverse lengths, and sum to 1."""
+def _inverse(lengths: Float64, shares: Float64) -> Float64:
+    """Return weights that are as the shares over the lengths, and sum to 1."""
     with np.errstate(divide="ignore"):
         inverse = lengths.min() / lengths if lengths.min() > 0.0 else (lengths == 0.0).astype(float)
+    inverse = shares * inverse
     weights: Float64 = inverse / inverse.sum()
     return weights
 
@@ -152,21 +166,22 @@ def _from_mixture(products: Float64, weights: Float64) -> Float64:
     return apart
 
 
-def _own_median(geometry: Geometry) -> int | None:
+def _own_median(geometry: Geometry, shares: Float64) -> int | None:
     """Return the first vector that is the geometric median itself, if one is (Vardi, Zhang).
 
-    It is so where the others' pull, unit vectors towards them, is no longer than the number of
-    vectors that stand where it stands. Where rounding would say so, it is left to the iteration.
+    It is so where the others' pull, unit vectors towards them by share, is no longer than the share
+    of the vectors that stand where it stands. Where rounding would say so, it is left to the
+    iteration.
     """
     lengths = np.sqrt(geometry.squared)
-    sums = lengths.sum(axis=1)
+    sums = (lengths * shares).sum(axis=1)
     for k in np.flatnonzero(sums <= sums.min() * (1.0 + 1e-13)).tolist():
         away = lengths[k] > 0.0
-        unit = np.divide(1.0, lengths[k], out=np.zeros_like(lengths[k]), where=away)
+        unit = np.divide(shares, lengths[k], out=np.zeros_like(lengths[k]), where=away)
         products, terms = (of[: len(unit), : len(unit)] for of in _products_about(geometry, k))
         np.fill_diagonal(terms, 0.0)
         unsure = np.finfo(float).eps * float(unit @ terms @ unit)  # by one that is all but there
         pull = np.sqrt(max(0.0, float(unit @ products @ unit)))
-        if unsure < 1e-6 and pull <= len(away) - np.count_nonzero(away):
+        if unsure < 1e-6 * shares.mean() ** 2 and pull <= shares[~away].sum():
             return int(k)
     return None

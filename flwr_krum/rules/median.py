@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
-from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.rules.facts import PER_COORDINATE, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule
 
@@ -35,6 +36,7 @@ class Median(Rule):
     """
 
     requirement = "2f < n"
+    weighs = "copies"
     facts = Facts(
         source="Yin et al. 2018; the median of n values lies among the honest ones for 2f < n",
         breakdown="1/2",
@@ -51,3 +53,7 @@ class Median(Rule):
         """Average the middle one or two of the sorted values."""
         n = geometry.n
         return Choice.of_sorted(n, Window((n - 1) // 2, n // 2 + 1, 2 - n % 2))
+
+    def weigh(self, geometry: Geometry, server_round: int, shares: Float64) -> Choice:
+        """Take the value at which the sum of shares passes 1/2, of two the mean."""
+        return Choice.of_sorted(geometry.n, WeightedWindow(tuple(shares.tolist()), 0.5))

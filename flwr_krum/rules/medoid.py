@@ -66,6 +66,7 @@ class Medoid(Rule):
     """
 
     requirement = "2f < n"
+    weighs = "selected"
     facts = Facts(
         source="as for the median; Blanchard et al. 2017, supplement, section 4, states none",
         breakdown="1/2",

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
+from flwr_krum.kernel.shares import heaviest, taken
 from flwr_krum.rules.facts import ALL, Facts, Kappa
 from flwr_krum.rules.rule import Mixing
 
@@ -38,6 +39,7 @@ class NearestNeighborMixing(Mixing):
     """
 
     requirement = "2f < n"
+    weighs = True
     facts = Facts(
         source="Allouah et al., AISTATS 2023",
         breakdown="1/2, or that of the rule behind",
@@ -58,9 +60,23 @@ class NearestNeighborMixing(Mixing):
         """Return rows of 1/(n - f) at the neighbours."""
         n = geometry.n
         keep = max(1, n - (self.f or 0))
-        apart = geometry.squared.copy()
-        np.fill_diagonal(apart, -1.0)
-        nearest = np.argsort(apart, axis=1, kind="stable")[:, :keep]
+        nearest = _by_distance(geometry)[:, :keep]
         M = np.zeros((n, n))
         np.put_along_axis(M, nearest, 1.0 / keep, axis=1)
         return M
+
+    def weighed(self, geometry: Geometry, shares: Float64) -> Float64:
+        """Return rows of the shares of the neighbours, up to ``1 - W_f``, the last one in part."""
+        nearest = _by_distance(geometry)
+        take = taken(shares[nearest].T, 0.0, 1.0 - heaviest(shares, self.f or 0)).T
+        M = np.zeros((geometry.n, geometry.n))
+        np.put_along_axis(M, nearest, take, axis=1)
+        return M
+
+
+def _by_distance(geometry: Geometry) -> Indices:
+    """Return, for each row (n, n), all rows from the nearest, itself, to the farthest."""
+    apart = geometry.squared.copy()
+    np.fill_diagonal(apart, -1.0)
+    order: Indices = np.argsort(apart, axis=1, kind="stable")
+    return order

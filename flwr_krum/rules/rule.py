@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property, reduce
-from typing import ClassVar, Final, Self, overload
+from typing import ClassVar, Final, Literal, Self, TypeAlias, overload
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.geometry import ClientGeometry, Geometry
 from flwr_krum.kernel.ranking import Ranking
-from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.shares import are_alike, heaviest
+from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules.facts import Facts
 
@@ -34,6 +35,13 @@ ROOT: Final = "root"
 STEP: Final = "step"
 """The row of the global model moved by the last step again."""
 
+Weighs: TypeAlias = Literal["selected", "copies"]
+"""How declared weights count: in the mean of those that are selected without them, or as if each
+client stood there so many times."""
+
+HALF: Final = 0.5 - 1e-6
+"""The share that liars must stay below where weights count as copies, less what is rounding."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -44,7 +52,7 @@ class Choice:
     mix : (k, n) or (k, n + s)
         A weight for each client, and for each row of the server where the rule uses them. What a
         row lacks of the sum 1 lies on the global model.
-    window : Window, optional
+    window : Window or WeightedWindow, optional
         Which of the k sorted values are averaged, per coordinate; None where k is 1.
     selected : indices
         The clients that the result is made of, best first.
@@ -54,7 +62,7 @@ class Choice:
     """
 
     mix: Float64
-    window: Window | None = None
+    window: Window | WeightedWindow | None = None
     selected: tuple[int, ...] = ()
     scores: Float64 | None = None
     note: str = ""
@@ -80,7 +88,9 @@ class Choice:
         return replace(uniform, scores=ranking.scores, note=ranking.note)
 
     @classmethod
-    def of_sorted(cls, n: int, window: Window, rows: Sequence[int] | None = None) -> Choice:
+    def of_sorted(
+        cls, n: int, window: Window | WeightedWindow, rows: Sequence[int] | None = None
+    ) -> Choice:
         """Sort the values of some clients (by default all) and average a window of them."""
         chosen = range(n) if rows is None else rows
         return cls(np.eye(n)[list(chosen)], window, tuple(chosen))
@@ -92,6 +102,21 @@ class Choice:
             return choose(geometry)
         M = np.eye(geometry.n)[geometry.near]
         return choose(geometry.mixed(M)).after(M)
+
+    def weighed(self, shares: Float64) -> Choice:
+        """Return the mean of the same clients by their shares (n,), best first.
+
+        Raises
+        ------
+        ValueError
+            If the choice is not the mean of some clients.
+        """
+        held = self.mix[self.mix != 0.0]
+        if self.window is not None or abs(held.sum() - 1.0) > 1e-9 or not are_alike(held):
+            raise ValueError("shares weigh the mean of the selected: the choice is no mean of some")
+        row = np.where(self.mix[0] > 0.0, shares, 0.0)
+        row /= row.max()
+        return replace(self, mix=row[None, :] / row.sum())
 
     def after(self, M: Float64) -> Choice:
         """Return the choice over the clients that makes this one over the rows of M.
@@ -179,6 +204,9 @@ class Rule(ABC):
     facts: ClassVar[Facts]
     """What a rule that has a name says of itself."""
 
+    weighs: ClassVar[Weighs | None] = None
+    """How declared weights count, see `Weighs`; None where the rule has no definition with them."""
+
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 
@@ -211,6 +239,13 @@ class Rule(ABC):
     @abstractmethod
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Return what is made of the rows; ``check`` has passed."""
+
+    def weigh(self, geometry: Geometry, server_round: int, shares: Float64) -> Choice:
+        """Return what is made of the rows where they have shares (n,), of sum 1, not all equal.
+
+        By default those of the clients that are selected without them.
+        """
+        return self.choose(geometry, server_round).weighed(shares)
 
     def most(self, n: int) -> int:
         """Return the largest f that is legal among n clients; -1 where not even 0 is."""
@@ -254,7 +289,30 @@ class Rule(ABC):
                 f"{legal} (strict=False allows it, without the paper's guarantee)"
             )
 
-    def __call__(self, updates: Array | ClientUpdates, *, server_round: int = 1) -> Aggregate:
+    def outweighed(self, n: int) -> int:
+        """Return how many of n clients must hold less than half where weights count as copies."""
+        return self.liars(n)
+
+    def check_shares(self, shares: Float64) -> None:
+        """Raise ValueError if the rule cannot run on clients with these shares (n,), of sum 1."""
+        name = type(self).__name__
+        if self.weighs is None:
+            raise ValueError(f"{name} has no definition with declared weights: leave them out")
+        f = self.outweighed(len(shares))
+        held = heaviest(shares, f)
+        if self.weighs == "copies" and held >= HALF and not are_alike(shares):
+            raise ValueError(
+                f"{name} needs f sites to hold less than half of the weight, the {f} heaviest hold "
+                f"{held:.1%}: lower f, or cap the weights"
+            )
+
+    def __call__(
+        self,
+        updates: Array | ClientUpdates,
+        *,
+        server_round: int = 1,
+        shares: Float64 | None = None,
+    ) -> Aggregate:
         """Aggregate n updates.
 
         Parameters
@@ -263,17 +321,26 @@ class Rule(ABC):
             One row or model per client, in the clients' order; ties go to the smallest index.
         server_round : int
             The round t >= 1, for rules that depend on it.
+        shares : (n,), optional
+            How much each client counts, of sum 1; equal shares are none.
 
         Raises
         ------
         ValueError
-            If n, or a parameter for this n or round, is illegal; if too few updates are finite.
+            If n, a parameter for this n or round, or a share is illegal; if too few updates are
+            finite.
         """
         if not isinstance(updates, ClientUpdates):
             updates = ClientUpdates.from_matrix(updates)
         self.check(updates.n)
         geometry = ClientGeometry(updates)
-        choice = self.choose(geometry, server_round)
+        if shares is not None:
+            _check_sum(shares, updates.n)
+            self.check_shares(shares)
+        if shares is None or are_alike(shares):
+            choice = self.choose(geometry, server_round)
+        else:
+            choice = self.weigh(geometry, server_round, shares)
         return Aggregate(combine(updates, choice.mix, choice.window), choice, geometry)
 
 
@@ -302,6 +369,13 @@ class Mixing(ABC):
     @abstractmethod
     def matrix(self, geometry: Geometry, server_round: int) -> Float64:
         """Return M (m, n); what a row lacks of the sum 1 lies on the global model."""
+
+    weighs: ClassVar[bool] = False
+    """Whether the mixing has a definition with declared weights."""
+
+    def weighed(self, geometry: Geometry, shares: Float64) -> Float64:
+        """Return M (n, n) where the clients have shares (n,), of sum 1, and ``weighs`` is True."""
+        raise NotImplementedError(f"{type(self).__name__} has no definition with declared weights")
 
     def rows(self, n: int) -> int:
         """Return m, how many rows the rule behind sees."""
@@ -428,6 +502,17 @@ class Chain(Rule):
         return fitted.rule.choose(geometry.mixed(M), server_round).after(M)
 
     @property
+    def weighs(self) -> Weighs | None:  # type: ignore[override]
+        """As copies, where both parts have a definition for that."""
+        return "copies" if self.mixing.weighs and self.rule.weighs == "copies" else None
+
+    def weigh(self, geometry: Geometry, server_round: int, shares: Float64) -> Choice:
+        """Mix by shares, and let the rule weigh the mixed rows by the same."""
+        fitted = self.fitted(geometry.n, self.liars(geometry.n))
+        M = fitted.mixing.weighed(geometry, shares)
+        return fitted.rule.weigh(geometry.mixed(M), server_round, shares).after(M)
+
+    @property
     def requirement(self) -> str:  # type: ignore[override]
         """What both parts need together."""
         return f"n >= {self.least(self.f or 0)}"
@@ -469,6 +554,12 @@ def _with_names(text: str, value: object) -> str:
         return reduce(_with_names, value, text)
     name = getattr(value, "__qualname__", None)
     return text.replace(repr(value), f"{value.__module__}.{name}") if name else text
+
+
+def _check_sum(shares: Float64, n: int) -> None:
+    is_share = shares.shape == (n,) and (shares > 0.0).all()
+    if not (is_share and abs(float(shares.sum()) - 1.0) < 1e-9):
+        raise ValueError(f"expected a share > 0 for each of {n} clients, of sum 1, got {shares}")
 
 
 def whole_number(name: str, value: object, minimum: int) -> int:

@@ -11,8 +11,10 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from numbers import Real
 
+from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
-from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.shares import heaviest
+from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.rules.facts import PER_COORDINATE, Facts, Kappa
 from flwr_krum.rules.rule import Choice, Rule
 
@@ -50,6 +52,7 @@ class TrimmedMean(Rule):
 
     beta: float | None = None
 
+    weighs = "copies"
     facts = Facts(
         source="Yin et al. 2018, Definition 2",
         breakdown="1/2, beta where it is given",
@@ -77,8 +80,18 @@ class TrimmedMean(Rule):
     def choose(self, geometry: Geometry, server_round: int) -> Choice:
         """Average the sorted values that are not cut."""
         n = geometry.n
-        cut = min(max(self.liars(n), self._share(n)), (n - 1) // 2)
+        cut = self.outweighed(n)
         return Choice.of_sorted(n, Window(cut, n - cut, n - 2 * cut))
+
+    def weigh(self, geometry: Geometry, server_round: int, shares: Float64) -> Choice:
+        """Cut, at each end, as much as the heaviest clients hold, as many as would be cut."""
+        n = geometry.n
+        window = WeightedWindow(tuple(shares.tolist()), heaviest(shares, self.outweighed(n)))
+        return Choice.of_sorted(n, window)
+
+    def outweighed(self, n: int) -> int:
+        """Return how many are cut at each end."""
+        return min(max(self.liars(n), self._share(n)), (n - 1) // 2)
 
     def _share(self, n: int) -> int:
         return 0 if self.beta is None else int(self.beta * n)
