@@ -101,7 +101,7 @@ def test_no_import_leads_where_none_may(source, target):
 
 FLOORS = (
     ("kernel", "calls"),
-    ("boundary", "rules", "moments"),
+    ("boundary", "rules", "moments", "tensors"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee",),
     ("report",),
