@@ -73,7 +73,8 @@ def play(federation, rule, replies, space=True, **options):
     )
     contents = [(c, federation.content(model, 10, {})) for c, model in replies.items()]
     model, _ = federation.deliver(strategy, contents)
-    return dict(zip(MODEL, model.values(), strict=True)), strategy.last_report
+    report = strategy.last_report
+    return dict(zip(MODEL, model.values(), strict=True)) if report.stepped else MODEL, report
 
 
 ROTATED = {c: honest(c, turn=c == ODD) for c in range(1, N + 1)}
@@ -162,6 +163,17 @@ def test_scores_are_those_of_the_products_and_of_what_is_in_no_pair(federation):
         V = [product(ROTATED[c], scale) for c in range(1, N + 1)]
         expected = krum_scores(squared_distances(V), N - F - 2)
         np.testing.assert_allclose(list(report.scores.values()), expected, rtol=1e-5)
+
+
+def test_the_largest_step_is_one_of_products(federation):
+    far = sent(A, 100.0 * B, np.random.default_rng(ODD))
+    replies = {**ROTATED, ODD: far}
+    model, report = play(federation, Average(), replies, largest_step=2.0)
+    assert model is MODEL
+    mean = {key: np.mean([m[key] for m in replies.values()], axis=0) for key in MODEL}
+    lengths = [np.linalg.norm(product(m) - product(MODEL)) for m in replies.values()]
+    ratio = np.linalg.norm(product(mean) - product(MODEL)) / np.median(lengths)
+    assert f"the step is {ratio:.3g} times as long as the median update" in report.note
 
 
 def test_the_mean_is_that_of_a_and_that_of_b(federation):

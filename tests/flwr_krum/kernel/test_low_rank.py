@@ -17,7 +17,7 @@ from flwr_krum.kernel.pairwise import gram_distances, lengths
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates, Products
-from flwr_krum.rules import Bulyan, DnC, GeometricMedian, Krum, Median, Medoid, MultiKrum
+from flwr_krum.rules import Bulyan, DnC, FLTrust, GeometricMedian, Krum, Median, Medoid, MultiKrum
 from flwr_krum.rules.krum import krum_scores
 from tests.flwr_krum import references
 
@@ -131,6 +131,16 @@ def test_a_basis_changes_no_distance_beyond_its_bound():
     np.testing.assert_allclose(after.squared, before.squared, rtol=1e-9)
 
 
+def test_a_client_in_another_basis_is_placed_to_six_digits():
+    rng = np.random.default_rng(12)
+    base = draw(rng, [(1024, 8, 1024)])
+    models = [moved(base, rng, 0.01) for _ in range(3)]
+    found = gram_distances(held([*models, rotated(models[0], rng)], base))
+    assert (found.error[3, 1:3] < 1e-6 * found.squared[3, 1:3]).all()
+    np.testing.assert_allclose(found.squared[3, 1:3], found.squared[0, 1:3], rtol=1e-6)
+    assert (found.error[:3, :3] <= 1e-9 * found.squared[:3, :3]).all()
+
+
 def test_equal_clients_are_at_distance_zero_and_nobody_is_far_from_himself():
     rng = np.random.default_rng(3)
     base = draw(rng, dtype=np.float32)
@@ -211,6 +221,22 @@ def test_lengths_and_coordinates_are_those_of_the_products():
         np.testing.assert_allclose(columns(updates, chosen), V[:, chosen], rtol=1e-6, atol=1e-12)
         rule = DnC(f=1, seed=3, columns=40)
         assert rule(updates).selected == rule(V).selected
+
+
+def test_a_model_of_the_servers_own_is_a_row_like_any_other():
+    rng = np.random.default_rng(13)
+    base = draw(rng)
+    models = [moved(base, rng, 0.1) for _ in range(5)]
+    own = moved(base, rng, 0.1)
+    updates = held(models, base, server_rows={"root": own})
+    V = np.array([explicit(model) for model in [*models, own]]) - explicit(base)
+    np.testing.assert_allclose(ClientGeometry(updates).all_products, V @ V.T, atol=1e-9)
+    trusted = FLTrust()
+    weights = trusted(updates).weights
+    wide = ClientUpdates.from_layers(
+        [[row] for row in V[:5]], [np.zeros(V.shape[1])], server_rows={"root": [V[5]]}
+    )
+    np.testing.assert_allclose(weights, trusted(wide).weights, atol=1e-9)
 
 
 def test_measured_layers_and_pairs_among_them_stay_what_they_are():
