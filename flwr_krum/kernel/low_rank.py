@@ -7,7 +7,8 @@ differences::
     B_i A_i - B_g A_g = [B_i - B_g, B_g] [A_i ; A_i - A_g] = L_i R_i
     <L_i R_i, L_j R_j> = sum over a, b of (L_i^T L_j)_ab (R_i R_j^T)_ab
 
-so that an inner product takes two small blocks instead of ``out x in`` numbers.
+so that an inner product takes two small blocks instead of ``out x in`` numbers. Their entries are
+sums of inner products among r rows of differences for each client and r of the global model.
 """
 
 from __future__ import annotations
@@ -36,18 +37,17 @@ class _Pair(NamedTuple):
     left_base: Array | None
     right_base: Array | None
 
-    @property
-    def rank(self) -> int:
-        """Rank of the offsets, as they are written."""
-        return len(self.right[0]) * (1 if self.right_base is None else 2)
-
 
 def product_distances(updates: ClientUpdates, plain: Distances | None) -> Distances:
     """Return the distances of all rows with products in the place of the layers in pairs.
 
-    In float64. With the lengths of a factor's rows, the error of an inner product is at most
-    ``dot S_i S_j``, where ``S_i = sum_a |L_i^a| |R_i^a|`` is never less than the offset's length
-    and greater the more of it cancels: a client in another basis is placed less sharply.
+    In float64. The error of an inner product is at most ``dot S_i S_j`` where, over the lengths of
+    single columns of B and rows of A::
+
+        S_i = sum_a |b_i - b_g| (|a_i - a_g| + |a_g|) + |b_g| |a_i - a_g|
+
+    is never less than the offset's length, and greater the more of it cancels: a client in
+    another basis is placed less sharply.
 
     Parameters
     ----------
@@ -144,48 +144,77 @@ def _inner_products(updates: ClientUpdates) -> tuple[Float64, Float64, float]:
     pairs = list(_pairs(updates))
     with np.errstate(over="ignore", invalid="ignore"):
         for pair in pairs:
-            k = pair.rank
-            step = max(1, NUMBERS // (n * k * k))
+            r = len(pair.right[0])
+            step = max(1, NUMBERS // ((n + 1) * r * r))
             for first in range(0, n, step):
                 last = min(n, first + step)
-                left = _blocks(pair.left[first:], pair.left_base, last - first, k, is_left=True)
-                right = _blocks(pair.right[first:], pair.right_base, last - first, k)
-                own = np.sqrt(np.diagonal(left) * np.diagonal(right))
-                sizes[first:last] += own.reshape(-1, k).sum(axis=1) ** 2
-                shape = (last - first, k, n - first, k)
-                gram[first:last, first:] += np.einsum(
-                    "iajb,iajb->ij", left.reshape(shape), right.reshape(shape)
-                )
-            most = max(most, pair.left[0].shape[1] + pair.right[0].shape[1] + k * k)
+                left = _blocks(pair.left[first:], pair.left_base, last - first)
+                right = _blocks(pair.right[first:], pair.right_base, last - first)
+                gram[first:last, first:] += _contracted(left, right)
+                sizes[first:last] += _sizes(left, right) ** 2
+            most = max(most, pair.left[0].shape[1] + pair.right[0].shape[1] + r * r)
         scale = 1.0 if updates.products is None else updates.products.scale
         gram = scale**2 * (np.triu(gram) + np.triu(gram, 1).T)
         # Sums of so many products; one more for each block that is read, for each pair, and for
-        # the differences and products themselves.
-        additions = most + most // NARROWEST + len(pairs) + 16
+        # the differences, sums and products of blocks.
+        additions = most + most // NARROWEST + len(pairs) + 24
         return gram, scale**2 * sizes, additions * UNIT
 
 
-def _blocks(
-    factors: Sequence[Array], base: Array | None, count: int, k: int, is_left: bool = False
-) -> Float64:
-    """Return the inner products of the first rows' factors with all (count k, n k)."""
-    n, length = len(factors), factors[0].shape[1]
-    found = np.zeros((count * k, n * k))
-    step = max(NARROWEST, NUMBERS // (n * k))
-    for start in range(0, length, step):
-        block = _read(factors, base, slice(start, start + step), is_left)
-        found += block[: count * k] @ block.T
+def _contracted(left: Float64, right: Float64) -> Float64:
+    """Return the inner products (c, m) of offsets from the blocks of `_blocks`."""
+    b, b_base, base_b, base_base = _parts(left)
+    a, a_base, base_a, _ = _parts(right)
+    own = a + a_base + base_a + right[-1:, :, -1:]  # A_i A_j^T
+    found: Float64 = np.einsum("iajb,iajb->ij", b, own)
+    found += (b_base * (a + base_a)).sum(axis=(1, 3))
+    found += (base_b * (a + a_base)).sum(axis=(1, 3))
+    found += (base_base * a).sum(axis=(1, 3))
     return found
 
 
-def _read(factors: Sequence[Array], base: Array | None, part: slice, is_left: bool) -> Float64:
-    """Return columns of ``L_i^T`` or ``R_i`` below each other: (n k, <= width)."""
-    own = np.stack([factor[:, part] for factor in factors]).astype(np.float64)
-    if base is None:
-        return own.reshape(-1, own.shape[2])
-    fixed = np.broadcast_to(base[:, part].astype(np.float64), own.shape)
-    halves = (own - fixed, fixed) if is_left else (own, own - fixed)
-    return np.concatenate(halves, axis=1).reshape(-1, own.shape[2])
+def _parts(blocks: Float64) -> tuple[Float64, Float64, Float64, Float64]:
+    """Return clients by clients, clients by model, model by clients, model by model."""
+    return blocks[:-1, :, :-1], blocks[:-1, :, -1:], blocks[-1:, :, :-1], blocks[-1:, :, -1:]
+
+
+def _sizes(left: Float64, right: Float64) -> Float64:
+    """Return ``S_i`` of the first clients (c,)."""
+    (b, b_base), (a, a_base) = _lengths(left), _lengths(right)
+    sizes: Float64 = (b * (a + a_base) + b_base * a).sum(axis=1)
+    return sizes
+
+
+def _lengths(blocks: Float64) -> tuple[Float64, Float64]:
+    """Return the lengths of the first clients' rows (c, r), and of the global model's (r,)."""
+    count = len(blocks) - 1
+    squares = np.einsum("iaia->ia", blocks[:count, :, :count])
+    return np.sqrt(squares), np.sqrt(np.diagonal(blocks[-1, :, -1]))
+
+
+def _blocks(factors: Sequence[Array], base: Array | None, count: int) -> Float64:
+    """Return the inner products of the first rows' factors with all, (count + 1, r, n + 1, r).
+
+    Factors are offsets from the global model's, which comes after them.
+    """
+    n, (r, length) = len(factors), factors[0].shape
+    found = np.zeros(((count + 1) * r, (n + 1) * r))
+    step = max(NARROWEST, NUMBERS // ((n + 1) * r))
+    for start in range(0, length, step):
+        block = _read(factors, base, slice(start, start + step))
+        first = block if count == n else np.concatenate([block[: count * r], block[-r:]])
+        found += first @ block.T
+    return found.reshape(count + 1, r, n + 1, r)
+
+
+def _read(factors: Sequence[Array], base: Array | None, part: slice) -> Float64:
+    """Return columns of the factors' offsets, and of the global model's factor: (n r + r, w)."""
+    rows = [factor[:, part] for factor in factors]
+    rows.append(np.zeros_like(rows[0]) if base is None else base[:, part])
+    # Copy first, then subtract: subtracting float32 arrays rounds to float32.
+    block = np.stack(rows).astype(np.float64)
+    block[:-1] -= block[-1]
+    return block.reshape(-1, block.shape[2])
 
 
 def _is_finite(updates: ClientUpdates, row: int) -> bool:
