@@ -34,6 +34,7 @@ from flwr_krum.optimizers import ServerOptimizer
 from flwr_krum.report import RoundReport, chosen
 from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.server_rows import ServerRows
+from flwr_krum.space import LowRank, check_space
 from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep
 from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights, Weighting
 
@@ -54,6 +55,7 @@ class RoundOptions(TypedDict, total=False):
     largest_step: float | None
     shared_keys: Keys | None
     distance_keys: Keys | None
+    space: LowRank | None
     max_reply_bytes: int | None
     root: Root | None
     weights: Mapping[ClientId, float] | None
@@ -136,6 +138,9 @@ class Rounds:
         its keys are positions, and replies hold the shared arrays in their order.
     distance_keys : list of keys or callable, key -> bool (optional)
         The float arrays that distances are taken over; all arrays are combined. By default all.
+    space : flwr_krum.space.LowRank (optional)
+        Pairs of these that distances see as their products, such as LoRA's B A. For rules that
+        weigh clients; the result is a mean of the arrays all the same.
     max_reply_bytes : int (optional)
         A larger reply is refused unread; by default all numbers of the model in 64 bits and a MiB.
     root : callable, list of arrays -> list of arrays (optional)
@@ -169,6 +174,7 @@ class Rounds:
     count_key: str = "num-examples"
     shared_keys: Keys | None = None
     distance_keys: Keys | None = None
+    space: LowRank | None = None
     max_reply_bytes: int | None = None
     root: Root | None = None
     weights: Mapping[ClientId, float] | None = None
@@ -201,6 +207,7 @@ class Rounds:
             raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
         self.shared_keys = check_keys("shared_keys", self.shared_keys)
         self.distance_keys = check_keys("distance_keys", self.distance_keys)
+        check_space(self.space, self.rule)
         if self.max_reply_bytes is not None:
             whole_number("max_reply_bytes", self.max_reply_bytes, 1)
         self._server_rows = ServerRows(self.rule, self.root)
@@ -244,6 +251,7 @@ class Rounds:
             f"Device: {self.device}",
             f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
             f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
+            f"Distances between: {self.space or 'arrays as they are'}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
             str(self._weights),
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
@@ -265,9 +273,9 @@ class Rounds:
         Raises
         ------
         ValueError
-            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats;
-            a RootError if ``root`` returns no model that fits, an OptimizerStateError if the
-            optimizer's state does not.
+            If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats,
+            or ``space`` a pair without a product; a RootError if ``root`` returns no model that
+            fits, an OptimizerStateError if the optimizer's state does not.
 
         Returns
         -------
@@ -279,7 +287,7 @@ class Rounds:
         spare = len(ordered) - max(self.rule.least_clients, self.least_clients)
         self.quarantined = self._quarantine.among(ordered, spare)
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
-        self.template = Template.of(model, self.shared_keys, self.distance_keys)
+        self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         return frozenset(self.quarantined)
@@ -333,9 +341,10 @@ class Rounds:
             What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
         failed = failed or {}
-        if self.template is None and (self.shared_keys, self.distance_keys) != (None, None):
+        named = (self.shared_keys, self.distance_keys, self.space)
+        if self.template is None and named != (None, None, None):
             raise ValueError(
-                "shared_keys and distance_keys need the global model: "
+                "shared_keys, distance_keys and space need the global model: "
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():

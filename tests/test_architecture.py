@@ -101,8 +101,8 @@ def test_no_import_leads_where_none_may(source, target):
 
 FLOORS = (
     ("kernel", "calls"),
-    ("boundary", "rules", "moments"),
-    ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers"),
+    ("boundary", "rules", "moments", "tensors"),
+    ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights"),
     ("report",),
     ("lines", "lock", "step"),

@@ -33,7 +33,7 @@ from flwr_krum.boundary.template import Model, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.threads import spread
-from flwr_krum.kernel.updates import PIECE, ClientUpdates
+from flwr_krum.kernel.updates import PIECE, ClientUpdates, Products
 
 
 class RefusedError(ValueError):
@@ -286,10 +286,13 @@ def _updates(
     reference = template.reference
     floats = [i for i, key in enumerate(keys) if template.formats[key][1].kind == "f"]
     measured = tuple(i for i in floats if keys[i] in template.measured)
+    space = template.space
+    pairs = tuple(space.indices(keys)) if space else ()
     return ClientUpdates(
         tuple(tuple(arrays[key] for key in keys) for arrays in models),
         None if reference is None else tuple(reference[key] for key in keys),
         tuple(template.formats[key][1] for key in keys),
         device,
         measured=None if len(measured) == len(floats) else measured,
+        products=Products(pairs, space.scale) if space and pairs else None,
     )

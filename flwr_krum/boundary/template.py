@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.boundary.bfloat16 import BFLOAT16, narrowed, widened
+from flwr_krum.boundary.low_rank import LowRank
 from flwr_krum.boundary.npy import Form, form_of
 from flwr_krum.boundary.replies import few
 from flwr_krum.kernel.arrays import Array, are_finite
@@ -55,6 +56,8 @@ class Template:
         The global model as it is computed with: float32 for bfloat16, and 0 for constants.
     constants : mapping of key to Constants
         What is not finite in the global model.
+    space : LowRank, optional
+        The pairs among ``measured`` that a distance sees as their products.
     """
 
     formats: Mapping[str, Format]
@@ -63,10 +66,15 @@ class Template:
     model: Model | None = field(default=None, repr=False)
     reference: Model | None = field(default=None, repr=False)
     constants: Mapping[str, Constants] = field(default_factory=dict, repr=False)
+    space: LowRank | None = None
 
     @classmethod
     def of(
-        cls, model: Model, shared_keys: Keys | None = None, distance_keys: Keys | None = None
+        cls,
+        model: Model,
+        shared_keys: Keys | None = None,
+        distance_keys: Keys | None = None,
+        space: LowRank | None = None,
     ) -> Template:
         """Make the template of the server's own model.
 
@@ -74,7 +82,8 @@ class Template:
         ------
         ValueError
             If a list names a key that the model lacks, or nothing is left that a distance could
-            see: every score would be 0, and the first client's model would win.
+            see: every score would be 0, and the first client's model would win. If a pair of the
+            space has no product, or only one of its arrays is measured.
         """
         wide = {key: widened(array) for key, array in model.items()}
         constants, reference = {}, dict(wide)
@@ -106,7 +115,9 @@ class Template:
                 f"none of the keys that travel ({few(shared or ())}) is measured ({few(seen)}): "
                 "shared_keys and distance_keys need a float array in common"
             )
-        return cls(formats, frozenset(measured), shared, model, reference, constants)
+        if space is not None:
+            space = space.among(formats, measured)
+        return cls(formats, frozenset(measured), shared, model, reference, constants, space)
 
     @classmethod
     def guessed(cls, replies: Sequence[Model]) -> Template:
@@ -152,13 +163,16 @@ class Template:
         -------
         keys
             Those that all replies but ``liars`` hold, if these are more than ``liars``, which
-            alone decide nothing, and a distance sees some of them. Else all that travel.
+            alone decide nothing, a distance sees some of them, and no pair of the space is split.
+            Else all that travel.
         """
         fewer = any(len(keys) < len(self.formats) for keys in held)
         if self.shared is None and fewer:
             counts = Counter(map(frozenset, held))
             for keys, support in counts.most_common(1):
-                if counts.total() - support <= liars < support and keys & self.measured:
+                is_split = self.space is not None and self.space.splits(keys)
+                decides = counts.total() - support <= liars < support
+                if decides and keys & self.measured and not is_split:
                     return tuple(key for key in self.formats if key in keys)
         return self.travelling
 

@@ -42,9 +42,19 @@ def combine(
         Without a global model the rest of a row lies on zero.
     window : Window or WeightedWindow, optional
         Which of the k sorted values are averaged; only for one row it may be left out.
+
+    Raises
+    ------
+    ValueError
+        If several rows have no window, or one is to sort what is seen as products of layers.
     """
     if window is None and len(mix) != 1:
         raise ValueError(f"{len(mix)} rows need a window, expected 1 row without one")
+    if window is not None and updates.products:
+        raise ValueError(
+            "a rule that sorts coordinates knows no products of layers: their own coordinates "
+            "change with the basis; take a rule that weighs clients"
+        )
     with stage("combine"):
         if window is None:
             return with_counters(updates, _weighted_mean(updates, _with_rest(mix[0], updates)))

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from flwr_krum.kernel import ranking
+from flwr_krum.kernel import low_rank, ranking
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
@@ -166,7 +166,10 @@ class ClientGeometry(Geometry):
         return _within_floats(self._sharp.squared)
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
-        """Return the ``count`` clients of smallest score, as exact arithmetic orders them."""
+        """Return the ``count`` clients of smallest score, as exact arithmetic orders them.
+
+        Products of layers are ordered in float64; the ranking's note says where that decides.
+        """
         found = ranking.rank(
             self._updates.clients_alone(), score, count, contrast, distances=self.distances
         )
@@ -176,12 +179,15 @@ class ClientGeometry(Geometry):
     @property
     def d(self) -> int:
         """Number of coordinates that a distance sees."""
-        return self._updates.d
+        return low_rank.width(self._updates) if self._updates.products else self._updates.d
 
     def columns(self, chosen: Indices) -> Float64:
         """Return some coordinates (n, b) of the clients' updates, no number beyond `LARGEST`."""
         with np.errstate(over="ignore"):
-            found = self._updates.read_columns(chosen)
+            if self._updates.products:
+                found = low_rank.columns(self._updates, chosen)
+            else:
+                found = self._updates.read_columns(chosen)
         return np.clip(found, -LARGEST, LARGEST, out=found)
 
 

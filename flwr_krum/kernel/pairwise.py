@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flwr_krum.kernel import ways
+from flwr_krum.kernel import low_rank, ways
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import TINY, UNIT, Distances, below_diagonal
@@ -30,7 +30,7 @@ def squared_distances(updates: ClientUpdates) -> Distances:
     One pass and ``n^2 d`` multiplications; pairs that suffer cancellation cost a second pass.
     """
     with stage("geometry"):
-        direct = ways.direct_distances(updates)
+        direct = None if updates.products else ways.direct_distances(updates)
         return gram_distances(updates) if direct is None else direct
 
 
@@ -45,8 +45,12 @@ def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> D
 def gram_distances(updates: ClientUpdates) -> Distances:
     """Return the squared distances of all rows by way of G, each good to six digits or more.
 
-    Rows are the clients and, after them, the server's own.
+    Rows are the clients and, after them, the server's own. Products of layers are compared as such,
+    only as sharply as `kernel.low_rank` says.
     """
+    if updates.products:
+        plain = gram_distances(updates.plain) if updates.plain.d else None
+        return low_rank.product_distances(updates, plain)
     scale = 1.0
     g = ways.gram(updates)
     if _out_of_range(updates, g):
@@ -78,6 +82,9 @@ def gram_distances(updates: ClientUpdates) -> Distances:
 
 def lengths(updates: ClientUpdates) -> Float64:
     """Return how long each row's update is; infinite where no float64 holds its square."""
+    if updates.products:
+        squares = np.maximum(np.diagonal(gram_distances(updates).gram), 0.0)
+        return np.sqrt(np.where(np.isnan(squares), np.inf, squares))
     squares = np.zeros(updates.rows)
     with np.errstate(over="ignore", invalid="ignore"):
         for block in updates.offset_blocks():

@@ -34,6 +34,12 @@ Contrast: TypeAlias = Callable[[Distances, int], tuple[Float64, Float64]]
 GIANT = 2.0**20
 """How much farther than most a client is that hides what is left of a sum of lengths."""
 
+TOO_MANY = "too close for their number of parameters to be compared exactly"
+"""Why rounding decides between scores, as a report says it."""
+
+PRODUCTS = "too close for products of layers, which are compared in float64"
+"""The same where layers are seen as their products."""
+
 _GUARD_BITS = 256
 """Bits beyond those of the smallest root: sums of roots that agree so far count as equal."""
 
@@ -120,9 +126,10 @@ def rank(
     exact: dict[int, float] = dict.fromkeys(representatives, 0)
     note = ""
     if len(representatives) > 1:
-        squares = ways.exact_squares(updates, representatives)
+        whole = updates.products is None
+        squares = ways.exact_squares(updates, representatives) if whole else None
         if squares is None:
-            note = _undecided(scores, contested)
+            note = _undecided(scores, contested, TOO_MANY if whole else PRODUCTS)
             if swamped:
                 return _rank_of_near(updates, score, count, contrast, distances, note)
             exact = dict(enumerate(scores.tolist()))
@@ -171,15 +178,15 @@ def _products_help(distances: Distances) -> bool:
     return not np.isfinite(distances.dot_error) and bool(np.isfinite(distances.squared).all())
 
 
-def _undecided(scores: Float64, contested: Indices) -> str:
+def _undecided(scores: Float64, contested: Indices, reason: str) -> str:
     """Say which places rounding decided, and how close they are."""
     values = scores[contested]
     gap = float(np.ptp(values) / values.max()) if 0.0 < values.max() < np.inf else 0.0
     shown = ", ".join(map(str, contested[:10])) + (" ..." if contested.size > 10 else "")
     return (
         f"undecided: the scores of {contested.size} replies (places {shown} in the order of the "
-        f"clients) differ by {gap:.1e} at most and came too close for their number of parameters "
-        "to be compared exactly; the order is that of the rounded scores"
+        f"clients) differ by {gap:.1e} at most and came {reason}; the order is that of the rounded "
+        "scores"
     )
 
 

@@ -36,6 +36,20 @@ Read: TypeAlias = Callable[[int, int, Float64], Float64]
 
 
 @dataclass(frozen=True)
+class Products:
+    """Layers that a distance sees as products ``scale B A``.
+
+    Attributes
+    ----------
+    pairs : (A, B) indices of float layers, of shapes (r, in) and (out, r)
+    scale : float
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class ClientUpdates:
     """The models of n clients, each a tuple of layers, beside the global model they started from.
 
@@ -55,6 +69,8 @@ class ClientUpdates:
         them, and no rule selects one.
     measured : indices of float layers, optional
         Those that a distance sees, by default all.
+    products : Products, optional
+        Pairs of these that a distance sees as their products.
     """
 
     models: tuple[tuple[Array, ...], ...]
@@ -63,6 +79,7 @@ class ClientUpdates:
     device: str = "cpu"
     server_rows: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
     measured: tuple[int, ...] | None = None
+    products: Products | None = None
 
     @classmethod
     def from_layers(
@@ -143,7 +160,19 @@ class ClientUpdates:
         if self.measured is None:
             return self
         layers = self.measured
+        products = self.products
+        if products is not None:
+            pairs = ((layers.index(a), layers.index(b)) for a, b in products.pairs)
+            products = replace(products, pairs=tuple(pairs))
+        return replace(self._only(layers), products=products)
 
+    @cached_property
+    def plain(self) -> ClientUpdates:
+        """The same updates in nothing but the float layers that are in no pair."""
+        paired = {i for pair in self.products.pairs for i in pair} if self.products else set()
+        return self._only([i for i in self.float_layers if i not in paired])
+
+    def _only(self, layers: Sequence[int]) -> ClientUpdates:
         def seen(model: Sequence[Array]) -> tuple[Array, ...]:
             return tuple(model[i] for i in layers)
 
@@ -154,6 +183,7 @@ class ClientUpdates:
             dtypes=tuple(self.dtypes[i] for i in layers),
             server_rows={name: seen(model) for name, model in self.server_rows.items()},
             measured=None,
+            products=None,
         )
 
     @cached_property

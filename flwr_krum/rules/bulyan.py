@@ -49,6 +49,11 @@ class Bulyan(Rule):
         invariances=("translation", "scaling", "negation"),
     )
 
+    @property
+    def is_coordinate_wise(self) -> bool:
+        """True: each coordinate is sorted by itself."""
+        return True
+
     def least(self, f: int) -> int:
         """Return ``4f + 3``."""
         return 4 * f + 3

@@ -42,6 +42,11 @@ class MeaMed(Rule):
         invariances=PER_COORDINATE,
     )
 
+    @property
+    def is_coordinate_wise(self) -> bool:
+        """True: each coordinate is sorted by itself."""
+        return True
+
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
         return 2 * f + 1

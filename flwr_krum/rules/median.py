@@ -45,6 +45,11 @@ class Median(Rule):
         kappa=Kappa("4 (1 + f/(n-2f))^2", "Allouah et al., AISTATS 2023", checked=False),
     )
 
+    @property
+    def is_coordinate_wise(self) -> bool:
+        """True: each coordinate is sorted by itself."""
+        return True
+
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
         return 2 * f + 1

@@ -216,6 +216,11 @@ class Rule(ABC):
         return True
 
     @property
+    def is_coordinate_wise(self) -> bool:
+        """Whether the result depends on the order of the values in single coordinates."""
+        return False
+
+    @property
     def server_rows(self) -> tuple[str, ...]:
         """Names of the rows that the server must add, `ROOT` or `STEP`, for the rule to run."""
         return ()
@@ -488,6 +493,11 @@ class Chain(Rule):
     def is_bounded(self) -> bool:
         """Whether the rule behind is."""
         return self.rule.is_bounded
+
+    @property
+    def is_coordinate_wise(self) -> bool:
+        """Whether the rule behind is."""
+        return self.rule.is_coordinate_wise
 
     @property
     def server_rows(self) -> tuple[str, ...]:

@@ -71,6 +71,11 @@ class TrimmedMean(Rule):
         """``2f < n``, or ``f <= floor(beta n)``."""
         return "2f < n" if self.beta is None else f"f <= floor({self.beta} n)"
 
+    @property
+    def is_coordinate_wise(self) -> bool:
+        """True: each coordinate is sorted by itself."""
+        return True
+
     def least(self, f: int) -> int:
         """Return ``2f + 1``, or the smallest n of which the share beta is f."""
         if self.beta is None or f == 0:

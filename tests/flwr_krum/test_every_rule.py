@@ -7,11 +7,13 @@ lack it.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from flwr_krum.kernel.updates import Products
 from flwr_krum.rules import MIXINGS, RULES, ClientUpdates
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -94,6 +96,30 @@ def result_of(rule, V, w=W, device="cpu", server_round=1):
 
 def close(found, expected, rtol=1e-7):
     return np.allclose(found, expected, rtol=rtol, atol=rtol)
+
+
+@every_rule
+def test_a_rule_says_whether_it_sorts_coordinates_and_else_takes_products_for_what_they_are(name):
+    rule = build(name)
+    n, rng = enough(rule), np.random.default_rng(2)
+    choice = result_of(rule, cloud(n)).choice
+    assert (choice.window is not None) == rule.is_coordinate_wise
+    base, *models = [
+        [rng.standard_normal((2, 4)), rng.standard_normal((3, 2))] for _ in range(n + 1)
+    ]
+    rows = {row: middle(models) for row in rule.server_rows}
+    updates = ClientUpdates.from_layers(models, base, server_rows=rows)
+    updates = replace(updates, products=Products(((0, 1),)))
+    if rule.is_coordinate_wise:
+        with pytest.raises(ValueError, match="knows no products of layers"):
+            rule(updates)
+        return
+    formed = [[b @ a] for a, b in models]
+    rows = {row: [layers[1] @ layers[0]] for row, layers in rows.items()}
+    expected = rule(ClientUpdates.from_layers(formed, [base[1] @ base[0]], server_rows=rows))
+    if not has(name, TIES):  # among products rounding decides them
+        assert rule(updates).selected == expected.selected
+        assert close(rule(updates).weights, expected.weights, 1e-5)
 
 
 # --- symmetries ---
