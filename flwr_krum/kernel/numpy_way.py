@@ -124,7 +124,8 @@ def weighted_window_mean(rows: Rows, window: WeightedWindow) -> Float64:
     if window.cut == 0.5:
         return _at_half(values, np.cumsum(shares, axis=0))
     take = taken(shares, window.cut, 1.0 - window.cut)
-    mean: Float64 = (values * take).sum(axis=0)
+    # Added up in order, whatever the width of the block.
+    mean: Float64 = np.cumsum(values * take, axis=0)[-1]
     return mean
 
 

@@ -91,5 +91,5 @@ def taken(shares: Float64, first: float, last: float) -> Float64:
     above = np.cumsum(shares, axis=0)
     take = np.minimum(above, last) - np.maximum(above - shares, first)
     take[take < SLIVER] = 0.0
-    result: Float64 = take / take.sum(axis=0)
+    result: Float64 = take / np.cumsum(take, axis=0)[-1]
     return result

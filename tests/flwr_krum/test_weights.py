@@ -17,6 +17,7 @@ from flwr_krum.rules import (
     Average,
     Bucketing,
     Choice,
+    ClientUpdates,
     GeometricMedian,
     Krum,
     Median,
@@ -35,6 +36,7 @@ SITES = {f"site-{i}": size for i, size in enumerate(SIZES)}
 RNG = np.random.default_rng(0)
 SENT = {site: RNG.standard_normal(5) for site in SITES}
 
+MIXED = NearestNeighborMixing() | TrimmedMean(f=1)
 WEIGHED = {
     "multi-krum": MultiKrum(f=1),
     "multi-krum of 4": MultiKrum(f=1, m=4),
@@ -46,7 +48,7 @@ WEIGHED = {
     "trimmed mean": TrimmedMean(f=1),
     "trimmed mean by share": TrimmedMean(f=1, beta=0.2),
     "geometric median": GeometricMedian(f=1),
-    "nnm, trimmed mean": NearestNeighborMixing() | TrimmedMean(f=1),
+    "nnm, trimmed mean": MIXED,
 }
 weighed = pytest.mark.parametrize("rule", WEIGHED.values(), ids=WEIGHED)
 
@@ -384,3 +386,16 @@ def test_the_summary_counts_the_replies_that_the_cap_needs(federation, caplog):
 
 def strategy_least(federation):
     return "min_train_nodes" if federation.names_arrays else "min_fit_clients"
+
+
+@pytest.mark.parametrize("rule", [Median(f=1), TrimmedMean(f=1), MIXED], ids=str)
+def test_every_device_and_width_gives_the_same_bits(device, rule):
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((9, 20_001)).astype(np.float32)
+    sent = dict(zip(SITES, vectors, strict=True))
+    new, report = finish(rule, sent=sent, device=device)
+    shares = np.array(list(report.weighting.shares.values()))
+    alone = rule(ClientUpdates.from_layers([[v] for v in vectors[:, :7]]), shares=shares)
+    if rule != MIXED:  # whose neighbours are those of all columns
+        np.testing.assert_array_equal(np.load(_file(new))[:7].astype(np.float32), alone.vector)
+    assert new == finish(rule, sent=sent, device="cpu:numpy")[0]
