@@ -132,8 +132,9 @@ def fingerprints(updates: ClientUpdates, buffers: Buffers, clients: Indices) -> 
 
 @cache
 def _factors() -> NDArray[np.uint64]:
-    """Return factors that are drawn anew by every process."""
-    return np.random.default_rng().integers(2**64, size=numba_loops.FLUSH + 1, dtype=np.uint64)
+    """Return factors that are drawn anew by every process: odd ones, which lose no bit."""
+    drawn = np.random.default_rng().integers(2**64, size=numba_loops.FLUSH + 1, dtype=np.uint64)
+    return drawn | np.uint64(1)
 
 
 def exact_squares(updates: ClientUpdates, buffers: Buffers, rows: Sequence[int]) -> Squares | None:
