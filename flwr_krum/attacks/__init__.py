@@ -1,6 +1,39 @@
-"""What goes wrong, as pure functions: attack vectors, and hostile replies that are no model."""
+"""What goes wrong, as pure functions: attacks on updates, and hostile replies that are no model."""
 
+from collections.abc import Mapping
+
+from flwr_krum.attacks.attack import Attack, AttackFacts, Scene, Wrapper
 from flwr_krum.attacks.faults import FAULTS, malforming_mod
+from flwr_krum.attacks.gaussian import Gaussian
+from flwr_krum.attacks.malformed import Malformed
+from flwr_krum.attacks.omniscient import Omniscient
+from flwr_krum.attacks.sign_flip import SignFlip
 from flwr_krum.attacks.vectors import steering_vector
 
-__all__ = ["FAULTS", "malforming_mod", "steering_vector"]
+__all__ = [
+    "ATTACKS",
+    "FAULTS",
+    "WRAPPERS",
+    "Attack",
+    "AttackFacts",
+    "Gaussian",
+    "Malformed",
+    "Omniscient",
+    "Scene",
+    "SignFlip",
+    "Wrapper",
+    "malforming_mod",
+    "steering_vector",
+]
+
+ATTACKS: Mapping[str, type[Attack]] = {
+    "gaussian": Gaussian,
+    "omniscient": Omniscient,
+    "malformed": Malformed,
+    "sign-flip": SignFlip,
+}
+"""Attacks by the name that they are written with, see `flwr_krum.attacks.written`; whatever lists
+attacks reads this, in this order."""
+
+WRAPPERS: Mapping[str, type[Wrapper]] = {}
+"""What decides when an attack is at work, by the name that it is written with, before it."""

@@ -1,16 +1,12 @@
-"""Byzantine vectors as pure functions of the honest ones."""
+"""Lemma 1: the vector with which one client makes a weighted sum what it likes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 
-from flwr_krum.kernel.arrays import Array, Float64
-
-Attack: TypeAlias = Callable[[Float64, int, np.random.Generator], Float64]
-"""Maps honest vectors (n - f, d), f and a generator to Byzantine vectors (f, d)."""
+from flwr_krum.kernel.arrays import Array
 
 
 def steering_vector(others: Array, target: Array, weights: Sequence[float] | None = None) -> Array:
@@ -38,39 +34,3 @@ def steering_vector(others: Array, target: Array, weights: Sequence[float] | Non
         raise ValueError(f"expected {n} weights, the last not 0, got {shares.tolist()}")
     vector: Array = (target - shares[:-1] @ others) / shares[-1]
     return vector
-
-
-def gaussian(variance: float = 200.0) -> Attack:
-    """Return the attack that sends independent noise."""
-    return lambda honest, f, rng: np.sqrt(variance) * rng.standard_normal((f, honest.shape[1]))
-
-
-def reversed_mean(factor: float) -> Attack:
-    """Return the omniscient attack: f copies of the honest mean, times -factor."""
-    return lambda honest, f, rng: np.tile(-factor * honest.mean(axis=0), (f, 1))
-
-
-def shifted_mean(direction: int, length: float, spread: float) -> Attack:
-    """Return the attack that sends the honest mean, moved by ``length`` typical distances.
-
-    Direction 0 is against the mean itself, 1 across it, 2 towards the origin's far side of the
-    client closest to the mean: near enough to be chosen, as far as it dares. ``spread`` puts the
-    colluders apart, so that their mutual distances are not a telling zero.
-    """
-
-    def attack(honest: Float64, f: int, rng: np.random.Generator) -> Float64:
-        mean = honest.mean(axis=0)
-        typical = np.sqrt(((honest - mean) ** 2).sum(axis=1).mean())
-        if direction == 0:
-            way = -mean
-        elif direction == 1:
-            way = honest[0] - mean
-        else:
-            way = honest[np.argmin(honest @ mean)] - mean
-        way = way / max(np.linalg.norm(way), 1e-300)
-        colluders = mean + length * typical * way
-        apart = spread * typical / np.sqrt(len(mean)) * rng.standard_normal((f, len(mean)))
-        vectors: Float64 = colluders + apart
-        return vectors
-
-    return attack

@@ -13,8 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flwr_krum.attacks import steering_vector
-from flwr_krum.attacks.vectors import Attack, gaussian, reversed_mean, shifted_mean
+from flwr_krum.attacks import Attack, Gaussian, Scene, SignFlip, steering_vector
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.resilience import angle, max_byzantine, sin_alpha
 from flwr_krum.rules import PAPER, Average, Krum, Rule
@@ -113,16 +112,47 @@ def measure(
     )
 
 
+@dataclass(frozen=True)
+class ShiftedMean(Attack):
+    """Send the honest mean, moved by ``length`` typical distances.
+
+    Direction 0 is against the mean itself, 1 across it, 2 towards the origin's far side of the
+    client closest to the mean: near enough to be chosen, as far as it dares. ``spread`` puts the
+    colluders apart, so that their mutual distances are not a telling zero.
+    """
+
+    direction: int
+    length: float
+    spread: float
+
+    def rows(self, scene: Scene) -> Float64:
+        """Return a row for each colluder."""
+        honest, mean = scene.honest, scene.mean
+        typical = float(np.sqrt(((honest - mean) ** 2).sum(axis=1).mean()))
+        if self.direction == 0:
+            way = -mean
+        elif self.direction == 1:
+            way = honest[0] - mean
+        else:
+            way = honest[np.argmin(honest @ mean)] - mean
+        way = way / max(float(np.linalg.norm(way)), 1e-300)
+        colluders = mean + self.length * typical * way
+        noise = scene.rng.standard_normal((scene.f, len(mean)))
+        rows: Float64 = colluders + self.spread * typical / np.sqrt(len(mean)) * noise
+        return rows
+
+
 def strongest_attack(rule: Rule, cloud: Cloud, draws: int, rng: Generator) -> tuple[str, Attack]:
     """Search direction, length and spread of the Byzantine vectors for the lowest ``<E F, g>``."""
     candidates: dict[str, Attack] = {
-        f"reversed mean x {factor:g}": reversed_mean(factor) for factor in (0.01, 0.1, 0.3, 1.0)
+        f"reversed mean x {factor:g}": SignFlip(factor, of="mean")
+        for factor in (0.01, 0.1, 0.3, 1.0)
     }
     for direction, way in enumerate(("against the mean", "across", "to the worst honest")):
         for length in (0.3, 0.6, 0.9, 1.2, 1.5, 2.0, 3.0, 4.0):
             for spread in (0.0, 0.3, 0.7):
                 name = f"mean moved {length:g} {way}, spread {spread:g}"
-                candidates[name] = shifted_mean(direction, length, spread)
+                candidates[name] = ShiftedMean(direction, length, spread)
     seed = rng.integers(2**32)
     found = {
         name: measure(rule, cloud, name, attack, draws, np.random.default_rng(seed)).alignment
@@ -136,9 +166,9 @@ def measure_attacks(rule: Rule, cloud: Cloud, draws: int, seed: int = 0) -> list
     """Measure a rule under the paper's two attacks and the strongest that a search finds."""
     rng = np.random.default_rng(seed)
     name, strongest = strongest_attack(rule, cloud, max(20, draws // 20), rng)
-    attacks = {
-        "gaussian, variance 200": gaussian(),
-        "omniscient, x 100": reversed_mean(100.0),
+    attacks: dict[str, Attack] = {
+        "gaussian, variance 200": Gaussian(),
+        "omniscient, x 100": SignFlip(100.0, of="mean"),
         f"searched: {name}": strongest,
     }
     return [measure(rule, cloud, key, attack, draws, rng) for key, attack in attacks.items()]

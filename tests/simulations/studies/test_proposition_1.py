@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flwr_krum.attacks.vectors import gaussian, reversed_mean
+from flwr_krum.attacks import Gaussian, SignFlip
 from flwr_krum.rules import Average, Krum
 from simulations.studies.proposition_1 import Cloud, lemma_1, measure, measure_attacks
 
@@ -37,14 +37,14 @@ def test_the_search_finds_an_attack_that_the_papers_two_are_not():
 def test_the_measurement_can_say_no():
     cloud = Cloud(20, 6, 50, 0.005)
     rng = np.random.default_rng(0)
-    captured = measure(Average(), cloud, "", reversed_mean(100.0), 50, rng)
+    captured = measure(Average(), cloud, "", SignFlip(100.0, of="mean"), 50, rng)
     assert not captured.respects(cloud.bound)
     assert captured.angle(cloud) == 90.0
 
 
 def test_without_noise_and_attack_the_mean_answer_is_the_gradient():
     cloud = Cloud(20, 6, 5, sigma=0.0, grad_norm=2.0)
-    result = measure(Krum(6), cloud, "", gaussian(), 20, np.random.default_rng(0))
+    result = measure(Krum(6), cloud, "", Gaussian(), 20, np.random.default_rng(0))
     assert result.alignment == pytest.approx(4.0)
     assert result.moments == pytest.approx((1.0, 1.0, 1.0))
     assert result.angle(Cloud(20, 6, 5, 0.0, 2.0)) == pytest.approx(0.0, abs=1e-6)
