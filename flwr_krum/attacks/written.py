@@ -45,7 +45,8 @@ def parse_attack(text: str, **usual: object) -> Attack:
 
 def _built(call: Call, wanted: type, usual: dict[str, object], why: str) -> Attack:
     kind = look_up(call, {**ATTACKS, **WRAPPERS})
-    if not (isinstance(kind, type) and issubclass(kind, wanted)):
+    fits = isinstance(kind, type) and issubclass(kind, wanted)
+    if not fits:
         raise ValueError(
             f"{call.name} is no subclass of {wanted.__module__}.{wanted.__name__}: {why}"
         )
