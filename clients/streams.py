@@ -15,7 +15,7 @@ class Purpose(IntEnum):
     SPLIT = 1
     PARTITION = 2
     BATCH = 3
-    GAUSSIAN = 4
+    ATTACK = 4
     OMNISCIENT = 5
     ROOT = 6
 

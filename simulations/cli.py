@@ -29,6 +29,7 @@ from simulations.run.history import (
     read_history,
     window_mean,
 )
+from simulations.show import attacks as attack_pages
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
@@ -105,6 +106,21 @@ def rules(
     else:
         console.print(terminal_table("rules", RULES))
         console.print(terminal_table("mixings, before a rule", MIXINGS))
+
+
+@app.command()
+def attacks(
+    write: Annotated[
+        bool, Option("--write", help=f"Write the pages into {attack_pages.FOLDER}.")
+    ] = False,
+) -> None:
+    """Print what every attack sends, must see, breaks, and what stands it."""
+    console = Console()
+    if write:
+        attack_pages.write()
+        console.print(f"pages: {attack_pages.FOLDER}")
+    else:
+        console.print(attack_pages.terminal_table())
 
 
 @app.command()

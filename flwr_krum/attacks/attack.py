@@ -19,8 +19,11 @@ from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import WeightedWindow, Window
 
-Knowledge: TypeAlias = Literal["own", "colluding", "all"]
-"""Whose honest updates an adversary knows: its own, those of the f attackers, or every client's."""
+Knowledge: TypeAlias = Literal["none", "own", "colluding", "all"]
+"""Whose honest updates an adversary knows: nobody's, its own, the f attackers', or everybody's.
+
+With the first two each attacker acts for itself, as if f were 1; else all f decide on f rows.
+"""
 
 KNOWLEDGE: tuple[Knowledge, ...] = get_args(Knowledge)
 
@@ -174,6 +177,15 @@ class Attack(ABC):
         return frozenset()
 
     @property
+    def gradient_examples(self) -> int:
+        """How many fresh training examples the scene's gradient is that of; 0 is all."""
+        return 0
+
+    def is_at_work(self, server_round: int) -> bool:
+        """Say whether the attackers attack in a round, counted from 1; else they are honest."""
+        return True
+
+    @property
     def changes_data(self) -> bool:
         """Whether the attackers train on other data than their shard."""
         return False
@@ -200,7 +212,7 @@ class Attack(ABC):
         honest : (h, d)
             Updates of the honest clients that the adversary knows.
         f : int
-            Attackers, at least 1.
+            Attackers; without one there is no row.
         rng : numpy.random.Generator, optional
             For attacks that draw; by default a generator of seed 0.
         **beyond
@@ -209,13 +221,13 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If there is no update or no attacker, or something is missing that the attack needs.
+            If there is no update, or something is missing that the attack needs.
         """
         updates = np.asarray(honest, np.float64)
         if updates.ndim != 2 or not len(updates):
             raise ValueError(f"expected honest updates (h, d), h >= 1, got shape {updates.shape}")
-        if f < 1:
-            raise ValueError(f"f is {f}, expected at least one attacker")
+        if f == 0:
+            return np.empty((0, updates.shape[1]))
         draws = np.random.default_rng(0) if rng is None else rng
         return self.on(Scene(updates, f, draws, **beyond))
 
@@ -241,7 +253,7 @@ class Attack(ABC):
                 f"{type(self).__name__} sends rows of shape {rows.shape}, expected {wanted} "
                 f"or {wanted[1:]}"
             )
-        return np.broadcast_to(rows, wanted).copy()
+        return rows.copy() if rows.ndim == 2 else np.tile(rows, (scene.f, 1))
 
 
 @dataclass(frozen=True)

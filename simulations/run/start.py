@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import NamedTuple
+
+from flwr.common.logger import log
 
 from clients.learning.models import build_model, parameters_of
 from flwr_krum.kernel.arrays import Array
@@ -71,6 +74,13 @@ def start_of(config: RunConfig) -> Start:
     if optimizer is not None:
         _check_state(folder / MODEL_FILE, optimizer, state, done)
     kept = None if optimizer is None else state
+    if config.settings.remembers:
+        log(
+            WARNING,
+            "%s: what clients remembered of %s rounds is gone, they begin anew",
+            folder,
+            done,
+        )
     return Start(done, _checked(model, config), _past(folder, done), kept)
 
 

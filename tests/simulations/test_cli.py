@@ -38,6 +38,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--api": "fit", "--evaluate-every": "2", "--data-dir": "elsewhere", "--run-dir": "mine",
         "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
         "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
+        "--knowledge": "own", "--momentum": "0.5", "--weight-decay": "0.01", "--clip-norm": "2",
+        "--local-epochs": "1",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
@@ -53,7 +55,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
-        "server-optimizer": "",
+        "server-optimizer": "", "knowledge": "own", "momentum": 0.5, "weight-decay": 0.01,
+        "clip-norm": 2.0, "local-epochs": 1,
     }  # fmt: skip
 
 

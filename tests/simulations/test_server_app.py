@@ -1,3 +1,4 @@
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -331,6 +332,16 @@ def test_going_on_with_a_finished_run_is_refused(config):
     run(config())
     with pytest.raises(ValueError, match="holds 3 rounds, num-server-rounds is 3"):
         run(config(resume=True))
+
+
+@pytest.mark.parametrize(("momentum", "lost"), [(0.0, False), (0.9, True)])
+def test_going_on_where_clients_remembered_says_that_they_begin_anew(
+    config, caplog, monkeypatch, momentum, lost
+):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    run(config(momentum=momentum))
+    run(config(momentum=momentum, num_server_rounds=4, resume=True))
+    assert ("what clients remembered of 3 rounds is gone, they begin anew" in caplog.text) is lost
 
 
 def test_resume_without_an_earlier_run_starts_one(config):

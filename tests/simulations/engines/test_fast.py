@@ -10,8 +10,7 @@ from flwr.clientapp import ClientApp
 from clients import Settings, build_client, build_model, parameters_of
 from clients.client_app import build_client_app, fit_content
 from clients.cohort import Cohort
-from clients.malformed import MalformedClient
-from flwr_krum.attacks import FAULTS
+from flwr_krum.attacks import FAULTS, Malformed
 from flwr_krum.boundary.records import to_record
 from flwr_krum.journal import read_journal
 from simulations.engines import fast
@@ -190,7 +189,7 @@ def test_a_client_that_breaks_fails_and_the_run_goes_on(grids, monkeypatch):
     def breaks(self, content):
         raise KeyError("broken")
 
-    monkeypatch.setattr(MalformedClient, "spoil", breaks)
+    monkeypatch.setattr(Malformed, "spoiled", breaks)
     replies = ask(grids("malformed")[0], content())
     assert [reply.has_error() for reply in replies] == [False] * 4 + [True]
     assert "KeyError: 'broken'" in replies[-1].error.reason
