@@ -15,6 +15,7 @@ from flwr_krum.attacks.malformed import Malformed
 from flwr_krum.attacks.mimic import Mimic
 from flwr_krum.attacks.min_max import MinMax, MinSum
 from flwr_krum.attacks.omniscient import Omniscient
+from flwr_krum.attacks.on_off import OnOff
 from flwr_krum.attacks.plain import Constant, NonFinite, Random, Zero
 from flwr_krum.attacks.poisoned_fl import PoisonedFL
 from flwr_krum.attacks.sign_flip import SignFlip
@@ -42,6 +43,7 @@ __all__ = [
     "ModelReplacement",
     "NonFinite",
     "Omniscient",
+    "OnOff",
     "PoisonedFL",
     "Random",
     "Scene",
@@ -78,5 +80,5 @@ ATTACKS: Mapping[str, type[Attack]] = {
 """Attacks by the name that they are written with, see `flwr_krum.attacks.written`; whatever lists
 attacks reads this, in this order."""
 
-WRAPPERS: Mapping[str, type[Wrapper]] = {}
+WRAPPERS: Mapping[str, type[Wrapper]] = {"on-off": OnOff}
 """What decides when an attack is at work, by the name that it is written with, before it."""
