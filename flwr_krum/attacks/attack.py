@@ -190,6 +190,14 @@ class Attack(ABC):
         """Whether the attackers train on other data than their shard."""
         return False
 
+    def is_at_work(self, server_round: int) -> bool:
+        """Say whether it attacks in a round, counted from 1.
+
+        In any other round its clients are honest in all they do: they neither change their data
+        nor spoil a reply.
+        """
+        return True
+
     def poisoned(self, x: Array, y: Array, classes: int) -> tuple[Array, Array]:
         """Return the examples (N, ...) and labels (N,) of a batch that an attacker trains on."""
         return x, y
@@ -258,11 +266,43 @@ class Attack(ABC):
 
 @dataclass(frozen=True)
 class Wrapper(Attack):
-    """An attack that decides when another one is at work; written before it, with a ``|``."""
+    """An attack that decides when another one is at work; written before it, with a ``|``.
+
+    What it knows, does to data and does to replies is the other one's.
+    """
 
     attack: Attack = field(kw_only=True)
+
+    @property
+    def knowledge(self) -> Knowledge:  # type: ignore[override]
+        """What the other one knows."""
+        return self.attack.knowledge
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the other one needs, and what the attackers would honestly send."""
         return self.attack.needs | {"own"}
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether the other one does."""
+        return self.attack.changes_data
+
+    @abstractmethod
+    def is_at_work(self, server_round: int) -> bool:
+        """Say whether the other one attacks in a round."""
+
+    def poisoned(self, x: Array, y: Array, classes: int) -> tuple[Array, Array]:
+        """Return the other one's batch."""
+        return self.attack.poisoned(x, y, classes)
+
+    def spoiled(self, content: RecordDict) -> RecordDict:
+        """Return the other one's reply."""
+        return self.attack.spoiled(content)
+
+    def rows(self, scene: Scene) -> Float64:
+        """Return the other one's rows, or the honest ones of a round in which it is not at work."""
+        if self.is_at_work(scene.server_round):
+            return self.attack.rows(scene)
+        own: Float64 = scene.required("own")
+        return own
