@@ -181,10 +181,6 @@ class Attack(ABC):
         """How many fresh training examples the scene's gradient is that of; 0 is all."""
         return 0
 
-    def is_at_work(self, server_round: int) -> bool:
-        """Say whether the attackers attack in a round, counted from 1; else they are honest."""
-        return True
-
     @property
     def changes_data(self) -> bool:
         """Whether the attackers train on other data than their shard."""
@@ -282,6 +278,11 @@ class Wrapper(Attack):
     def needs(self) -> frozenset[Need]:
         """What the other one needs, and what the attackers would honestly send."""
         return self.attack.needs | {"own"}
+
+    @property
+    def gradient_examples(self) -> int:
+        """Those of the other one."""
+        return self.attack.gradient_examples
 
     @property
     def changes_data(self) -> bool:

@@ -36,7 +36,7 @@ class Constant(Attack):
 
     value: float = 1.0
 
-    knowledge = "own"
+    knowledge = "none"
     facts = AttackFacts(
         source="common",
         formula="(value, ..., value)",
@@ -70,7 +70,7 @@ class Random(Attack):
     low: float = -1.0
     high: float = 1.0
 
-    knowledge = "own"
+    knowledge = "none"
     facts = AttackFacts(
         source="common",
         formula="u_ij ~ U[low, high), independent",
@@ -105,7 +105,7 @@ class Zero(Attack):
 
     of: Zeroed = "update"
 
-    knowledge = "own"
+    knowledge = "none"
     facts = AttackFacts(
         source="common",
         formula="0, or -w",
@@ -145,7 +145,7 @@ class NonFinite(Attack):
 
     value: NoNumber = "nan"
 
-    knowledge = "own"
+    knowledge = "none"
     facts = AttackFacts(
         source="common",
         formula="(value, ..., value)",
