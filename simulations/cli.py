@@ -197,6 +197,8 @@ def _conclude(config: RunConfig, console: Console) -> None:
     accuracy = window_mean(history, first, last)
     accuracy_curves({config.rule: history}, config.settings.task, folder / "accuracy.png")
     console.print(f"accuracy over rounds {first} to {last}: {accuracy:.4f}")
+    if (success := history[-1].attack_success) is not None:
+        console.print(f"success of the backdoor in round {history[-1].round}: {success:.4f}")
     console.print(f"rounds with a Byzantine client selected: {hostile} of {last}")
     if skipped:
         console.print(f"rounds without a step: {skipped} (see the journal)")

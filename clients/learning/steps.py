@@ -88,6 +88,22 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float,
     return total / len(y), correct / len(y)
 
 
+def predicted(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return the label (N,) that a model gives each of many examples; -1 for logits that are none.
+
+    Parameters
+    ----------
+    model, x
+        As for `loss`; N may be large, the examples pass through in chunks.
+    """
+    labels = []
+    with torch.inference_mode():
+        for start in range(0, len(x), CHUNK):
+            logits = model(x[start : start + CHUNK])
+            labels.append(logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1))
+    return torch.cat(labels)
+
+
 def _chunks(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     for start in range(0, len(y), CHUNK):
         yield x[start : start + CHUNK], y[start : start + CHUNK]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from flwr.app import RecordDict
@@ -260,6 +260,17 @@ class Attack(ABC):
         return rows.copy() if rows.ndim == 2 else np.tile(rows, (scene.f, 1))
 
 
+@runtime_checkable
+class Trigger(Protocol):
+    """What an attack has that makes the model take marked examples for another class."""
+
+    def triggered(self, x: Array) -> Array:
+        """Return examples (N, ...) with the mark."""
+
+    def success(self, predicted: Array, y: Array) -> float:
+        """Return the share of marked examples, of true labels y (N,), that are mistaken so."""
+
+
 @dataclass(frozen=True)
 class Wrapper(Attack):
     """An attack that decides when another one is at work; written before it, with a ``|``.
@@ -307,3 +318,10 @@ class Wrapper(Attack):
             return self.attack.rows(scene)
         own: Float64 = scene.required("own")
         return own
+
+
+def trigger_of(attack: Attack | None) -> Trigger | None:
+    """Return what an attack marks examples with, if it does, also behind wrappers."""
+    while isinstance(attack, Wrapper):
+        attack = attack.attack
+    return attack if isinstance(attack, Trigger) else None

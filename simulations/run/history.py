@@ -54,6 +54,9 @@ class RoundRecord:
     refused : mapping of partition id (as text) to reason
     stepped : bool
         Whether the global model moved.
+    attack_success : float or None
+        Share of the test examples with a backdoor's trigger, not of its target class, that the
+        model takes for it; None where there is no backdoor, or no evaluation.
     """
 
     round: int
@@ -63,6 +66,7 @@ class RoundRecord:
     byzantine_selected: int = 0
     refused: Mapping[str, str] | None = None
     stepped: bool = False
+    attack_success: float | None = None
 
 
 class HistoryWriter:
