@@ -18,7 +18,10 @@ from tests.simulations.processes import follow, listening, running_with, until
 pytestmark = pytest.mark.flower
 
 N, F = 7, 2
-ATTACK = {"f": F, "attack": "gaussian", "rule": "multi-krum"}
+# Attackers that work out what all honest clients answer, and clients that remember.
+ATTACK = {
+    "f": F, "attack": "sign-flip(scale=100, of=mean)", "rule": "multi-krum", "momentum": 0.9,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
