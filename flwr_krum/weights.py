@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from numbers import Real
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from flwr_krum.in_force import WAY_OUT
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.shares import capped, heaviest, largest_cap
 from flwr_krum.rules import RULES
-from flwr_krum.rules.rule import MOST_CLIENTS, Rule
+from flwr_krum.rules.rule import Rule
 
 NO_WEIGHT = "no declared weight"
 """Why a reply is refused of a site that the operator does not name."""
@@ -145,7 +146,7 @@ class DeclaredWeights:
         if self.weights is None or self.cap is None:
             return 1
         f = self.rule.f or 0
-        return next(n for n in range(max(1, int(f / self.cap)), MOST_CLIENTS) if f / n <= self.cap)
+        return next(n for n in count(max(1, int(f / self.cap))) if f / n <= self.cap)
 
     def __str__(self) -> str:
         if self.weights is None:

@@ -133,7 +133,7 @@ def test_one_place_alone_knows_the_ways_to_compute():
 
 
 def test_a_rule_stands_on_the_contract_and_on_krum_or_averaging_at_most():
-    shared = {f"flwr_krum.rules.{name}" for name in ("rule", "facts", "krum", "average")}
+    shared = {f"flwr_krum.rules.{name}" for name in ("rule", "mixing", "facts", "krum", "average")}
     found = [
         (importer, imported)
         for importer, imported in arrows("flwr_krum.rules.*", "flwr_krum.rules")
