@@ -130,6 +130,8 @@ def test_every_room_of_the_plugin_stands_on_those_below_it():
 def test_one_place_alone_knows_the_ways_to_compute():
     askers = {importer for importer, _ in arrows("flwr_krum", "flwr_krum.kernel.*_way")}
     assert askers == {"flwr_krum.kernel.ways"}
+    askers = {importer for importer, _ in arrows("flwr_krum", "flwr_krum.kernel.numba_exact")}
+    assert askers == {"flwr_krum.kernel.ways", "flwr_krum.kernel.numba_way"}
 
 
 def test_a_rule_stands_on_the_contract_and_on_krum_or_averaging_at_most():
