@@ -8,8 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines, writing
@@ -25,7 +24,7 @@ class JournalError(FileError):
     """A journal cannot be read, or must not be written, or cannot; the message says why."""
 
 
-class Journal:
+class Journal(contextlib.AbstractContextManager["Journal"]):
     """Appends the reports of one run to a file that nobody else writes meanwhile.
 
     The file is locked for as long as the journal is in use. In one process the newest journal of
@@ -95,15 +94,7 @@ class Journal:
             self._lock.release()
         self._writer = self._lock = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def check_rule(self, rule: str) -> None:
