@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines, writing
 from flwr_krum.lock import Lock, LockedError
 from flwr_krum.report import RoundReport
+from flwr_krum.weights import DeclaredWeights
 
 _BEGINNING = b'{"server_round": '
 
@@ -107,6 +108,16 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
                 f"{self.path} holds rounds of {self.reports[-1].rule}, and the rule is {rule}: "
                 "go on with the former, or name another file"
             )
+
+    def check_weights(self, weights: DeclaredWeights) -> None:
+        """Raise JournalError if the rounds in the file were weighed otherwise."""
+        for report in self.reports:
+            counted = report.weighting is not None or report.stepped
+            if counted and (change := weights.unlike(report.weighting)):
+                raise JournalError(
+                    f"{self.path}, round {report.server_round}: {change}; go on with the former, "
+                    "or name another file"
+                )
 
     def _open(self) -> None:
         """Lock the file, read it, and make it ready for the round after the last one."""

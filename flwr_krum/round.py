@@ -216,6 +216,7 @@ class Rounds:
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
+            self._journal.check_weights(self._weights)
         past = self._journal.reports if self._journal else None
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
         done = past or []
@@ -369,7 +370,7 @@ class Rounds:
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
             quarantined=self.quarantined,
-            doubted=claimed.doubted,
+            doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,
             kept=intake.kept,
