@@ -11,6 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 from flwr_krum.boundary.intake import Intake, admit
@@ -82,6 +83,7 @@ class _Step(NamedTuple):
     model: dict[str, bytes] | None
     note: str
     moments: Moments | None = None
+    steps: Mapping[str, float] = MappingProxyType({})
 
 
 class _Fitted(NamedTuple):
@@ -379,6 +381,7 @@ class Rounds:
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
+            steps={} if step is None else dict(step.steps),
             note=veto
             or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
@@ -450,7 +453,8 @@ class Rounds:
             changed = dict(zip(intake.keys, step.layers, strict=True))
             whole = changed if self.template is None else self.template.completed(changed)
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        return _Step(aggregate, guarantee, model, aggregate.choice.note, step.moments)
+        note = aggregate.choice.note
+        return _Step(aggregate, guarantee, model, note, step.moments, step.compared)
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""
