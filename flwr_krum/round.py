@@ -48,6 +48,7 @@ class RoundOptions(TypedDict, total=False):
     server_learning_rate: LearningRate
     server_optimizer: ServerOptimizer | None
     server_optimizer_state: OptimizerState | None
+    server_last_step: Mapping[str, Array] | None
     on_infeasible: OnInfeasible
     quarantine: int | None
     journal: JournalLike | None
@@ -84,6 +85,7 @@ class _Step(NamedTuple):
     note: str
     moments: Moments | None = None
     steps: Mapping[str, float] = MappingProxyType({})
+    last_step: Model | None = None
 
 
 class _Fitted(NamedTuple):
@@ -114,6 +116,10 @@ class Rounds:
     server_optimizer_state : mapping of name to array (optional)
         To go on with ``rounds_done``: the ``optimizer_state`` that was saved with that round's
         model. "fresh" goes on as if there had been no round.
+    server_last_step : mapping of name to array (optional)
+        To go on with ``rounds_done`` and a rule that measures from the last step: the
+        ``last_step`` that was saved with that round's model. Without it the first round measures
+        from the global model, and its report says so.
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
@@ -162,7 +168,8 @@ class Rounds:
     TypeError, ValueError
         If an argument is not of its kind, or root is missing or of no use to the rule, or weights
         are, or both server_learning_rate and server_optimizer are set; JournalError if the journal
-        holds another run; OptimizerStateError if rounds are done and the state is not theirs.
+        holds another run; OptimizerStateError, LastStepError if rounds are done and the state, or
+        the last step, is not theirs.
     """
 
     rule: Rule
@@ -183,6 +190,7 @@ class Rounds:
     weight_cap: float | None = DEFAULT_CAP
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
+    server_last_step: Mapping[str, Array] | None = None
     template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
@@ -222,6 +230,8 @@ class Rounds:
         past = self._journal.reports if self._journal else None
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
         done = past or []
+        moved_in = max((r.server_round for r in done if r.stepped), default=0)
+        self._server_rows.go_on(self.server_last_step, self.rounds_done, moved_in if done else None)
         self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
@@ -239,6 +249,11 @@ class Rounds:
     def optimizer_state(self) -> dict[str, Array]:
         """What the optimizer remembers, as arrays by name; empty without one."""
         return self._server_step.moments.to_arrays() if self.server_optimizer else {}
+
+    @property
+    def last_step(self) -> dict[str, Array]:
+        """The last step, as arrays by name; empty where the rule does not measure from it."""
+        return self._server_rows.last_step
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
@@ -278,7 +293,7 @@ class Rounds:
         ValueError
             If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats,
             or ``space`` a pair without a product; a RootError if ``root`` returns no model that
-            fits, an OptimizerStateError if the optimizer's state does not.
+            fits, an OptimizerStateError or a LastStepError if what was given back does not.
 
         Returns
         -------
@@ -391,8 +406,9 @@ class Rounds:
             raise failure
         if fitted.obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {fitted.obstacle}")
-        if step is not None and step.moments is not None:
-            self._server_step.moments = step.moments
+        if step is not None:
+            self._server_step.moments = step.moments or self._server_step.moments
+            self._server_rows.remember(step.last_step, server_round)
         return None if step is None else step.model, report
 
     def _in_force(self, intake: Intake) -> InForce:
@@ -430,6 +446,7 @@ class Rounds:
     ) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""
         rule, reference = fitted.rule, updates.reference
+        missing = self._server_rows.note
         shares = None if fitted.weighting is None else fitted.weighting.counting
         with stage("rule"):
             aggregate = rule(updates, server_round=server_round, shares=shares)
@@ -444,17 +461,17 @@ class Rounds:
                 aggregate.layers, updates, intake.keys, server_round, self._limit(rule)
             )
         if step.problem:
-            note = _together(aggregate.choice.note, step.problem)
+            note = _together(aggregate.choice.note, missing, step.problem)
             return _Step(aggregate, guarantee, None, note)
-        self._server_rows.remember(updates, intake.keys, aggregate.layers)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
             changed = dict(zip(intake.keys, step.layers, strict=True))
             whole = changed if self.template is None else self.template.completed(changed)
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        note = aggregate.choice.note
-        return _Step(aggregate, guarantee, model, note, step.moments, step.compared)
+        last = self._server_rows.step_to(updates, intake.keys, aggregate.layers)
+        note = _together(aggregate.choice.note, missing)
+        return _Step(aggregate, guarantee, model, note, step.moments, step.compared, last)
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""

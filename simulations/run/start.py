@@ -33,12 +33,16 @@ WITHOUT_OPTIMIZER = {"server-optimizer": ""}
 
 
 class Start(NamedTuple):
-    """What a run starts from: rounds done, the model, their records, and the optimizer's state."""
+    """What a run starts from: rounds done, the model, their records, and what the server remembers.
+
+    That is the optimizer's state, and the last step.
+    """
 
     done: int
     model: dict[str, Array]
     past: Sequence[RoundRecord] = ()
     state: dict[str, Array] | None = None
+    last_step: dict[str, Array] | None = None
 
 
 def start_of(config: RunConfig) -> Start:
@@ -59,7 +63,7 @@ def start_of(config: RunConfig) -> Start:
     if others:
         changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in others)
         raise ValueError(f"{folder} holds another run: {changes}")
-    done, model, state = read_saved(folder)
+    done, model, state, last_step = read_saved(folder)
     if done >= config.num_server_rounds:
         raise ValueError(
             f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
@@ -71,7 +75,7 @@ def start_of(config: RunConfig) -> Start:
     if optimizer is not None:
         _check_state(folder / MODEL_FILE, optimizer, state, done)
     kept = None if optimizer is None else state
-    return Start(done, _checked(model, config), _past(folder, done), kept)
+    return Start(done, _checked(model, config), _past(folder, done), kept, last_step)
 
 
 def _past(folder: Path, done: int) -> list[RoundRecord]:
