@@ -103,7 +103,7 @@ FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules", "moments", "tensors"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
-    ("guarantee", "weights"),
+    ("guarantee", "weights", "adapters"),
     ("report",),
     ("lines", "lock", "step"),
     ("journal", "log"),
