@@ -11,6 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
@@ -21,8 +22,9 @@ from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_on
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.claimed import Claimed, examine
+from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import InForce, f_in_force, obstacle
+from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
@@ -37,7 +39,7 @@ from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.space import LowRank, check_space
 from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep
-from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights, Weighting
+from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 
@@ -68,10 +70,6 @@ REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
 
-MANY = 1000
-"""Clients among which any robust rule tolerates some."""
-
-
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
 
@@ -86,15 +84,6 @@ class _Step(NamedTuple):
     moments: Moments | None = None
     steps: Mapping[str, float] = MappingProxyType({})
     last_step: Model | None = None
-
-
-class _Fitted(NamedTuple):
-    """The rule as it applies to a round; why the round is infeasible, empty if it is not."""
-
-    rule: Rule
-    weighting: Weighting | None
-    obstacle: str
-    runs: bool
 
 
 @dataclass
@@ -258,7 +247,7 @@ class Rounds:
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rule = f"Rule: {self.rule}"
-        if self.rule.f == 0 and self.rule.most(MANY) > 0:
+        if self.rule.f == 0 and self.rule.bears_liars:
             rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
             rule,
@@ -366,12 +355,13 @@ class Rounds:
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            liars = self._liars(len({reply.client for reply in replies}))
+            liars = liars_among(self.rule, len({reply.client for reply in replies}))
             intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
             in_force = self._in_force(intake)
-            fitted = self._fitted(intake.clients, in_force.f)
+            degrades = self.on_infeasible == "degrade"
+            fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
             step, failure = None, None
             if not veto:
                 step, failure = self._try_step(fitted, intake, server_round)
@@ -417,20 +407,8 @@ class Rounds:
         counted = refused.intersection(self.asked) if self.asked else refused
         return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked))
 
-    def _fitted(self, clients: Sequence[ClientId], f: int) -> _Fitted:
-        """Return the rule for this round; a degraded one counts all sites alike."""
-        rule = self.rule.fitted(len(clients), f)
-        problem = obstacle(rule, len(clients))
-        weighting, too_heavy = self._weights.among(rule, clients, f)
-        problem = problem or too_heavy
-        if not (problem and clients and self.on_infeasible == "degrade"):
-            return _Fitted(rule, weighting, problem, not problem)
-        rule = rule.degraded()
-        alike = self._weights.alike(clients, f)
-        return _Fitted(rule, alike, problem, not obstacle(rule, len(clients)))
-
     def _try_step(
-        self, fitted: _Fitted, intake: Intake, server_round: int
+        self, fitted: Fitted, intake: Intake, server_round: int
     ) -> tuple[_Step | None, Exception | None]:
         """Take the step, if the rule may run; return what the operator's own code raised."""
         if intake.updates is None or not fitted.runs:
@@ -442,7 +420,7 @@ class Rounds:
             return None, error
 
     def _step(
-        self, fitted: _Fitted, updates: ClientUpdates, intake: Intake, server_round: int
+        self, fitted: Fitted, updates: ClientUpdates, intake: Intake, server_round: int
     ) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""
         rule, reference = fitted.rule, updates.reference
@@ -481,14 +459,7 @@ class Rounds:
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong."""
-        return examine(replies, clients, self.count_key, self._liars)
-
-    def _liars(self, n: int) -> int:
-        """Return how many of n replies may lie in what decides about keys and metrics."""
-        liars = self.rule.liars(n)
-        if self.rule.f is None and self.rule.most(MANY) > 0:
-            return max(liars, min(1, (n - 1) // 2))  # as few as they are, one of them may
-        return liars
+        return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
 
     def _keep(self, report: RoundReport) -> None:
         self._quarantine.note(report.refused, len(report.received))

@@ -38,9 +38,6 @@ _SAME = 1e-9
 _LEAST, _MOST = 1e-100, 1e100
 """What a declared weight may be."""
 
-_MANY = 1000
-"""Clients among which any robust rule tolerates some."""
-
 
 @dataclass(frozen=True)
 class Weighting:
@@ -318,7 +315,7 @@ def _check_rule(rule: Rule) -> None:
             f"{rule} has no definition with declared weights; those that have: "
             f"{', '.join(taking)}, and nnm before those of a coordinate and the geometric median"
         )
-    if rule.f is None and rule.most(_MANY) > 0:
+    if rule.f is None and rule.bears_liars:
         raise ValueError(
             f"{rule} has no f of its own, and declared weights are cut by what f sites hold: "
             f"declare f, as in RobustAggregation({type(rule).__name__}(f=1), weights=...)"

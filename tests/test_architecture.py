@@ -104,7 +104,7 @@ FLOORS = (
     ("boundary", "rules", "moments", "tensors"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights", "adapters"),
-    ("report",),
+    ("report", "fitted"),
     ("lines", "lock", "step"),
     ("journal", "log"),
     ("round",),

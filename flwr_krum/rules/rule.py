@@ -35,6 +35,9 @@ Weighs: TypeAlias = Literal["selected", "copies"]
 """How declared weights count: in the mean of those that are selected without them, or as if each
 client stood there so many times."""
 
+_MANY = 1000
+"""Clients among which any robust rule tolerates some."""
+
 HALF: Final = 0.5 - 1e-6
 """The share that liars must stay below where weights count as copies, less what is rounding."""
 
@@ -251,6 +254,11 @@ class Rule(ABC):
     def most(self, n: int) -> int:
         """Return the largest f that is legal among n clients; -1 where not even 0 is."""
         return next((f for f in range(n, -1, -1) if self.suffices(n, f)), -1)
+
+    @property
+    def bears_liars(self) -> bool:
+        """Whether there is a number of clients among which a Byzantine one is tolerated."""
+        return self.most(_MANY) > 0
 
     def suffices(self, n: int, f: int) -> bool:
         """Say whether n clients are enough for f Byzantine ones."""
