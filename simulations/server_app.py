@@ -130,6 +130,7 @@ class _Federation:
             "server_learning_rate": config.server_learning_rate,
             "server_optimizer": config.build_optimizer(),
             "server_optimizer_state": start.state,
+            "server_last_step": start.last_step,
             "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
             "journal": journal,
@@ -223,7 +224,8 @@ class _Federation:
         happened = self._what_happened(server_round)
         record = RoundRecord(server_round, accuracy, loss, **happened, attack_success=success)
         named = dict(zip(self._model, arrays, strict=True))
-        self._history.append(record, named, self._strategy.optimizer_state)
+        remembered = {**self._strategy.optimizer_state, **self._strategy.last_step}
+        self._history.append(record, named, remembered)
         if self._scalars:
             self._scalars.add(record, self._strategy.last_report if server_round > 0 else None)
         self._observer(record)

@@ -36,12 +36,16 @@ WITHOUT_OPTIMIZER = {"server-optimizer": ""}
 
 
 class Start(NamedTuple):
-    """What a run starts from: rounds done, the model, their records, and the optimizer's state."""
+    """What a run starts from: rounds done, the model, their records, and what the server remembers.
+
+    That is the optimizer's state, and the last step.
+    """
 
     done: int
     model: dict[str, Array]
     past: Sequence[RoundRecord] = ()
     state: dict[str, Array] | None = None
+    last_step: dict[str, Array] | None = None
 
 
 def start_of(config: RunConfig) -> Start:
@@ -62,7 +66,7 @@ def start_of(config: RunConfig) -> Start:
     if others:
         changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in others)
         raise ValueError(f"{folder} holds another run: {changes}")
-    done, model, state = read_saved(folder)
+    done, model, state, last_step = read_saved(folder)
     if done >= config.num_server_rounds:
         raise ValueError(
             f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
@@ -75,13 +79,9 @@ def start_of(config: RunConfig) -> Start:
         _check_state(folder / MODEL_FILE, optimizer, state, done)
     kept = None if optimizer is None else state
     if config.settings.remembers:
-        log(
-            WARNING,
-            "%s: what clients remembered of %s rounds is gone, they begin anew",
-            folder,
-            done,
-        )
-    return Start(done, _checked(model, config), _past(folder, done), kept)
+        said = "%s: what clients remembered of %s rounds is gone, they begin anew"
+        log(WARNING, said, folder, done)
+    return Start(done, _checked(model, config), _past(folder, done), kept, last_step)
 
 
 def _past(folder: Path, done: int) -> list[RoundRecord]:

@@ -18,7 +18,8 @@ LENIENT = ("average",)
 """Rules that no f but 0 suits: they average what comes."""
 
 CHAINS = tuple(f"{name}{NUMBERS.get(name, '')} | median" for name in MIXINGS)
-NAMES = (*(name + NUMBERS.get(name, "") for name in RULES), *CHAINS)
+REMEMBERING = ('centered-clipping(tau=1.0, start="step")', 'monna(pivot="step")')
+NAMES = (*REMEMBERING, *(name + NUMBERS.get(name, "") for name in RULES), *CHAINS)
 
 
 def made(folder, rule, api, rounds, **options):

@@ -203,9 +203,9 @@ def no_patience(monkeypatch):
     monkeypatch.setattr(exact, "LEAST_WORK", 20_000)
     monkeypatch.setattr(exact, "SHARE_OF_ROUND", 10**9)
     if numba_is_installed():
-        numba_way = pytest.importorskip("flwr_krum.kernel.numba_way")
-        monkeypatch.setattr(numba_way, "_MOST_WINDOWS", 50)
-        monkeypatch.setattr(numba_way, "_SHARE_OF_ROUND", 10**9)
+        numba_exact = pytest.importorskip("flwr_krum.kernel.numba_exact")
+        monkeypatch.setattr(numba_exact, "_MOST_WINDOWS", 50)
+        monkeypatch.setattr(numba_exact, "_SHARE_OF_ROUND", 10**9)
 
 
 def nearly_tied(d=20_000):
