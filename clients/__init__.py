@@ -13,7 +13,7 @@ from clients.malformed import MalformedClient
 from clients.omniscient import OmniscientClient
 from clients.roles import build_client, partition_of, role_of
 from clients.settings import Settings
-from clients.tasks import DataError, Task, load_task, partition
+from clients.tasks import DataError, Task, load_task, partition, shards_of
 
 __all__ = [
     "DataError",
@@ -33,4 +33,5 @@ __all__ = [
     "partition",
     "partition_of",
     "role_of",
+    "shards_of",
 ]

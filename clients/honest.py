@@ -10,10 +10,10 @@ from flwr.common import NDArrays, Scalar
 
 from clients.learning.models import load_parameters, parameters_of
 from clients.learning.schedules import learning_rate
-from clients.learning.steps import evaluate, loss, loss_and_gradient, replica
+from clients.learning.steps import evaluate, loss, loss_and_gradient, own_draws, replica
 from clients.settings import Settings
 from clients.streams import Purpose, stream
-from clients.tasks import Task, partition
+from clients.tasks import Task, shard_of
 
 ROUND_KEY = "server-round"
 
@@ -36,12 +36,12 @@ class HonestClient(NumPyClient):
     task : Task
         The data that `settings` asks for.
     partition_id : int
-        Which of the ``settings.num_clients`` shards is this client's own.
+        Which of the shards is this client's own; see `clients.tasks.shard_of`.
 
     Raises
     ------
     ValueError
-        If there is no such partition, or fewer training rows than clients.
+        If there is no such partition, or no split that gives every client a training row.
     """
 
     def __init__(self, settings: Settings, task: Task, partition_id: int) -> None:
@@ -53,8 +53,7 @@ class HonestClient(NumPyClient):
         self.settings = settings
         self.task = task
         self.partition_id = partition_id
-        shards = partition(len(task.train_y), settings.num_clients, settings.seed)
-        self.shard = torch.from_numpy(shards[partition_id])
+        self.shard = torch.from_numpy(shard_of(settings, task, partition_id))
         self.num_examples = len(self.shard)
 
     def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
@@ -90,9 +89,10 @@ class HonestClient(NumPyClient):
 
     def answer(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
         """Return this client's proposal; once the attack is over, an honest client's."""
-        if self.settings.attack_is_over(server_round):
-            return HonestClient.propose(self, parameters, server_round)
-        return self.propose(parameters, server_round)
+        with own_draws(self.settings, self.partition_id, server_round):
+            if self.settings.attack_is_over(server_round):
+                return HonestClient.propose(self, parameters, server_round)
+            return self.propose(parameters, server_round)
 
     def first_loss(self, parameters: NDArrays, server_round: int) -> float:
         """Return the loss that an honest client reports: on the round's first mini-batch."""

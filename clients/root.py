@@ -39,4 +39,4 @@ class RootLearner(HonestClient):
 
     def __call__(self, parameters: NDArrays) -> NDArrays:
         """Return what the server makes of the global model in the next round."""
-        return self.propose(parameters, next(self._rounds))[0]
+        return self.answer(parameters, next(self._rounds))[0]

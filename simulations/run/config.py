@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from clients.catalogue import facts_of, located_task
 from clients.fields import (
     Choice,
     Described,
@@ -25,6 +26,7 @@ from clients.fields import (
     setting,
 )
 from clients.settings import Settings
+from clients.tasks import parse_split, parse_task
 from flwr_krum.calls import located
 from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
 from flwr_krum.rules import RULES, Rule
@@ -33,7 +35,6 @@ from flwr_krum.rules.written import parse_rule
 from flwr_krum.step import ServerStep
 
 APIS = ("message", "fit")
-EVALUATE_EVERY = {"spambase": 1, "mnist": 10}
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
+        every = self.evaluate_every or facts_of(self.settings.task).evaluate_every
         object.__setattr__(self, "evaluate_every", every)
 
     @classmethod
@@ -112,6 +113,8 @@ class RunConfig:
             if the rule or the optimizer cannot be had, or the rule cannot run on n clients.
         """
         made = cls.from_record(config)
+        parse_task(made.settings.task)
+        parse_split(made.settings.split)
         ServerStep(made.server_learning_rate, made.build_optimizer())
         try:
             made.build_rule().check(made.settings.num_clients)
@@ -173,6 +176,8 @@ class RunConfig:
         """Return the run config, kebab-case and complete, to be read in any folder."""
         values = asdict(self)
         values.update(values.pop("settings"), rule=located(self.rule))
+        for name, place in (("task", located_task), ("model", located), ("split", located)):
+            values[name] = place(values[name])
         values["server_optimizer"] = self.server_optimizer and located(self.server_optimizer)
         return {key_of(name): value for name, value in values.items()}
 

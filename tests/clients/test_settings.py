@@ -47,12 +47,23 @@ def test_equal_settings_are_one_cache_key():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"task": "cifar"}, "task is 'cifar', expected 'spambase' or 'mnist'"),
-        ({"model": "convnet"}, "model is 'convnet', expected 'mlp' for task 'spambase'"),
         (
-            {"task": "mnist", "model": "vgg"},
-            "model is 'vgg', expected 'convnet' or 'mlp' for task 'mnist'",
+            {"task": "cifar"},
+            "task is 'cifar': there is no 'cifar', expected one of spambase, mnist, digits, fashio",
         ),
+        ({"task": 3}, "task is 3, expected a task such as 'mnist'"),
+        ({"task": "mnist | mnist"}, "task is 'mnist | mnist': it is a chain, expected one name"),
+        (
+            {"task": "csv:a.csv(path=b)"},
+            "task is 'csv:a.csv(path=b)': 'csv:a.csv(path=b)' is no file and its label",
+        ),
+        (
+            {"model": "convnet"},
+            "for examples of shape (57,): there is no 'convnet', expected one of mlp, logistic, or",
+        ),
+        ({"task": "mnist", "model": "mpl"}, "did you mean mlp?"),
+        ({"holders": "some"}, "holders is 'some', expected 'all' or 'honest'"),
+        ({"split": ""}, "split is '', expected a split such as 'dirichlet(alpha=0.1)'"),
         ({"attack": "alie"}, "attack is 'alie', expected 'none' or 'gaussian' or 'omniscient'"),
         ({"schedule": "cosine"}, "schedule is 'cosine', expected 'constant' or 'inverse' or"),
         ({"num-clients": 0}, "num-clients is 0, expected an integer >= 1"),

@@ -37,7 +37,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--omniscient-factor": "5.0", "--omniscient-examples": "11", "--seed": "8",
         "--api": "fit", "--evaluate-every": "2", "--data-dir": "elsewhere", "--run-dir": "mine",
         "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
-        "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
+        "--split": "shards(each=3)", "--holders": "honest", "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
@@ -53,7 +53,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
-        "server-optimizer": "",
+        "server-optimizer": "", "split": "shards(each=3)", "holders": "honest",
     }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_an_optimizer_is_written_as_a_call_and_moves_the_model(cli, tmp_path):
         (("--batch-size", "-1"), "Invalid value for '--batch-size': -1 is not in the range x>=0"),
         (("-n", "0"), "Invalid value for '-n': 0 is not in the range x>=1"),
         (("--rounds", "0"), "Invalid value for '--rounds': 0 is not in the range x>=1"),
-        (("--task", "cifar"), "Invalid value for '--task': 'cifar' is not one of 'spambase', 'mn"),
+        (("--task", "cifar"), "task is 'cifar': there is no 'cifar', expected one of spambase, mni"),
         (("-f", "20"), "f is 20, expected an integer from 0 to 19"),
         (("--learning-rate", "nan"), "learning-rate is nan, expected a finite number >= 0"),
         (("--model", "convnet"), "model is 'convnet'"),
