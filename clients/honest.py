@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +16,11 @@ from clients.learning.descent import as_rows, directed, from_rows
 from clients.learning.models import load_parameters, parameters_of
 from clients.learning.schedules import learning_rate
 from clients.learning.stacked import Stack
-from clients.learning.steps import evaluate, loss, loss_and_gradient, replica
+from clients.learning.steps import evaluate, loss, loss_and_gradient, own_draws, replica
 from clients.memory import Memory
 from clients.settings import Settings
 from clients.streams import Purpose, stream
-from clients.tasks import Task, partition
+from clients.tasks import Task, shard_of
 
 ROUND_KEY = "server-round"
 
@@ -52,14 +51,14 @@ class HonestClient(NumPyClient):
     task : Task
         The data that `settings` asks for.
     partition_id : int
-        Which of the ``settings.num_clients`` shards is this client's own.
+        Which of the shards is this client's own; see `clients.tasks.shard_of`.
     memory : mutable mapping of arrays, optional
         What the client noted in the rounds before; by default it begins anew.
 
     Raises
     ------
     ValueError
-        If there is no such partition, or fewer training rows than clients.
+        If there is no such partition, or no split that gives every client a training row.
     """
 
     def __init__(
@@ -74,8 +73,7 @@ class HonestClient(NumPyClient):
         self.task = task
         self.partition_id = partition_id
         self.memory: Memory = {} if memory is None else memory
-        shards = _shards(len(task.train_y), settings.num_clients, settings.seed)
-        self.shard = torch.from_numpy(shards[partition_id])
+        self.shard = torch.from_numpy(shard_of(settings, task, partition_id))
         self.num_examples = len(self.shard)
 
     def propose(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
@@ -118,18 +116,17 @@ class HonestClient(NumPyClient):
         like = {name: p.detach().numpy()[None] for name, p in model.named_parameters()}
         moving = _velocity_of(settings, like, velocity)
         losses = []
-        for x, y in self.batches(server_round):
-            value, gradient = loss_and_gradient(model, x, y)
-            losses.append(value.item())
-            if settings.is_plain:
-                parts = gradient
-            else:
-                named = {n: part.numpy()[None] for n, part in zip(like, gradient, strict=True)}
-                named, moving = directed(settings, named, like, moving)
-                parts = tuple(torch.from_numpy(part[0]) for part in named.values())
-            with torch.no_grad():
-                for parameter, part in zip(model.parameters(), parts, strict=True):
-                    parameter.sub_(part, alpha=rate)
+        with own_draws(settings, self.partition_id, server_round):
+            for x, y in self.batches(server_round):
+                value, parts = loss_and_gradient(model, x, y)
+                losses.append(value.item())
+                if not settings.is_plain:
+                    gradient = {n: part.numpy()[None] for n, part in zip(like, parts, strict=True)}
+                    direction, moving = directed(settings, gradient, like, moving)
+                    parts = tuple(torch.from_numpy(part[0]) for part in direction.values())
+                with torch.no_grad():
+                    for parameter, part in zip(model.parameters(), parts, strict=True):
+                        parameter.sub_(part, alpha=rate)
         arrays = in_dtypes_of(parameters, list(parameters_of(model).values()))
         return Learnt(arrays, losses[0], as_rows(moving)[0] if moving else None)
 
@@ -137,7 +134,8 @@ class HonestClient(NumPyClient):
         """Return the loss that an honest client reports: on the round's first mini-batch."""
         model = replica(self.settings)
         load_parameters(model, parameters)
-        with torch.inference_mode():
+        draws = own_draws(self.settings, self.partition_id, server_round)
+        with torch.inference_mode(), draws:
             return loss(model, *next(self.batches(server_round))).item()
 
     def fit(
@@ -200,11 +198,6 @@ class HonestClient(NumPyClient):
         for drawn in self.draws(server_round):
             rows = self.shard[torch.from_numpy(drawn)]
             yield self.task.train_x[rows], self.task.train_y[rows]
-
-
-@lru_cache(maxsize=16)  # a permutation of all rows, too long to work out for every message
-def _shards(num_rows: int, num_clients: int, seed: int) -> list[np.ndarray]:
-    return partition(num_rows, num_clients, seed)
 
 
 def _velocity_of(settings: Settings, like: Stack, velocity: NDArray[np.float32] | None) -> Stack:

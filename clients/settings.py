@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from clients.catalogue import MODELS, TASKS, check_model, facts_of
 from clients.fields import Choice, Flag, Number, Text, Whole, check, error, in_config, setting
 from flwr_krum.attacks import ATTACKS, FAULTS, WRAPPERS, Attack
 from flwr_krum.attacks.attack import KNOWLEDGE
@@ -18,21 +19,9 @@ from flwr_krum.attacks.written import parse_attack
 from flwr_krum.rules import RULES, Rule
 from flwr_krum.rules.written import parse_rule
 
-
-class _TaskDefaults(NamedTuple):
-    models: tuple[str, ...]  # legal ones, the default first
-    batch_size: int
-    learning_rate: float
-
-
-_TASKS = {
-    "spambase": _TaskDefaults(models=("mlp",), batch_size=3, learning_rate=0.05),
-    "mnist": _TaskDefaults(models=("convnet", "mlp"), batch_size=10, learning_rate=0.1),
-}
-
-TASKS = tuple(_TASKS)
 SCHEDULES = ("constant", "inverse", "power")
 ROLES_FROM = ("partition", "node")
+HOLDERS = ("all", "honest")
 
 
 @dataclass(frozen=True)
@@ -49,13 +38,37 @@ class Settings:
         If a value is of the wrong type or out of range; the message names both.
     """
 
-    task: str = setting("spambase", Choice("What is learnt.", TASKS))
+    task: str = setting(
+        "spambase",
+        Text(
+            f"What is learnt: {', '.join(TASKS)} (as csv:FILE), or one of your own as "
+            "file.py:Object.",
+            "a task such as 'mnist'",
+        ),
+    )
     model: str = setting(
         "",
         Text(
-            "mlp, or for mnist also convnet; by default the task's own.",
+            f"{', '.join(MODELS)}, or one of your own as file.py:Object; by default the task's "
+            "own.",
             "a model's name",
             may_be_empty=True,
+        ),
+    )
+    split: str = setting(
+        "iid",
+        Text(
+            "Who holds which examples: iid, dirichlet(alpha=0.1), gamma-similarity(gamma=0.33), "
+            "shards, or another one of docs/own-parts.md, or one of your own as file.py:Object.",
+            "a split such as 'dirichlet(alpha=0.1)'",
+        ),
+    )
+    holders: str = setting(
+        "all",
+        Choice(
+            "Who holds data: all n clients, or the honest n - f alone; an attacker then borrows "
+            "an honest client's.",
+            HOLDERS,
         ),
     )
     num_clients: int = setting(
@@ -181,14 +194,12 @@ class Settings:
             self.build_attack()
         if self.folds == 1:
             raise error(self, "folds", "0 or an integer >= 2: one fold has nothing to train on")
-        own = _TASKS[self.task]
+        own = facts_of(self.task)
         set_once = object.__setattr__  # the dataclass is frozen from here on
-        set_once(self, "model", self.model or own.models[0])
+        set_once(self, "model", self.model or own.model)
         set_once(self, "batch_size", self.batch_size or own.batch_size)
         set_once(self, "learning_rate", self.learning_rate or own.learning_rate)
-        if self.model not in own.models:
-            legal = " or ".join(map(repr, own.models))
-            raise error(self, "model", f"{legal} for task '{self.task}'")
+        check_model(self.model, own.shape)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

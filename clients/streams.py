@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     ATTACK = 4
     OMNISCIENT = 5
     ROOT = 6
+    MODEL = 9
 
 
 def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
+from clients.settings import Settings
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
@@ -30,6 +31,7 @@ from simulations.run.history import (
     window_mean,
 )
 from simulations.show import attacks as attack_pages
+from simulations.show import splits
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
@@ -46,6 +48,12 @@ from simulations.studies.survival import survey, write_page
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+OF_A_SPLIT = (
+    *("task", "split", "holders", "num_clients", "f", "seed", "folds", "fold"),
+    *("data_dir", "download"),
+)
+"""The settings that decide who holds what."""
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
@@ -68,6 +76,23 @@ def run(
     config = RunConfig.from_config(options)
     _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
+
+
+@app.command()
+@with_settings(OF_A_SPLIT)
+def split(
+    options: dict[str, Any],
+    picture: Annotated[Path | None, Option(help="Picture to save.")] = None,
+) -> None:
+    """Show who holds which examples under a split: a table, and a picture of dots."""
+    console = Console()
+    settings = Settings.from_config(options)
+    counts = splits.counts_of(settings)
+    title = f"{settings.task}, {settings.split}, {len(counts)} clients"
+    console.print(splits.terminal_table(counts, title))
+    if picture is not None:
+        splits.picture(counts, title, picture)
+        console.print(f"picture: {picture}", soft_wrap=True)
 
 
 @app.command()

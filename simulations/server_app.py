@@ -24,7 +24,7 @@ from clients.honest import ROUND_KEY
 from clients.learning.models import load_parameters
 from clients.learning.steps import evaluate, predicted, replica
 from clients.root import RootLearner
-from clients.tasks import Task, load_task
+from clients.tasks import Task, load_task, shards_of
 from flwr_krum.attacks.attack import trigger_of
 from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
@@ -78,6 +78,7 @@ def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) ->
     bounded = RoundGrid(grid, config.round_timeout, least)
     names = _gather(bounded, config.settings.num_clients, least)
     task = load_task(config.settings)  # what can fail comes before an older run is replaced
+    shards_of(config.settings, task)
     folder = Path(config.run_dir)
     start = start_of(config)
     with (

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from clients.catalogue import facts_of, located_task
 from clients.fields import (
     Choice,
     Described,
@@ -25,6 +26,7 @@ from clients.fields import (
     setting,
 )
 from clients.settings import Settings
+from clients.tasks import parse_split, parse_task
 from flwr_krum.calls import located
 from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
 from flwr_krum.rules import Rule
@@ -32,7 +34,6 @@ from flwr_krum.rules.rule import ROOT
 from flwr_krum.step import ServerStep
 
 APIS = ("message", "fit")
-EVALUATE_EVERY = {"spambase": 1, "mnist": 10}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
+        every = self.evaluate_every or facts_of(self.settings.task).evaluate_every
         object.__setattr__(self, "evaluate_every", every)
 
     @classmethod
@@ -98,6 +99,8 @@ class RunConfig:
         """
         made = cls.from_record(config)
         made.settings.build_attack()
+        parse_task(made.settings.task)
+        parse_split(made.settings.split)
         ServerStep(made.server_learning_rate, made.build_optimizer())
         try:
             made.build_rule().check(made.settings.num_clients)
@@ -154,6 +157,8 @@ class RunConfig:
         values = asdict(self)
         values.update(values.pop("settings"), rule=located(self.rule))
         values["attack"] = located(self.settings.attack)
+        for name, place in (("task", located_task), ("model", located), ("split", located)):
+            values[name] = place(values[name])
         values["server_optimizer"] = self.server_optimizer and located(self.server_optimizer)
         return {key_of(name): value for name, value in values.items()}
 

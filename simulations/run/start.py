@@ -31,8 +31,8 @@ MAY_CHANGE = (
 )
 """Keys in which a resumed run may differ from its beginning."""
 
-WITHOUT_OPTIMIZER = {"server-optimizer": ""}
-"""What the config of a run does not say that was made before there were optimizers."""
+UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all"}
+"""What the config of a run does not say that was made before there were other values."""
 
 
 class Start(NamedTuple):
@@ -59,7 +59,7 @@ def start_of(config: RunConfig) -> Start:
     folder = Path(config.run_dir)
     if not config.resume or not (folder / MODEL_FILE).exists():
         return _beginning(config)
-    before, now = {**WITHOUT_OPTIMIZER, **read_config(folder)}, config.to_config()
+    before, now = {**UNSAID, **read_config(folder)}, config.to_config()
     others = sorted(
         key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
     )

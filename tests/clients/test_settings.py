@@ -47,11 +47,9 @@ def test_equal_settings_are_one_cache_key():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"task": "cifar"}, "task is 'cifar', expected 'spambase' or 'mnist'"),
-        ({"model": "convnet"}, "model is 'convnet', expected 'mlp' for task 'spambase'"),
         (
-            {"task": "mnist", "model": "vgg"},
-            "model is 'vgg', expected 'convnet' or 'mlp' for task 'mnist'",
+            {"task": "cifar"},
+            "task is 'cifar': there is no 'cifar', expected one of spambase, mnist, digits, fashio",
         ),
         ({"attack": "alien"}, "attack is 'alien': there is no 'alien', expected one of gaussian,"),
         ({"attack": ""}, "attack is '', expected none, or an attack such as"),
@@ -60,6 +58,19 @@ def test_equal_settings_are_one_cache_key():
         ({"weight-decay": -1.0}, "weight-decay is -1.0, expected a finite number >= 0"),
         ({"clip-norm": "a"}, "clip-norm is 'a', expected a finite number >= 0"),
         ({"local-epochs": -1}, "local-epochs is -1, expected an integer >= 0"),
+        ({"task": 3}, "task is 3, expected a task such as 'mnist'"),
+        ({"task": "mnist | mnist"}, "task is 'mnist | mnist': it is a chain, expected one name"),
+        (
+            {"task": "csv:a.csv(path=b)"},
+            "task is 'csv:a.csv(path=b)': 'csv:a.csv(path=b)' is no file and its label",
+        ),
+        (
+            {"model": "convnet"},
+            "for examples of shape (57,): there is no 'convnet', expected one of mlp, logistic, or",
+        ),
+        ({"task": "mnist", "model": "mpl"}, "did you mean mlp?"),
+        ({"holders": "some"}, "holders is 'some', expected 'all' or 'honest'"),
+        ({"split": ""}, "split is '', expected a split such as 'dirichlet(alpha=0.1)'"),
         ({"schedule": "cosine"}, "schedule is 'cosine', expected 'constant' or 'inverse' or"),
         ({"num-clients": 0}, "num-clients is 0, expected an integer >= 1"),
         ({"num-clients": 20.0}, "num-clients is 20.0, expected an integer >= 1"),
