@@ -8,6 +8,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.rules import PAPER
 from simulations.cli import app
 from simulations.run.history import read_history
+from simulations.studies import proposition_1
 
 
 @pytest.fixture
@@ -127,7 +128,11 @@ def test_a_run_on_spam_says_honestly_that_the_guarantee_does_not_hold(cli, tmp_p
     assert "guarantee: holds" not in text
 
 
-def test_resilience_prints_the_bound_beside_each_attack_and_saves_a_picture(cli, tmp_path):
+@pytest.mark.parametrize("curves", [2, pytest.param(len(PAPER), marks=pytest.mark.slow)])
+def test_resilience_prints_the_bound_beside_each_attack_and_saves_a_picture(
+    cli, tmp_path, monkeypatch, curves
+):
+    monkeypatch.setattr(proposition_1, "PAPER", list(PAPER)[:curves])
     result = cli("resilience", "--draws", "60", "-n", "5", "-f", "1", "-d", "5", "--sigma", "0.01")
     assert result.exit_code == 0, result.output
     assert result.output.count("respected") == 3

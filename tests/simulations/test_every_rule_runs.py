@@ -44,7 +44,7 @@ def play(config):
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("api", ["message", "fit"])
+@pytest.mark.parametrize("api", ["message", pytest.param("fit", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", NAMES)
 def test_it_runs_and_goes_on_to_the_same_bytes(rule, api, rounds, tmp_path):
     play(made(tmp_path / "whole", rule, api, rounds))

@@ -11,6 +11,7 @@ def model_bytes(config, engine):
     return Path(config.run_dir, "model.npz").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.flower
 def test_ray_gives_the_same_model_bytes_as_this_process(config, tmp_path):
     # The average depends on every client and on the order of summation. Momenta, and what the

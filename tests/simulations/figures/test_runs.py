@@ -44,6 +44,7 @@ def test_rows_are_the_evaluations_of_every_run_in_the_order_of_the_curves(make, 
     assert len(in_this_process) == 4
 
 
+@pytest.mark.slow  # starts processes, as engines/test_parallel does
 def test_runs_side_by_side_give_the_numbers_of_runs_alone(make, request):
     together = make("together", processes=2)
     made = request.getfixturevalue("in_this_process")
