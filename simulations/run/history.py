@@ -253,12 +253,17 @@ _KINDS = {
     "byzantine_selected": int,
     "refused": dict | None,
     "stepped": bool,
+    "attack_success": float | int | None,
 }
 """What the JSON value of a record's field is."""
 
 
+_UNSAID = {"attack_success": None}
+"""What the lines of older runs do not say."""
+
+
 def _record(line: bytes) -> RoundRecord:
-    values = json.loads(line)
+    values = {**_UNSAID, **json.loads(line)}
     for name, kind in _KINDS.items():
         if not isinstance(values[name], kind):
             raise TypeError(f"{name} is {values[name]!r}")
