@@ -175,6 +175,15 @@ def test_the_factor_falls_unless_the_model_goes_along_and_not_below_a_half():
     assert factors(lambda t: 0.0) == against  # what does not move goes along with no sign
 
 
+def test_the_model_has_to_go_along_since_it_was_looked_at_last():
+    memory, attack = {}, PoisonedFL(every=5)
+    signs, own, factors = attack.signs(400), np.ones((1, 400)), []
+    for place in (0, 10, 20, 30, 40, 50, 49, 48, 47, 46, 45):
+        attack(own, 1, own=own, model=place * signs, memory=memory)
+        factors.append(float(memory["factor"]))
+    assert factors == [8] * 10 + [8 * 0.7]
+
+
 def test_poisoned_fl_says_nothing_where_the_model_does_what_it_said_or_stands_still():
     for d in (1, D):
         memory, own = {}, np.ones((1, d))

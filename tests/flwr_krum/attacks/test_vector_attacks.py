@@ -70,7 +70,10 @@ def pushed(H, direction, ddof, fits):
     }[direction]
     if not any(p):
         return mu
-    at = lambda g: [m + g * q for m, q in zip(mu, p, strict=True)]  # noqa: E731
+
+    def at(g):
+        return [m + g * q for m, q in zip(mu, p, strict=True)]
+
     return at(largest(lambda g: fits(at(g))))
 
 
