@@ -1,7 +1,5 @@
 """What goes wrong, as pure functions: attacks on updates, and hostile replies that are no model."""
 
-from collections.abc import Mapping
-
 from flwr_krum.attacks.attack import Attack, AttackFacts, Scene, Wrapper
 from flwr_krum.attacks.backdoor import Backdoor
 from flwr_krum.attacks.fang_trimmed import FangTrimmedMean
@@ -14,6 +12,8 @@ from flwr_krum.attacks.little_is_enough import ALIE
 from flwr_krum.attacks.malformed import Malformed
 from flwr_krum.attacks.mimic import Mimic
 from flwr_krum.attacks.min_max import MinMax, MinSum
+from flwr_krum.attacks.mod import attack_mod
+from flwr_krum.attacks.names import ATTACKS, WRAPPERS
 from flwr_krum.attacks.omniscient import Omniscient
 from flwr_krum.attacks.on_off import OnOff
 from flwr_krum.attacks.plain import Constant, NonFinite, Random, Zero
@@ -51,34 +51,7 @@ __all__ = [
     "Takeover",
     "Wrapper",
     "Zero",
+    "attack_mod",
     "malforming_mod",
     "steering_vector",
 ]
-
-ATTACKS: Mapping[str, type[Attack]] = {
-    "gaussian": Gaussian,
-    "omniscient": Omniscient,
-    "malformed": Malformed,
-    "sign-flip": SignFlip,
-    "ipm": IPM,
-    "alie": ALIE,
-    "min-max": MinMax,
-    "min-sum": MinSum,
-    "fang-trimmed-mean": FangTrimmedMean,
-    "mimic": Mimic,
-    "takeover": Takeover,
-    "model-replacement": ModelReplacement,
-    "label-flip": LabelFlip,
-    "backdoor": Backdoor,
-    "free-rider": FreeRider,
-    "poisoned-fl": PoisonedFL,
-    "constant": Constant,
-    "random": Random,
-    "zero": Zero,
-    "non-finite": NonFinite,
-}
-"""Attacks by the name that they are written with, see `flwr_krum.attacks.written`; whatever lists
-attacks reads this, in this order."""
-
-WRAPPERS: Mapping[str, type[Wrapper]] = {"on-off": OnOff}
-"""What decides when an attack is at work, by the name that it is written with, before it."""

@@ -56,10 +56,10 @@ def attack_mod(attack: str, seed: int = 0) -> Mod:
     >>> app = ClientApp(mods=[attack_mod("sign-flip(scale=10)")])
     """
     chosen = parse_attack(attack)
-    lacking = _lacking(chosen)
-    if lacking:
+    missing = lacking(chosen)
+    if missing:
         raise ValueError(
-            f"attack is {attack!r}, which needs {' and '.join(lacking)}; "
+            f"attack is {attack!r}, which needs {' and '.join(missing)}; "
             "a mod sees what its own client receives and answers"
         )
 
@@ -91,12 +91,12 @@ def attack_mod(attack: str, seed: int = 0) -> Mod:
     return mod
 
 
-def _lacking(attack: Attack) -> list[str]:
-    """Return what an attack would need beyond its own client, in words."""
-    whose = {"own": [], "colluding": ["the updates of all attackers"]}
-    lacking = whose.get(attack.knowledge, ["the honest updates of all clients"])
-    lacking = lacking + [MEANINGS[need] for need in sorted(attack.needs - SEEN)]
-    return [*lacking, "a client that trains on other data"] if attack.changes_data else lacking
+def lacking(attack: Attack) -> list[str]:
+    """Return what an attack would need that a mod does not see, in words."""
+    whose = {"none": [], "own": [], "colluding": ["the updates of all attackers"]}
+    found = whose.get(attack.knowledge, ["the honest updates of all clients"])
+    found = found + [MEANINGS[need] for need in sorted(attack.needs - SEEN)]
+    return [*found, "a client that trains on other data"] if attack.changes_data else found
 
 
 def _counted(state: RecordDict) -> int:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flwr_krum.attacks import ATTACKS, WRAPPERS, Attack
 from flwr_krum.attacks.attack import MEANINGS, AttackFacts, Knowledge
+from flwr_krum.attacks.mod import lacking
 
 FOLDER = Path("docs/attacks")
 INDEX = "README.md"
@@ -96,6 +97,7 @@ def _page(name: str, kind: type[Attack]) -> str:
         "Breaks": facts.breaks,
         "Stood by": facts.resists,
         "Elsewhere": facts.differs,
+        "In your own app": _as_mod(name, kind),
     }
     lines = "".join(f"- **{title}**: {text}\n" for title, text in said.items() if text)
     behind = " | sign-flip" if kind in WRAPPERS.values() else ""
@@ -104,6 +106,16 @@ def _page(name: str, kind: type[Attack]) -> str:
         f"```text\npython -m simulations run -f 6 --attack '{_written(name, kind)}{behind}'\n```\n"
         f"\n{_parameters(kind)}\n[All attacks]({INDEX})\n"
     )
+
+
+def _as_mod(name: str, kind: type[Attack]) -> str:
+    """Say whether any ClientApp can send the attack, or what that would take."""
+    if kind in WRAPPERS.values():
+        return "as the attack behind it"
+    missing = lacking(kind())
+    if missing:
+        return f"not as a mod, which would need {' and '.join(missing)}"
+    return f'`ClientApp(mods=[attack_mod("{name}")])` of `flwr_krum.attacks`'
 
 
 def _written(name: str, kind: type[Attack]) -> str:

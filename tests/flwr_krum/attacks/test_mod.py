@@ -239,7 +239,7 @@ def test_an_attack_on_bytes_breaks_the_reply():
         ("model-replacement", "the number of clients"),
         ("label-flip", "a client that trains on other data"),
         ("on-off | backdoor", "a client that trains on other data"),
-        ("omniscient", "the honest updates of all clients and the gradient over all training"),
+        ("omniscient", "the gradient over all training data"),
     ],
 )
 def test_an_attack_that_needs_more_than_one_client_is_refused_at_once(text, lacking):
