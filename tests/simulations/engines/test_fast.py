@@ -37,7 +37,16 @@ def both(config, tmp_path, **options):
     return results
 
 
-@pytest.mark.parametrize("attack", ["none", "gaussian", "omniscient", "malformed"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *("none", "gaussian", "omniscient", "malformed"),  # attackers who see nobody
+        "sign-flip(scale=3)",  # their own update
+        "fang-trimmed-mean(known=partial)",  # those of all attackers
+        "min-max",  # those of all honest clients
+        "label-flip",  # other data
+    ],
+)
 @pytest.mark.parametrize("problem", [SPAM, MNIST], ids=lambda problem: problem["task"])
 def test_a_round_gives_the_plain_engines_model(config, tmp_path, problem, attack):
     plain, quick = both(config, tmp_path, attack=attack, num_server_rounds=1, **problem)
