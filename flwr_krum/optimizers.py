@@ -49,13 +49,15 @@ class ServerOptimizer(ABC):
         return Moments(type(self).__name__, 0, {name: {} for name in self.beginning})
 
     @abstractmethod
-    def advance(self, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
+    def advance(self, x: Float64, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
         """Return the model's step, and the moments after it.
 
         Parameters
         ----------
+        x : (k,)
+            The model, in some coordinates.
         D : (k,)
-            The aggregate's step, in some coordinates.
+            The aggregate's step, in the same.
         *moments : (k,) each
             As they were, in the order of `beginning`.
         """
@@ -103,10 +105,44 @@ class ServerOptimizer(ABC):
             part = slice(start, start + BLOCK)
             with np.errstate(over="ignore", invalid="ignore"):
                 x, F, *m = (array[part].astype(np.float64) for array in (old, new, *before))
-                step, *m = self.advance(F - x, *m)
+                step, *m = self.advance(x, F - x, *m)
                 for array, values in zip(after, (x + step, *m), strict=True):
                     array[part] = values
         return made
+
+
+@dataclass(frozen=True)
+class SGD(ServerOptimizer):
+    """Move to the aggregate, and let the model decay on the way; it remembers nothing.
+
+    ``x += eta (D - decay x)``: the decay of the weights after the aggregation, which no client and
+    no rule sees.
+
+    Parameters
+    ----------
+    eta : float (default: 1.0)
+        The server's rate, > 0.
+    decay : float (default: 1e-5)
+        The share of the model that a round takes, > 0: the clients' rate times their loss's
+        weight decay.
+
+    Raises
+    ------
+    ValueError
+        If one is not legal.
+    """
+
+    eta: float = 1.0
+    decay: float = 1e-5
+
+    @property
+    def beginning(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+    def advance(self, x: Float64, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
+        """Return the model's step."""
+        return (self.eta * (D - self.decay * x),)
 
 
 @dataclass(frozen=True)
@@ -136,7 +172,7 @@ class FedAvgM(ServerOptimizer):
         """The momentum, 0."""
         return {"m": 0.0}
 
-    def advance(self, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
+    def advance(self, x: Float64, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
         """Return the model's step and the momentum."""
         (m,) = moments
         m = self.beta * m + D
@@ -159,7 +195,7 @@ class Adaptive(ServerOptimizer):
         """The first moment, 0, and the second, tau^2."""
         return {"m": 0.0, "v": self.tau**2}
 
-    def advance(self, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
+    def advance(self, x: Float64, D: Float64, *moments: Float64) -> tuple[Float64, ...]:
         """Return the model's step and both moments."""
         m, v = moments
         m = self.beta_1 * m + (1.0 - self.beta_1) * D
@@ -271,6 +307,7 @@ class FedAdam(Adaptive):
 
 
 OPTIMIZERS: Mapping[str, type[ServerOptimizer]] = {
+    "sgd": SGD,
     "fedavgm": FedAvgM,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from clients import HonestClient, Settings
+from clients import HonestClient, Settings, build_model
 from clients.adversary import Adversary, floats
 from clients.cohort import Cohort
 from clients.memory import ContextMemory
@@ -269,3 +269,15 @@ def test_an_attack_on_data_trains_on_it_and_reports_the_loss_of_the_clean(
     found, found_loss = cohort.propose(range(4), w, 1)[3]
     np.testing.assert_allclose(floats(found), floats(expected), atol=1e-6)
     assert found_loss == pytest.approx(clean, abs=1e-6)
+
+
+def test_another_attack_leaves_split_model_and_batches_alone(make_task):
+    task = make_task(40)
+    plain, attacked = (Settings(num_clients=N, f=F, attack=attack) for attack in ("none", "random"))
+    models = [build_model(s.task, s.model, s.seed).state_dict() for s in (plain, attacked)]
+    assert all((a == b).all() for a, b in zip(*(m.values() for m in models), strict=True))
+    for i in range(N):
+        ours, theirs = (HonestClient(settings, task, i) for settings in (plain, attacked))
+        assert (ours.shard == theirs.shard).all()
+        for a, b in zip(ours.draws(3), theirs.draws(3), strict=True):
+            np.testing.assert_array_equal(a, b)

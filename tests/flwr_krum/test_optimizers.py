@@ -20,6 +20,7 @@ from flwr_krum.boundary.replies import Reply
 from flwr_krum.moments import Moments, OptimizerStateError
 from flwr_krum.optimizers import (
     OPTIMIZERS,
+    SGD,
     FedAdagrad,
     FedAdam,
     FedAvgM,
@@ -33,6 +34,7 @@ from tests.flwr_krum.federations import FakeGrid, MessageApi
 from tests.flwr_krum.npy_bytes import npy
 
 ALL = [
+    SGD(eta=0.5, decay=0.1),
     FedAvgM(eta=0.5, beta=0.8),
     FedAdagrad(eta=0.2, tau=1e-2),
     FedAdagrad(eta=0.2, beta_1=0.5),
@@ -41,9 +43,11 @@ ALL = [
 ]
 
 
-def by_the_paper(optimizer, d, m, v):
+def by_the_paper(optimizer, x, d, m, v):
     """Return the step of one number and its moments, as the papers write them."""
     o = optimizer
+    if isinstance(o, SGD):
+        return o.eta * (d - o.decay * x), m, v
     if isinstance(o, FedAvgM):
         m = o.beta * m + d
         return o.eta * m, m, v
@@ -76,8 +80,9 @@ class Loop:
             x, m, v = self.model[key], self.m[key], self.v[key]
             for i in np.ndindex(goal.shape):
                 d = float(goal[i]) - float(x[i])
-                step, m[i], v[i] = by_the_paper(self.optimizer, d, float(m[i]), float(v[i]))
-                x[i] = float(x[i]) + step
+                now = float(x[i])
+                step, m[i], v[i] = by_the_paper(self.optimizer, now, d, float(m[i]), float(v[i]))
+                x[i] = now + step
 
 
 def a_model(rng, count=0):
@@ -140,9 +145,10 @@ def test_fifty_rounds_are_those_of_a_loop_over_single_numbers_whatever_the_order
         assert_same(model, loop.model)
     state = Moments.from_arrays(rounds.optimizer_state)
     assert (state.kind, state.server_round) == (type(optimizer).__name__, 50)
-    assert_same(state.arrays["m"], loop.m)
-    if not isinstance(optimizer, FedAvgM):
-        assert_same(state.arrays["v"], loop.v)
+    expected = {"m": loop.m, "v": loop.v}
+    assert set(state.arrays) == set(optimizer.beginning)
+    for name, arrays in state.arrays.items():
+        assert_same(arrays, expected[name])
 
 
 @pytest.mark.parametrize("optimizer", ALL, ids=str)
@@ -509,6 +515,7 @@ def test_a_parameter_out_of_its_range_is_named_with_the_range(kind):
 
 def test_the_defaults_are_the_papers():
     assert [str(kind()) for kind in OPTIMIZERS.values()] == [
+        "SGD(eta=1.0, decay=1e-05)",
         "FedAvgM(eta=1.0, beta=0.9)",
         "FedAdagrad(eta=0.1, beta_1=0.0, tau=0.001)",
         "FedAdam(eta=0.1, beta_1=0.9, beta_2=0.99, tau=0.001)",
@@ -525,7 +532,7 @@ def test_an_optimizer_is_read_from_text():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("adam", "there is no 'adam', expected one of fedavgm, .*; did you mean fedadam"),
+        ("adam", "there is no 'adam', expected one of sgd, fedavgm, .*; did you mean fedadam"),
         ("fedadam(lr=1)", "fedadam: .*'lr'; it takes eta=0.1, beta_1=0.9"),
         ("fedadam(eta=0)", "fedadam: FedAdam: eta must be a finite number > 0"),
         ("fedadam | fedavgm", "it is a chain, expected one optimizer"),
