@@ -60,7 +60,7 @@ def test_the_claims_are_all_those_of_the_papers():
     assert claimed == [
         "2a", "2b", "3a", "3b", "4a", "4b", "4c",
         "5a", "5b", "5c", "5d", "5e", "5f", "5g",
-        "M4a", "M4b", "M4c", "M5", "M6", "K1", "K2",
+        "M4a", "M4b", "M4c", "M5", "M6", "K1", "K2", "A1a", "A1b", "A1c", "A1d", "A1e", "A1f",
     ]  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_figure_4_is_the_supplements():
     for config in configs:
         settings = config.settings
         assert (settings.task, settings.model, settings.batch_size) == ("spambase", "mlp", 3)
-        assert (settings.num_clients, settings.f, config.strict) == (20, 6, True)
+        assert (settings.num_clients, settings.f, config.settings.strict) == (20, 6, True)
 
 
 def test_figure_5_attacks_with_a_third_of_gaussian_workers_of_variance_200():
@@ -97,7 +97,7 @@ def test_figure_2_is_legal_at_40_and_the_papers_own_at_20():
     for config in configs_of("2"):
         if config.rule == "multi-krum":
             of_n.setdefault(config.settings.num_clients, set()).add(
-                (config.settings.f, config.strict, config.settings.attack)
+                (config.settings.f, config.settings.strict, config.settings.attack)
             )
     assert of_n == {40: {(18, True, "omniscient")}, 20: {(9, False, "omniscient")}}
     assert {c.settings.batch_size for c in configs_of("2")} == {3, 10, 40}
