@@ -16,7 +16,8 @@ from flwr_krum.kernel import low_rank, ranking
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
-from flwr_krum.kernel.pairwise import gram_distances, squared_distances
+from flwr_krum.kernel.enclosure import Points
+from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score
 from flwr_krum.kernel.updates import ClientUpdates
 
@@ -164,6 +165,29 @@ class ClientGeometry(Geometry):
     def all_squared(self) -> Float64:
         """Squared distances of the same rows."""
         return _within_floats(self._sharp.squared)
+
+    def points(self, alone: bool = False) -> Points:
+        """Return the clients, the server's rows and the global model as points.
+
+        Parameters
+        ----------
+        alone : bool
+            The clients alone. Without it this is another pass over the models where their inner
+            products were never taken.
+        """
+        updates = self._updates
+        # The square of the smallest difference of float32 is a float64.
+        widest = max(layer.dtype.itemsize for model in updates.flat_rows for layer in model)
+        exact = widest < 8 and not updates.products
+        if not alone:
+            return Points.of_rows(self._sharp, self.n, self.d, exact)
+        distances = self.distances
+        if distances.coarse:
+            apart = distances.squared > distances.error
+            doubtful = np.flatnonzero(apart.sum(axis=1) < self.n - 1)
+            if doubtful.size:
+                distances = sharper(updates.clients_alone(), distances, doubtful)
+        return Points.of_clients(distances, exact)
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` clients of smallest score, as exact arithmetic orders them.
