@@ -161,22 +161,19 @@ def ratio_bound(low: Float64, heights: Float64, k: int, cosine: float) -> float:
 def _least_share(
     terms: Float64, own: Float64, rest: float, s: float, limit: float, m: int
 ) -> float:
-    """Return a small rho with ``rest + sum of the m largest of terms - (rho - s) own <= 0``.
+    """Return the least rho with ``rest + sum of the m largest of terms - (rho - s) own <= 0``.
 
-    In ``[s, limit]``; the limit where none is found.
+    In ``[s, limit]``; the limit where there is none. What is summed is a largest of lines: where
+    the one that is largest now meets zero, another may be larger, until none is.
     """
-
-    def excess(rho: float) -> float:
-        values = np.sort(terms - (rho - s) * own)
-        return rest + float(values[len(values) - m :].sum())
-
-    if excess(limit) > 0.0:
-        return limit
-    legal, illegal = limit, s
-    for _ in range(30):
-        middle = 0.5 * (legal + illegal)
-        legal, illegal = (middle, illegal) if excess(middle) <= 0.0 else (legal, middle)
-    return legal
+    rho = s
+    while rho < limit:
+        largest = np.argpartition(terms - (rho - s) * own, len(terms) - m)[len(terms) - m :]
+        met = s + (rest + float(terms[largest].sum())) / float(own[largest].sum())
+        if met <= rho:
+            return rho
+        rho = met
+    return limit
 
 
 def far_set(low: Float64, heights: Float64, k: int) -> Indices:

@@ -118,10 +118,9 @@ def contradictions(rng):
         points = Points.of_matrix(D * wrong[:n, :n], 2.0**-19, q * wrong[n, :n])
     how = {"is_brief": bool(rng.integers(0, 2)), "most_sets": int(rng.choice([0, 10, 10**6]))}
     said = certify(points, weights, f, limit=limit, standard_errors=c, **how)
-    where = f"{kind} n={n} d={d} f={f} weights={weights!r} X={X!r} model={model!r} {said}"
     if broken:
         known = said.verdict != "cannot be known" or not math.isinf(min(said.kappa))
-        return [f"not finite, and known: {where}"] if known else []
+        return ["not finite, and known"] if known else []
     true_round, found = Round(X, weights, model), []
     for k in range(len(said.kappa)):
         true = true_round.truth(n - k, c)
@@ -129,28 +128,30 @@ def contradictions(rng):
         if true.kappa > said.kappa[k]:
             off, spread = exactly(X, weights, true.kappa_set, model)
             if off > Fraction(said.kappa[k]) * spread:
-                found.append(f"kappa_{k} {true.kappa}: {where}")
+                found.append(f"kappa_{k} {true.kappa}")
         if true.radius > said.radius[k]:
             off, _ = exactly(X, weights, true.radius_set, model)
             if off > Fraction(said.radius[k]) ** 2:
-                found.append(f"radius_{k} {true.radius}: {where}")
+                found.append(f"radius_{k} {true.radius}")
         if said.progress is not None:
             step = (true_round.step**2).sum()
             if true.progress < said.progress[k] * step - 1e-15 * abs(true.progress):
-                found.append(f"progress_{k} {true.progress}: {where}")
+                found.append(f"progress_{k} {true.progress}")
         if k == f:
             if said.verdict == "holds" and true.kappa * (1 - 1e-12) > limit:
-                found.append(f"holds: {where}")
+                found.append("holds")
             if said.verdict == "does not hold" and true.kappa * (1 + 1e-12) <= limit:
-                found.append(f"does not hold: {where}")
+                found.append("does not hold")
             if said.direction == "honest mean" and not true.progress > 0:
-                found.append(f"honest mean: {where}")
+                found.append("honest mean")
             if said.direction == "gradient (statistical)" and not true.margin > 0:
-                found.append(f"gradient {true.margin}: {where}")
+                found.append(f"gradient {true.margin}")
+    if found:
+        found.append(f"{kind}: {n=} {d=} {weights=!r} {X=!r} {model=!r} {said}")
     return found
 
 
-@pytest.mark.parametrize("count", [1500, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2000, pytest.param(10**6, marks=pytest.mark.slow)])
 def test_no_round_that_was_drawn_contradicts_its_certificate(count):
     rng = np.random.default_rng(7)
     with one_blas_thread(), np.errstate(all="ignore"):
