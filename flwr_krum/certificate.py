@@ -41,7 +41,13 @@ from numpy.typing import NDArray
 
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.enclosure import Enclosure, Points, enclose
-from flwr_krum.kernel.subset_bounds import cosine_bound, far_set, off_mean_bounds, ratio_bound
+from flwr_krum.kernel.subset_bounds import (
+    cosine_bound,
+    far_set,
+    off_mean_bounds,
+    quick_off_mean_bounds,
+    ratio_bound,
+)
 from flwr_krum.kernel.subsets import Halves, most_left_out
 from flwr_krum.kernel.threads import one_blas_thread
 
@@ -326,7 +332,10 @@ def _figures(found: Enclosure, f: int, most_sets: int, enough: float) -> _Figure
     if is_brief or top < numbers[-1]:
         cosine = cosine_bound(low, heights)
         kappa = _kappa_of(cosine / (n - numbers) + found.room)
-        off = off_mean_bounds(low, heights, len(numbers) - 1)
+        if is_brief:
+            off = quick_off_mean_bounds(heights, len(numbers) - 1, cosine)
+        else:
+            off = off_mean_bounds(low, heights, len(numbers) - 1)
     is_open = f < len(numbers) and kappa[f] > enough
     looked_at = range(top + 1)
     if is_brief:

@@ -109,6 +109,19 @@ def cosine_bound(low: Float64, heights: Float64) -> float:
     return float(np.linalg.eigvalsh(C)[-1]) + spare
 
 
+def quick_off_mean_bounds(heights: Float64, most: int, cosine: float) -> Float64:
+    """Return bounds as `off_mean_bounds` does, looser and without another eigenvalue.
+
+    Parameters
+    ----------
+    cosine : float
+        From `cosine_bound`.
+    """
+    tallest = np.cumsum(np.sort(_raised(heights))[::-1])[len(heights) - most - 1 :][::-1]
+    bounds: Float64 = cosine * tallest / (len(heights) - np.arange(most + 1.0)) ** 2
+    return bounds
+
+
 def ratio_bound(low: Float64, heights: Float64, k: int, cosine: float) -> float:
     """Return rho with ``||A - mean_S||^2 <= rho T_S`` for the sets that leave out k clients.
 
