@@ -22,6 +22,10 @@ If Q_f is positive, so is ``<A - x_t, u>`` for every u within c standard errors 
 whatever the liars do, provided that who lies was settled before the replies were computed. With
 this penalty sets of exactly n - f suffice here too.
 
+All of it is about one round's aggregate of float layers: not about counters, which no distance
+sees, nor about the rounds to come, in which errors may add up, nor about any one honest client.
+That at most f lied in this round cannot be checked from the replies.
+
 All figures bear the rounding of what they are computed from: kappa and R are never too small, P and
 Q never too large. Source of kappa and its floor ``f / (n - 2f)``: Allouah et al., AISTATS 2023,
 there a worst case over all inputs.
@@ -32,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -93,6 +97,7 @@ class Certificate:
         What kappa at f is at least: at the set ``honest_if``.
     honest_if : indices
         If the honest were exactly these n - f clients, the aggregate would be so far from them.
+        Empty where no set had to be looked at.
     unless : indices
         Clients of no weight: that the step agrees with the honest mean cannot be confirmed without
         assuming that one of them lied. Of such sets a smallest.
@@ -270,18 +275,18 @@ def certify(
         raise ValueError(
             f"expected f >= 0, limit > 0 and rounding >= 0, got f={f}, limit={limit}, {rounding=}"
         )
-    found = enclose(
-        points,
-        weights,
-        heights=heights,
-        heights_error=heights_error,
-        rounding=rounding or 0.0,
-    )
     nothing = (math.inf,) * ((n + 1) // 2)
-    if found is None or n < 2:
-        reason = "distances or weights are not finite" if found is None else "1 reply, 2 are needed"
-        return Certificate("cannot be known", n, f, limit, nothing, nothing, reason=reason)
     with one_blas_thread(), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        found = enclose(
+            points,
+            weights,
+            heights=heights,
+            heights_error=heights_error,
+            rounding=rounding or 0.0,
+        )
+        if found is None or n < 2:
+            reason = "1 reply, 2 are needed" if found else "distances or weights are not finite"
+            return Certificate("cannot be known", n, f, limit, nothing, nothing, reason=reason)
         figures = _figures(found, f, most_sets, limit if is_brief else -math.inf)
         kappa = tuple(figures.kappa.tolist())
         lengths = (np.sqrt(figures.off) * found.unit).tolist()
@@ -518,5 +523,7 @@ def _rounded(value: float, way: str) -> str:
     if value < 1e-6:
         return "0" if way == ROUND_FLOOR or not value else "0.000001"
     exact = Decimal(value)
-    places = max(0, 1 - exact.adjusted())
-    return str(exact.quantize(Decimal(1).scaleb(-places), rounding=way))
+    before_point = exact.adjusted() + 1
+    if before_point > 6:
+        return str(Context(prec=2, rounding=way).create_decimal(exact))
+    return f"{Context(prec=max(2, before_point), rounding=way).create_decimal(exact):f}"

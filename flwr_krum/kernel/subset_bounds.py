@@ -91,7 +91,7 @@ def _largest_eigenvalue(Q: Float64) -> float:
 def _raised(heights: Float64) -> Float64:
     # A zero has no direction; what is almost there is given a length, which only loosens a bound.
     positive = heights[heights > 0.0]
-    least = 1e-6 * float(np.median(positive)) if positive.size else 1.0
+    least = 1e-6 * np.sort(positive)[positive.size // 2] if positive.size else 1.0
     raised: Float64 = np.maximum(heights, least)
     return raised
 

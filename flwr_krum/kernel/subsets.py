@@ -26,6 +26,7 @@ IN_CACHE = 2**14
 """Sets in a block."""
 
 
+@lru_cache(maxsize=64)
 def most_left_out(n: int, most_sets: int) -> int:
     """Return the largest k < n / 2 with at most so many sets, and tables of bearable size."""
     k, half = -1, n - n // 2

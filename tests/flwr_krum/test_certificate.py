@@ -151,12 +151,37 @@ def contradictions(rng):
     return found
 
 
-@pytest.mark.parametrize("count", [2000, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1500, pytest.param(10**6, marks=pytest.mark.slow)])
 def test_no_round_that_was_drawn_contradicts_its_certificate(count):
     rng = np.random.default_rng(7)
     with one_blas_thread(), np.errstate(all="ignore"):
         for _ in range(count):
             assert contradictions(rng) == []
+
+
+def test_a_point_that_is_known_by_its_distances_alone_is_not_flattered():
+    rng = np.random.default_rng(20)
+    for _ in range(150):
+        n, d = int(rng.integers(2, 9)), int(rng.integers(1, 4))
+        X = draw_models(rng, KINDS[rng.integers(0, 6)], n, d)
+        A = X.T @ rng.dirichlet(np.ones(n)) + rng.choice([0.0, 1.0]) * rng.standard_normal(d)
+        exact = ((X - A) ** 2).sum(axis=1)
+        wrong, moved = 1.0 + 1e-4 * rng.choice([-1.0, 1.0], n), rng.choice([0.0, 0.1, 10.0])
+        said = certify(
+            points_of(X),
+            None,
+            0,
+            limit=1.0,
+            heights=exact * wrong,
+            heights_error=1.1e-4 * exact,
+            rounding=moved,
+        )
+        away = rng.standard_normal(d)
+        sent = Round(X, point=A + moved * away / np.linalg.norm(away))
+        for k in range((n + 1) // 2):
+            true = sent.truth(n - k)
+            assert said.kappa[k] >= true.kappa * (1 - 1e-12)
+            assert said.radius[k] >= true.radius * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
@@ -216,12 +241,15 @@ def test_what_is_not_finite_is_not_certified(bad):
     weights = np.full(7, 1 / 7)
     D = ((X[:, None] - X) ** 2).sum(-1)
     D[2, 3] = D[3, 2] = bad
-    for points, w in (
-        (Points.of_matrix(D, 1e-12), weights),
-        (points_of(X), np.where(np.arange(7) == 2, bad, weights)),
-        (Points.of_matrix(np.zeros((7, 7)), 1e-12, q=np.full(7, bad)), weights / 2),
-    ):
-        said = certify(points, w, 2, limit=1.5)
+    broken = Points.of_matrix(D, 1e-12)
+    rounds = (
+        certify(broken, weights, 2, limit=1.5),
+        certify(broken, None, 2, limit=1.5, heights=np.ones(7)),
+        certify(points_of(X), None, 2, limit=1.5, heights=D[2]),
+        certify(points_of(X), np.where(np.arange(7) == 2, bad, weights), 2, limit=1.5),
+        certify(points_of(X, np.full(3, bad), alone=False), weights / 2, 2, limit=1.5),
+    )
+    for said in rounds:
         assert said.verdict == "cannot be known"
         assert said.survives == -1
         assert set(said.kappa) == set(said.radius) == {math.inf}
@@ -489,6 +517,9 @@ def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
         (1.04, "1.1"),
         (48.2, "49"),
         (2308.1, "2309"),
+        (9.99, "10"),
+        (3.11e60, "3.2E+60"),
+        (math.inf, "inf"),
     ],
 )
 def test_a_figure_is_never_rounded_to_the_good_side(value, text):
