@@ -286,8 +286,9 @@ def test_liars_at_one_point_bring_even_a_rule_that_ignores_them_to_the_floor(n, 
 def test_replies_that_are_all_alike_have_neither_spread_nor_distance(device):
     X = np.full((9, 4), 0.1, dtype=np.float32)
     geometry = ClientGeometry(replace(clients_of(X, X[0]), device=device))
-    for alone in (True, False):
-        said = certify(geometry.points(alone), np.full(9, 1 / 9), 3, limit=1.5)
+    weights = np.full(9, 1 / 9)
+    for points in (geometry.clients(weights), geometry.points()):
+        said = certify(points, weights, 3, limit=1.5)
         assert said.verdict == "holds"
         assert set(said.kappa) == set(said.radius) == {0.0}
         assert said.progress is None
@@ -295,7 +296,8 @@ def test_replies_that_are_all_alike_have_neither_spread_nor_distance(device):
 
 def test_of_float64_nobody_says_that_nothing_has_underflowed():
     X = np.full((9, 4), 0.1)
-    said = certify(ClientGeometry(clients_of(X)).points(True), np.full(9, 1 / 9), 3, limit=1.5)
+    weights = np.full(9, 1 / 9)
+    said = certify(ClientGeometry(clients_of(X)).clients(weights), weights, 3, limit=1.5)
     assert said.verdict == "cannot be known"
     assert said.kappa[3] == math.inf
     assert said.radius[3] < 1e-150
@@ -311,6 +313,16 @@ def test_an_attacked_round_holds_for_multi_krum_and_does_not_for_the_average():
     assert failed.honest_if == tuple(range(6, 20))
     assert failed.survives == 5
     assert failed.kappa_at_least == pytest.approx(failed.kappa[6], rel=1e-6)
+
+
+def test_a_far_liar_of_little_weight_takes_nothing_from_the_others(device):
+    X = np.random.default_rng(21).standard_normal((11, 30)).astype(np.float32)
+    X[:2] = [[3e9], [-2e7]]
+    geometry = ClientGeometry(replace(clients_of(X), device=device))
+    weights = np.array([1e-9, 1e-7, *[1.0] * 9])
+    weights /= weights.sum()
+    said = certify(geometry.clients(weights), weights, 2, limit=1.5)
+    assert said.kappa[2] == pytest.approx(float(Round(X, weights).truth(9).kappa), rel=1e-3)
 
 
 def test_a_round_survives_up_to_the_first_number_that_exceeds_the_limit():

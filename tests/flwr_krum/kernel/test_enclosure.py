@@ -57,7 +57,7 @@ def test_server_rows_and_the_global_model_follow_the_clients():
     points = ClientGeometry(updates).points()
     assert (points.n, points.has_model) == (4, True)
     assert points.squared == pytest.approx(squares(X), rel=1e-9, abs=1e-12)
-    alone = ClientGeometry(updates).points(alone=True)
+    alone = ClientGeometry(updates).clients(np.full(4, 0.25))
     assert (alone.n, alone.has_model) == (4, False)
     assert alone.squared == pytest.approx(squares(X[:4]), rel=1e-9)
     weights = np.array([0.1, 0.2, 0.0, 0.1, 0.5])
