@@ -37,23 +37,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flwr_krum.kernel.arrays import Float64, Indices
+from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.enclosure import Enclosure, Points, enclose
-from flwr_krum.kernel.subset_bounds import (
-    cosine_bound,
-    far_set,
-    off_mean_bounds,
-    quick_off_mean_bounds,
-    ratio_bound,
-)
-from flwr_krum.kernel.subsets import Halves, most_left_out
+from flwr_krum.kernel.student import student, within
 from flwr_krum.kernel.threads import one_blas_thread
+from flwr_krum.kernel.worst_sets import Figures, clears, figures_of
 
 Verdict: TypeAlias = Literal["holds", "does not hold", "cannot be known"]
 
@@ -61,9 +53,6 @@ Direction: TypeAlias = Literal["gradient (statistical)", "honest mean", "cannot 
 
 MOST_SETS = 10**6
 """Sets that are looked at one by one for a number of liars; for more there are bounds."""
-
-CHANCE = 0.05
-"""How often Gaussian noise in one direction misses the bound of a direction, by default."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +174,7 @@ class Certificate:
     def _chance(self) -> float:
         freedom = self.n - self.f - 1
         angle = math.atan(self.standard_errors / math.sqrt(freedom))
-        return 100.0 * (1.0 - _within(angle, freedom))
+        return 100.0 * (1.0 - within(angle, freedom))
 
     def _in_advance(self) -> str:
         if not self.f:
@@ -287,9 +276,10 @@ def certify(
         if found is None or n < 2:
             reason = "1 reply, 2 are needed" if found else "distances or weights are not finite"
             return Certificate("cannot be known", n, f, limit, nothing, nothing, reason=reason)
-        figures = _figures(found, f, most_sets, limit if is_brief else -math.inf)
+        figures = figures_of(found, f, most_sets, limit if is_brief else -math.inf)
         kappa = tuple(figures.kappa.tolist())
-        lengths = (np.sqrt(figures.off) * found.unit).tolist()
+        # Up by one float, so that not even a length below the smallest of them is lost.
+        radius = np.nextafter(np.sqrt(figures.off) * found.unit, np.inf)
         verdict, at_least, reason = _judged(found, figures, f, limit)
         certificate = Certificate(
             verdict,
@@ -297,7 +287,7 @@ def certify(
             f,
             limit,
             kappa,
-            tuple(math.nextafter(length, math.inf) if length else 0.0 for length in lengths),
+            tuple(np.where(figures.off > 0.0, radius, 0.0).tolist()),
             tuple(figures.exact.tolist()),
             next((k for k, value in enumerate(kappa) if value > limit), len(kappa)) - 1,
             kappa_at_least=at_least,
@@ -311,82 +301,7 @@ def certify(
         return _with_direction(certificate, found, weights, standard_errors, sets)
 
 
-class _Figures(NamedTuple):
-    """Kappa and the squared radius by the number of liars, and the worst set found at f."""
-
-    kappa: Float64
-    off: Float64
-    exact: NDArray[np.bool_]
-    worst: Indices
-
-
-def _figures(found: Enclosure, f: int, most_sets: int, enough: float) -> _Figures:
-    """Return what is certain by the number of liars.
-
-    Parameters
-    ----------
-    enough : float
-        Where a bound on kappa at f is not larger, no set is looked at; -inf to look at all.
-    """
-    n, low, heights = found.n, found.low_of_clients, found.heights_high[: found.n]
-    numbers = np.arange((n + 1) // 2)
-    top = most_left_out(n, most_sets)
-    kappa, off = np.full(len(numbers), np.inf), np.full(len(numbers), np.inf)
-    exact, worst, cosine = np.zeros(len(numbers), dtype=bool), np.empty(0, dtype=np.intp), math.inf
-    is_brief = enough > -math.inf
-    if is_brief or top < numbers[-1]:
-        cosine = cosine_bound(low, heights)
-        kappa = _kappa_of(cosine / (n - numbers) + found.room)
-        if is_brief:
-            off = quick_off_mean_bounds(heights, len(numbers) - 1, cosine)
-        else:
-            off = off_mean_bounds(low, heights, len(numbers) - 1)
-    is_open = f < len(numbers) and kappa[f] > enough
-    looked_at = range(top + 1)
-    if is_brief:
-        looked_at = range(f, f + 1) if is_open and f <= top else range(0)
-    if looked_at:
-        halves = Halves(low, looked_at[-1])
-        sums = halves.sums(heights)
-        for k in looked_at:
-            kappa[k], off[k], members = _extremes(halves, sums, n - k, k)
-            exact[k] = True
-            worst = members if k == f else worst
-    if is_open and not exact[f]:
-        share = np.array([ratio_bound(low, heights, f, cosine) + found.room])
-        kappa[f], worst = min(kappa[f], _kappa_of(share)[0]), far_set(low, heights, f)
-    # What is true of more liars is true of fewer.
-    least_kappa, least_off = (np.minimum.accumulate(x[::-1])[::-1] for x in (kappa, off))
-    return _Figures(least_kappa, least_off, exact, worst)
-
-
-def _kappa_of(share: Float64) -> Float64:
-    """Return ``x / (1 - x)``, where ``||A - mean_S||^2 <= x T_S``; infinite from 1 on."""
-    kappa: Float64 = np.where(share < 1.0, share / (1.0 - share), np.inf)
-    return kappa
-
-
-def _extremes(
-    halves: Halves, sums: tuple[Float64, Float64], m: int, k: int
-) -> tuple[float, float, Indices]:
-    """Return the largest kappa and squared radius over sets of m, and the set of that kappa."""
-    largest, off, worst = -1.0, 0.0, np.empty(0, dtype=np.intp)
-    for block in halves.leaving(k):
-        heights = sums[0][block.left, None] + sums[1][block.right]
-        ratios = heights / block.pairs
-        ratios[heights == 0.0] = 0.0
-        place = int(ratios.argmax())
-        if (ratio := float(ratios.flat[place])) > largest:
-            largest, worst = ratio, halves.members(block, place)
-        np.multiply(block.pairs, 0.5 / m, out=block.pairs)
-        heights -= block.pairs
-        off = max(off, float(heights.max()))
-    return max(0.0, 2.0 * m * largest - 1.0), off / m, worst
-
-
-def _judged(
-    found: Enclosure, figures: _Figures, f: int, limit: float
-) -> tuple[Verdict, float, str]:
+def _judged(found: Enclosure, figures: Figures, f: int, limit: float) -> tuple[Verdict, float, str]:
     """Return the verdict, what kappa is at least, and why nothing can be known."""
     n, S = found.n, figures.worst
     if n <= 2 * f:
@@ -426,7 +341,7 @@ def _with_direction(
         return replace(certificate, unless=_unless(products, weights, m))
     c = student(m - 1) if standard_errors is None else standard_errors
     certificate = replace(certificate, direction="honest mean", standard_errors=c)
-    if m >= 2 and _clears(found, products, c * math.sqrt(step_high / (m - 1)), f, most_sets):
+    if m >= 2 and clears(found, products, c * math.sqrt(step_high / (m - 1)), f, most_sets):
         return replace(certificate, direction="gradient (statistical)")
     return certificate
 
@@ -445,59 +360,6 @@ def _unless(products: Float64, weights: Float64 | None, m: int) -> tuple[int, ..
         if products[left_out[:j]].sum() + products[used[: m - j]].sum() <= 0.0:
             return tuple(left_out[:j].tolist())
     return ()
-
-
-def _clears(found: Enclosure, products: Float64, penalty: float, f: int, most_sets: int) -> bool:
-    """Say whether the mean of products exceeds ``penalty sqrt(V_S)`` for every set of n - f."""
-    n, high = found.n, found.high[: found.n, : found.n]
-    m = n - f
-    penalty *= 1.0 + found.room
-    rows = np.sort(np.sort(high, axis=1)[:, f:].sum(axis=1))[f:]
-    widest = math.sqrt(float(rows.sum()) / 2.0) / m
-    if float(np.sort(products)[:m].mean()) > penalty * widest:
-        return True
-    if f > most_left_out(n, most_sets):
-        return False
-    halves = Halves(high, f)
-    left, right = halves.sums(products)
-    return all(
-        bool(
-            (
-                left[block.left, None] + right[block.right] > penalty * np.sqrt(block.pairs / 2.0)
-            ).all()
-        )
-        for block in halves.leaving(f)
-    )
-
-
-@lru_cache(maxsize=64)
-def student(freedom: int, chance: float = CHANCE) -> float:
-    """Return what a Student variable of so many degrees of freedom exceeds in size by chance.
-
-    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
-
-    Examples
-    --------
-    >>> round(student(13), 2)
-    2.16
-    """
-    low, high = 0.0, math.pi / 2.0
-    for _ in range(60):
-        angle = 0.5 * (low + high)
-        low, high = (angle, high) if _within(angle, freedom) < 1.0 - chance else (low, angle)
-    return math.tan(high) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """Return the probability that ``|t| < sqrt(freedom) tan(angle)``."""
-    cosine, is_odd = math.cos(angle), freedom % 2
-    term = cosine if is_odd else 1.0
-    total = 0.0 if freedom == 1 else term
-    for i in range(2 + is_odd, freedom - 1, 2):
-        term *= cosine * cosine * (i - 1) / i
-        total += term
-    inner = total * math.sin(angle)
-    return 2.0 / math.pi * (angle + inner) if is_odd else inner
 
 
 def _whichever(f: int, n: int) -> str:

@@ -271,7 +271,7 @@ def enclose(
             moved = rounding / unit
             top = (np.sqrt(top) + moved) ** 2 * (1.0 + room) + FLOOR
             bottom = np.maximum(np.sqrt(bottom) - moved, 0.0) ** 2 * (1.0 - room)
-        if not (np.isfinite(top).all() and 0.0 < unit < math.inf):
+        if not ((top < 1.0 / FLOOR).all() and 0.0 < unit < math.inf):
             return None
         low = np.maximum(squared - error, 0.0) * (1.0 - room)
         low[low < FLOOR] = 0.0
