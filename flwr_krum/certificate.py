@@ -161,8 +161,9 @@ class Certificate:
             )
         elif self.direction == "honest mean":
             lines.append(
-                f"the step has a positive inner product with that to the average of the honest "
-                f"replies, {_whichever(self.f, self.n)}; nothing follows for the gradient"
+                f"the step goes towards the average of the honest replies, "
+                f"{_whichever(self.f, self.n)}: their inner product is positive; nothing follows "
+                "for the gradient"
             )
         elif self.unless:
             lines.append(
