@@ -77,6 +77,7 @@ FORBIDDEN = {
     "flwr_krum.attacks": "flwr_krum.rules flwr_krum.round flwr_krum.server flwr_krum.serverapp",
     "flwr_krum.resilience": "flwr_krum.boundary flwr_krum.round",
     "flwr_krum.guarantee": "flwr_krum.boundary flwr_krum.round",
+    "flwr_krum.certificate": "flwr_krum.boundary flwr_krum.round flwr_krum.rules flwr",
     "flwr_krum.report": "flwr_krum.round",
     "flwr_krum.log": "flwr_krum.round",
     "flwr_krum.server": "flwr_krum.serverapp",
@@ -101,7 +102,7 @@ def test_no_import_leads_where_none_may(source, target):
 
 FLOORS = (
     ("kernel", "calls"),
-    ("boundary", "rules", "moments", "tensors"),
+    ("boundary", "rules", "moments", "tensors", "certificate"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights", "adapters"),
     ("report", "fitted"),

@@ -16,12 +16,16 @@ from flwr_krum.kernel import low_rank, ranking
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
-from flwr_krum.kernel.pairwise import gram_distances, squared_distances
+from flwr_krum.kernel.enclosure import Points
+from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score
 from flwr_krum.kernel.updates import ClientUpdates
 
 LARGEST = 1e300
 """What stands for an inner product or a squared distance that no float64 holds."""
+
+ROUGH = 2.0**-16
+"""An error of a squared distance, times a weight, that shows beside the distances of others."""
 
 
 class Geometry(ABC):
@@ -165,6 +169,29 @@ class ClientGeometry(Geometry):
         """Squared distances of the same rows."""
         return _within_floats(self._sharp.squared)
 
+    def points(self) -> Points:
+        """Return the clients, the server's rows and the global model as points.
+
+        Another pass over the models where their inner products were never taken.
+        """
+        return Points.of_rows(self._sharp, self.n, self.d, self._zeros_are_exact)
+
+    def clients(self, weights: Float64) -> Points:
+        """Return the clients alone as points, sharp enough for their mixture by weights (n,)."""
+        distances = self.distances
+        if distances.coarse:
+            doubtful = _too_coarse(distances, weights)
+            if doubtful.size:
+                distances = sharper(self._updates.clients_alone(), distances, doubtful)
+        return Points.of_clients(distances, self._zeros_are_exact)
+
+    @property
+    def _zeros_are_exact(self) -> bool:
+        # The square of the smallest difference of float32 is a float64.
+        rows = self._updates.flat_rows
+        widest = max(layer.dtype.itemsize for model in rows for layer in model)
+        return widest < 8 and not self._updates.products
+
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` clients of smallest score, as exact arithmetic orders them.
 
@@ -189,6 +216,19 @@ class ClientGeometry(Geometry):
             else:
                 found = self._updates.read_columns(chosen)
         return np.clip(found, -LARGEST, LARGEST, out=found)
+
+
+def _too_coarse(distances: Distances, weights: Float64) -> Indices:
+    """Return clients whose distances are zero, or too coarse for the weight that they have.
+
+    Beside the lower quartile: more than a quarter of all pairs are of clients that are no liars.
+    """
+    n = len(weights)
+    squared, error = distances.squared, distances.error
+    close = float(np.partition(squared, n * n // 4, axis=None)[n * n // 4])
+    alike = (squared <= error).sum(axis=1) > 1
+    rough = (error * np.abs(weights)).max(axis=0) > ROUGH * close
+    return np.flatnonzero(alike | rough)
 
 
 class _Mixed(Geometry):
