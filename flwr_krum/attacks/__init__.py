@@ -7,6 +7,7 @@ from flwr_krum.attacks.faults import FAULTS, malforming_mod
 from flwr_krum.attacks.gaussian import Gaussian
 from flwr_krum.attacks.malformed import Malformed
 from flwr_krum.attacks.omniscient import Omniscient
+from flwr_krum.attacks.optimal import OptimalALIE, OptimalIPM
 from flwr_krum.attacks.sign_flip import SignFlip
 from flwr_krum.attacks.vectors import steering_vector
 
@@ -19,6 +20,8 @@ __all__ = [
     "Gaussian",
     "Malformed",
     "Omniscient",
+    "OptimalALIE",
+    "OptimalIPM",
     "Scene",
     "SignFlip",
     "Wrapper",
@@ -31,6 +34,8 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "omniscient": Omniscient,
     "malformed": Malformed,
     "sign-flip": SignFlip,
+    "optimal-ipm": OptimalIPM,
+    "optimal-alie": OptimalALIE,
 }
 """Attacks by the name that they are written with, see `flwr_krum.attacks.written`; whatever lists
 attacks reads this, in this order."""
