@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Scene, Wrapper
+from flwr_krum.attacks.fang_krum import FangKrum
 from flwr_krum.attacks.faults import FAULTS, malforming_mod
 from flwr_krum.attacks.gaussian import Gaussian
 from flwr_krum.attacks.malformed import Malformed
@@ -17,6 +18,7 @@ __all__ = [
     "WRAPPERS",
     "Attack",
     "AttackFacts",
+    "FangKrum",
     "Gaussian",
     "Malformed",
     "Omniscient",
@@ -34,6 +36,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "omniscient": Omniscient,
     "malformed": Malformed,
     "sign-flip": SignFlip,
+    "fang-krum": FangKrum,
     "optimal-ipm": OptimalIPM,
     "optimal-alie": OptimalALIE,
 }
