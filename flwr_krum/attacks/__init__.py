@@ -10,6 +10,7 @@ from flwr_krum.attacks.malformed import Malformed
 from flwr_krum.attacks.omniscient import Omniscient
 from flwr_krum.attacks.optimal import OptimalALIE, OptimalIPM
 from flwr_krum.attacks.sign_flip import SignFlip
+from flwr_krum.attacks.strongest import Strongest
 from flwr_krum.attacks.vectors import steering_vector
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OptimalIPM",
     "Scene",
     "SignFlip",
+    "Strongest",
     "Wrapper",
     "malforming_mod",
     "steering_vector",
@@ -39,9 +41,12 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "fang-krum": FangKrum,
     "optimal-ipm": OptimalIPM,
     "optimal-alie": OptimalALIE,
+    "strongest": Strongest,
 }
 """Attacks by the name that they are written with, see `flwr_krum.attacks.written`; whatever lists
 attacks reads this, in this order."""
 
 WRAPPERS: Mapping[str, type[Wrapper]] = {}
 """What decides when an attack is at work, by the name that it is written with, before it."""
+
+Strongest.begins_with = tuple(ATTACKS.values())

@@ -39,7 +39,7 @@ PEAKS = 4
 """Local maxima of a grid around which it is refined by golden section."""
 
 WORTH = 0.75
-"""The share of the largest damage below which nothing is refined."""
+"""The share of the way from the least damage to the largest below which nothing is refined."""
 
 SHARP = 1e-6
 """How far, of itself or of the least, a refined factor may be from the best one near it."""
@@ -96,14 +96,17 @@ def by_grid(noted: Noted, per_octave: int = PER_OCTAVE, peaks: int = PEAKS) -> f
     """
     points = grid(per_octave)
     values = [noted(point) for point in points]
-    enough = WORTH * max(values)
+    top = max(values)
+    if not np.isfinite(top):
+        return noted.best(1)[0]
+    enough = top - (1.0 - WORTH) * (top - min(value for value in values if np.isfinite(value)))
     for low, high in pairwise(points):
         if max(noted(low), noted(high)) >= enough:
             _bisect(noted, low, high)
     points = sorted(noted.trials)
     values = [noted(point) for point in points]
     for i in _peaks(values)[:peaks]:
-        if np.isfinite(values[i]) and values[i] >= enough:
+        if values[i] >= enough:
             _golden(noted, points[max(0, i - 1)], points[i], points[min(i + 1, len(points) - 1)])
     return noted.best(1)[0]
 

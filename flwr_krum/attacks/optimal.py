@@ -17,6 +17,7 @@ from flwr_krum.attacks.checks import one_of, whole
 from flwr_krum.attacks.factors import SEEKERS, Noted, Seeker
 from flwr_krum.attacks.search import Search, finite_rows
 from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.threads import one_blas_thread
 
 Sign: TypeAlias = Literal["both", "minus", "plus"]
 
@@ -58,6 +59,11 @@ class Found:
 
 def most_damaging(search: Search, lines: Iterable[Line], seeker: Seeker = "grid") -> Found:
     """Return the factor, on the best of some lines, that does most."""
+    with one_blas_thread():
+        return _most_damaging(search, lines, seeker)
+
+
+def _most_damaging(search: Search, lines: Iterable[Line], seeker: Seeker) -> Found:
     found: list[tuple[float, float, Line]] = []
     for line in lines:
         noted = Noted(lambda factor, line=line: search.attempt(line.at(factor)))  # type: ignore[misc]
