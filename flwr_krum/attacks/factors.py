@@ -41,6 +41,9 @@ PEAKS = 4
 WORTH = 0.75
 """The share of the way from the least damage to the largest below which nothing is refined."""
 
+BETWEEN = 5
+"""Points that are tried between two of a grid at which the rule chooses differently."""
+
 SHARP = 1e-6
 """How far, of itself or of the least, a refined factor may be from the best one near it."""
 
@@ -72,6 +75,11 @@ class Noted:
         new, old = self(factor), self(other)
         return new > old + ROUNDING * abs(old) if np.isfinite(old) else new > old
 
+    def seen(self) -> tuple[list[float], list[float]]:
+        """Return the factors that were tried, in order, and their damages."""
+        factors = sorted(self.trials)
+        return factors, [self(factor) for factor in factors]
+
     def best(self, count: int) -> list[float]:
         """Return the ``count`` factors of largest damage, the smaller of equals first."""
 
@@ -91,11 +99,15 @@ def by_grid(noted: Noted, per_octave: int = PER_OCTAVE, peaks: int = PEAKS) -> f
     """Look at a geometric grid, then more closely where the most can be between its points.
 
     While a rule gives the same clients the same weights, the damage is convex in the factor, and
-    largest where the rule changes its mind: such places are bisected, and looked at from both
-    sides. Where weights vary, golden section goes on from the highest local maxima.
+    largest where the rule changes its mind: more points are tried where that happens, and where
+    the damage is worth it such places are bisected, and looked at from both sides. Where weights
+    vary, golden section goes on from the highest local maxima.
     """
-    points = grid(per_octave)
-    values = [noted(point) for point in points]
+    for low, high in pairwise(grid(per_octave)):
+        if noted.at(low).pattern != noted.at(high).pattern:
+            for factor in np.linspace(low, high, BETWEEN + 2).tolist():
+                noted(factor)
+    points, values = noted.seen()
     top = max(values)
     if not np.isfinite(top):
         return noted.best(1)[0]
@@ -103,8 +115,7 @@ def by_grid(noted: Noted, per_octave: int = PER_OCTAVE, peaks: int = PEAKS) -> f
     for low, high in pairwise(points):
         if max(noted(low), noted(high)) >= enough:
             _bisect(noted, low, high)
-    points = sorted(noted.trials)
-    values = [noted(point) for point in points]
+    points, values = noted.seen()
     for i in _peaks(values)[:peaks]:
         if values[i] >= enough:
             _golden(noted, points[max(0, i - 1)], points[i], points[min(i + 1, len(points) - 1)])

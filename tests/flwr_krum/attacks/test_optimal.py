@@ -155,6 +155,16 @@ def test_a_peak_between_the_points_of_a_grid_is_found_where_the_choice_changes_b
     assert noted.best(1)[0] < 3.1
 
 
+def test_a_narrow_stretch_between_two_points_of_a_grid_is_found_by_a_change_beside_it():
+    # Krum behind NNM takes the attackers on [1.544, 1.582] only, more damaging there than anywhere.
+    rng = np.random.default_rng(5)
+    d = int(rng.integers(2, 9))
+    honest = rng.normal(size=(9, d)) + rng.normal(size=d) * rng.choice([0.2, 1, 3])
+    found = OptimalALIE(sign="plus").found(scene(NNM | Krum(2), honest))
+    assert 1.56 < found.factor < 1.582
+    assert found.damage > 0.892
+
+
 def test_a_search_ends_where_nothing_is_finite_and_where_nothing_changes():
     for value in (np.inf, -np.inf, 0.0, 1.0):
         noted = Noted(lambda g, value=value: Trial(value))
