@@ -15,7 +15,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from clients.tasks.torchvision_ops import import_torchvision_datasets
 from flwr_krum.kernel.device import numba_is_installed
 from flwr_krum.rules import Aggregate, ClientUpdates, Geometry, Rule
 from flwr_krum.rules.written import parse_rule
+
+T = TypeVar("T")
 
 Run: TypeAlias = Callable[[Any, int], Any]
 """Maps prepared inputs and f to the library's own kind of result."""
@@ -127,6 +129,11 @@ def contestants() -> tuple[dict[str, Contestant], dict[str, str]]:
         KRUM: _krum,
         BYZPY: _byzpy,
     }
+    return taking_part(builders)
+
+
+def taking_part(builders: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, str]]:
+    """Return what is built of those that can take part, and why the others cannot."""
     present, absent = {}, {}
     for name, build in builders.items():
         try:
@@ -295,7 +302,6 @@ def _byzfl(name: str, prepare: Callable[[Case], Any]) -> Contestant:
 
 
 def _krum() -> Contestant:
-    aggregators = "krum.primitives.aggregators"
     kinds = {
         "krum": "krum.Krum",
         "multi-krum": "multikrum.MultiKrum",
@@ -304,10 +310,7 @@ def _krum() -> Contestant:
         "median": "median.Median",
         "trimmed-mean": "trimmed_mean.TrimmedMean",
     }
-    aggregate = {}
-    for rule, kind in kinds.items():
-        module, _, name = kind.partition(".")
-        aggregate[rule] = getattr(imported(f"{aggregators}.{module}"), name).aggregate
+    aggregate = {rule: krum_aggregate(kind) for rule, kind in kinds.items()}
     rules: dict[str, Run] = {
         "krum": lambda v, f: aggregate["krum"](v, n=len(v), f=f),
         "multi-krum": lambda v, f: aggregate["multi-krum"](v, n=len(v), f=f, m=len(v) - f),
@@ -317,6 +320,14 @@ def _krum() -> Contestant:
         "trimmed-mean": lambda v, f: aggregate["trimmed-mean"](v, f=f),
     }
     return Contestant(KRUM, version("krum"), OTHERS, rules, _as_tensors, np.asarray, copies=4.0)
+
+
+def krum_aggregate(place: str) -> Callable[..., Any]:
+    """Return an aggregator of the library krum by its module and class, such as "krum.Krum"."""
+    module, _, name = place.partition(".")
+    aggregate: Callable[..., Any]
+    aggregate = getattr(imported(f"krum.primitives.aggregators.{module}"), name).aggregate
+    return aggregate
 
 
 def _byzpy() -> Contestant:

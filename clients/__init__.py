@@ -4,23 +4,19 @@ The theory is "Machine Learning with Adversaries: Byzantine Tolerant Gradient De
 El Mhamdi, Guerraoui, Stainer; NIPS 2017), called "the paper" in this package.
 """
 
-from clients.gaussian import GaussianClient
+from clients.adversary import Adversary
 from clients.honest import HonestClient
 from clients.learning.models import build_model, load_parameters, parameters_of
 from clients.learning.schedules import learning_rate
 from clients.learning.steps import evaluate
-from clients.malformed import MalformedClient
-from clients.omniscient import OmniscientClient
 from clients.roles import build_client, partition_of, role_of
 from clients.settings import Settings
-from clients.tasks import DataError, Task, load_task, partition
+from clients.tasks import DataError, Task, load_task, partition, shards_of
 
 __all__ = [
+    "Adversary",
     "DataError",
-    "GaussianClient",
     "HonestClient",
-    "MalformedClient",
-    "OmniscientClient",
     "Settings",
     "Task",
     "build_client",
@@ -33,4 +29,5 @@ __all__ = [
     "partition",
     "partition_of",
     "role_of",
+    "shards_of",
 ]

@@ -13,8 +13,9 @@ from flwr.client import Client
 from flwr.clientapp import ClientApp
 from flwr.common import NDArrays, Scalar
 
-from clients.honest import HonestClient
+from clients.honest import ROUND_KEY, HonestClient, round_of
 from clients.learning.models import layers_of, places_of
+from clients.memory import ContextMemory
 from clients.roles import build_client, partition_of, role_of, settings_of
 from clients.settings import Settings
 from flwr_krum.boundary.records import from_record, to_record
@@ -49,7 +50,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
         settings = settings_in(context)
         partition_id = partition_of(settings, context.node_config)
         role = role_of(settings, partition_id, context.node_config)
-        return build_client(settings, partition_id, role)
+        return build_client(settings, partition_id, role, ContextMemory(context.state))
 
     def client_fn(context: Context) -> Client:
         return client_of(context).to_client()
@@ -64,7 +65,7 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
             reply = numpy_client_app(message, context)
         else:
             reply = Message(_fit_reply(client, message.content), reply_to=message)
-        client.spoil(reply.content)
+        reply.content = client.spoiled(reply.content, _round_in(message.content))
         return reply
 
     @app.evaluate()
@@ -84,6 +85,12 @@ def build_client_app(config: Mapping[str, Any] | None = None) -> ClientApp:
         return Message(RecordDict({"node": answer}), reply_to=message)
 
     return app
+
+
+def _round_in(content: RecordDict) -> int:
+    """Return the round that a training message of either API names."""
+    named = [record for record in content.config_records.values() if ROUND_KEY in record]
+    return round_of({ROUND_KEY: named[0][ROUND_KEY]} if named else {})  # type: ignore[dict-item]
 
 
 def _fit_reply(client: HonestClient, content: RecordDict) -> RecordDict:

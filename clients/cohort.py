@@ -1,15 +1,15 @@
 """All clients of a federation in one process, answering a round together.
 
 Honest clients of a round start from one model and differ in their mini-batches alone: they are
-computed as one stacked model. Byzantine ones keep their own ways; what they report besides comes
-from the same pass.
+computed as one stacked model, those among them whose answers an adversary knows for it too. What
+Byzantine clients report besides comes from the same pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -18,9 +18,10 @@ from flwr.common import NDArrays
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.byzantine import ByzantineClient
+from clients.adversary import Adversary, Rows, floats
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import perceptron, stacked
+from clients.learning.descent import as_rows, directed, from_rows
 from clients.learning.models import build_model
 from clients.learning.schedules import learning_rate
 from clients.learning.stacked import Stack, stack
@@ -64,8 +65,8 @@ class Cohort:
 
     def __init__(self, clients: Sequence[HonestClient]) -> None:
         self.clients = tuple(clients)
-        self._byzantine = {
-            i: client for i, client in enumerate(clients) if isinstance(client, ByzantineClient)
+        self._adversaries = {
+            i: client for i, client in enumerate(clients) if isinstance(client, Adversary)
         }
         settings, task = clients[0].settings, clients[0].task
         self._settings = settings
@@ -98,52 +99,150 @@ class Cohort:
         list of (arrays, loss), in the order of ``asked``
             Those of ``client.answer`` up to the rounding of float32.
         """
-        if self._learn is None:
-            return [self.clients[i].answer(parameters, server_round) for i in asked]
-        received = stack(self._model, parameters)
-        attacked = not self._settings.attack_is_over(server_round)
+        if self._learn is None or self._settings.local_epochs:  # not in batches of one size
+            return [self.clients[i].propose(parameters, server_round) for i in asked]
+        forgers = {
+            i: client
+            for i in asked
+            if (client := self._adversaries.get(i)) and client.is_at_work(server_round)
+        }
+        known = {i for client in forgers.values() for i in client.trained}
+        honest = set(asked).difference(forgers)
         # In one order whoever is asked first: a place in a batched product decides last bits.
-        forgers = sorted(i for i in asked if attacked and i in self._byzantine)
-        workers = sorted(set(asked).difference(forgers))
-        ordered = workers + forgers
-        size = max(1, EXAMPLES // self._settings.batch_size)
-        found: dict[int, Proposal] = {}
-        for start in range(0, len(ordered), size):
-            group = ordered[start : start + size]
-            at_work = max(0, len(workers) - start)
-            losses, learnt = self._train(received, group, group[:at_work], server_round)
-            layers = in_dtypes_of(parameters, list(learnt.values()))
-            trained = map(list, zip(*layers, strict=True))
-            forged = (self._byzantine[i].forge(parameters, server_round) for i in group[at_work:])
-            found.update(zip(group, zip(chain(trained, forged), losses, strict=True), strict=True))
+        workers = sorted(honest | known)
+        # An attacker reports the loss of an honest client, also where it trains on other data.
+        poisoned = {i for i, client in forgers.items() if client.attack.changes_data}
+        watchers = sorted((set(forgers) - known) | (poisoned & known))
+        learnt = self._round(parameters, server_round, workers, watchers, poisoned)
+        for i in sorted(honest):
+            self._remember(i, learnt)
+        updates = learnt.updates(parameters, known)
+        found = {i: (learnt.model_of(i), learnt.losses[i]) for i in honest}
+        for i, client in forgers.items():
+            self._remember(i, learnt)
+            found[i] = (client.forge(parameters, server_round, updates), learnt.losses[i])
         return [found[i] for i in asked]
 
+    def _round(
+        self,
+        parameters: NDArrays,
+        server_round: int,
+        workers: Sequence[int],
+        watchers: Sequence[int],
+        poisoned: Collection[int],
+    ) -> _Learnt:
+        """Train the workers, and find the loss of the watchers, in groups that fit the cache."""
+        received = stack(self._model, parameters)
+        size = max(1, EXAMPLES // self._settings.batch_size)
+        learnt = _Learnt([], {}, {}, {})
+        for start in range(0, len(workers) + len(watchers), size):
+            group = [*workers, *watchers][start : start + size]
+            at_work = group[: max(0, len(workers) - start)]
+            losses, copies, velocity = self._train(received, group, at_work, server_round, poisoned)
+            learnt.losses.update(zip(group, losses, strict=True))
+            if at_work:
+                layers = in_dtypes_of(parameters, list(copies.values()))
+                places = {i: (len(learnt.groups), k) for k, i in enumerate(at_work)}
+                learnt.places.update(places)
+                learnt.groups.append(layers)
+            if velocity:
+                learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
+        return learnt
+
     def _train(
-        self, copies: Stack, group: Sequence[int], workers: Sequence[int], server_round: int
-    ) -> tuple[list[float], Stack]:
+        self,
+        copies: Stack,
+        group: Sequence[int],
+        workers: Sequence[int],
+        server_round: int,
+        poisoned: Collection[int],
+    ) -> tuple[list[float], Stack, Stack]:
         """Return the losses of a group on its first mini-batches, and what its workers learn.
 
-        The workers come first in the group; the stack holds their parameters after their steps.
+        The workers come first in the group; the stacks hold their parameters after their steps,
+        and their momenta.
         """
         assert self._learn is not None
         rate = np.float32(learning_rate(self._settings, server_round))
+        poisoned = [k for k, i in enumerate(workers) if i in poisoned]
+        velocity = self._velocities(workers, copies)
         draws = [self.clients[i].draws(server_round) for i in group]
         first = [next(drawn) for drawn in draws]
-        losses, gradient = self._learn(copies, *self._batches(group, first), len(workers))
-        copies = _descended(copies, gradient, rate)
+        batches = self._batches(group, first, poisoned)
+        losses, gradient = self._learn(copies, *batches, len(workers))
+        copies, velocity = self._descended(copies, gradient, rate, velocity)
         for drawn in zip(*draws[: len(workers)], strict=True):
-            _, gradient = self._learn(copies, *self._batches(workers, drawn), len(workers))
-            copies = _descended(copies, gradient, rate)
-        return losses.tolist(), copies
+            batches = self._batches(workers, drawn, poisoned)
+            _, gradient = self._learn(copies, *batches, len(workers))
+            copies, velocity = self._descended(copies, gradient, rate, velocity)
+        return losses.tolist(), copies, velocity
+
+    def _descended(
+        self, copies: Stack, gradient: Stack, rate: np.float32, velocity: Stack
+    ) -> tuple[Stack, Stack]:
+        """Return the copies after a step, and their momenta."""
+        if not self._settings.is_plain:
+            gradient, velocity = directed(self._settings, gradient, copies, velocity)
+        with np.errstate(over="ignore", invalid="ignore"):  # in silence, as PyTorch
+            moved = {name: copies[name] - rate * part for name, part in gradient.items()}
+        return moved, velocity
+
+    def _velocities(self, workers: Sequence[int], like: Stack) -> Stack:
+        """Return the momenta of some clients; empty where there are none."""
+        if not self._settings.momentum or not workers:
+            return {}
+        width = sum(part[0].size for part in like.values())
+        zeros = np.zeros(width, np.float32)
+        clients = [self.clients[i] for i in workers]
+        return from_rows(np.stack([c.memory.get(c.velocity_key, zeros) for c in clients]), like)
+
+    def _remember(self, i: int, learnt: _Learnt) -> None:
+        if i in learnt.velocities:
+            self.clients[i].memory[self.clients[i].velocity_key] = learnt.velocities[i]
 
     def _batches(
-        self, group: Sequence[int], drawn: Sequence[NDArray[np.int64]]
+        self,
+        group: Sequence[int],
+        drawn: Sequence[NDArray[np.int64]],
+        poisoned: Sequence[int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the examples (n, N, ...) and labels (n, N) that some clients drew."""
+        """Return the examples (n, N, ...) and labels (n, N) that some clients drew.
+
+        Those at the places ``poisoned`` are what the attackers there make of theirs.
+        """
         rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
-        return self._x[rows], self._y[rows]
+        x, y = self._x[rows], self._y[rows]
+        for k in poisoned:
+            x[k], y[k] = self._adversaries[group[k]].poisoned(x[k], y[k])
+        return x, y
 
 
-def _descended(copies: Stack, gradient: Stack, rate: np.float32) -> Stack:
-    with np.errstate(over="ignore", invalid="ignore"):  # in silence, as PyTorch
-        return {name: copies[name] - rate * part for name, part in gradient.items()}
+@dataclass(frozen=True)
+class _Learnt:
+    """What came of a round of training, by place in the cohort."""
+
+    groups: list[NDArrays]  # layers (k, *shape) of those that were trained together
+    places: dict[int, tuple[int, int]]  # in which group, and where in it
+    losses: dict[int, float]
+    velocities: dict[int, NDArray[np.float32]]
+
+    def model_of(self, i: int) -> NDArrays:
+        """Return a client's model."""
+        group, k = self.places[i]
+        return [layer[k] for layer in self.groups[group]]
+
+    def updates(self, parameters: NDArrays, known: Collection[int]) -> dict[int, Rows]:
+        """Return the updates (d,) of some clients."""
+        if not known:
+            return {}
+        w = floats(parameters)
+        found = {}
+        for number, layers in enumerate(self.groups):
+            wanted = {
+                i: k for i, (group, k) in self.places.items() if group == number and i in known
+            }
+            if wanted:
+                flat = [layer.reshape(len(layer), -1) for layer in layers]
+                moved = np.concatenate(flat, axis=1).astype(np.float64) - w
+                found.update({i: moved[k] for i, k in wanted.items()})
+        return found

@@ -5,6 +5,7 @@ Constructors check by it, the keys of a run config are made from it, and so is a
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -74,19 +75,22 @@ class Whole(Described):
 
 @dataclass(frozen=True)
 class Number(Described):
-    """A finite number that is not negative."""
+    """A finite number that is not negative, and ``below`` another where one is given."""
 
     positive: bool = False
+    below: float = math.inf
 
     def allows(self, value: object, of: object) -> bool:
         """Accept integers too."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        return (value > 0 or not self.positive) and 0 <= value <= sys.float_info.max
+        least = value > 0 or not self.positive
+        return least and 0 <= value <= sys.float_info.max and value < self.below
 
     def legal(self, of: object) -> str:
-        """Name the bound."""
-        return f"a finite number {'>' if self.positive else '>='} 0"
+        """Name the bounds."""
+        most = f" and < {self.below:g}" if self.below < math.inf else ""
+        return f"a finite number {'>' if self.positive else '>='} 0{most}"
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
-from clients.gaussian import GaussianClient
+from clients.adversary import Adversary
 from clients.honest import HonestClient
-from clients.malformed import MalformedClient
-from clients.omniscient import OmniscientClient
+from clients.memory import Memory
 from clients.settings import Settings
-from clients.tasks import load_task
+from clients.tasks import Task, load_task
 
-_CLIENTS: dict[str, type[HonestClient]] = {
-    "honest": HonestClient,
-    "gaussian": GaussianClient,
-    "omniscient": OmniscientClient,
-    "malformed": MalformedClient,
-}
-
-ROLES = tuple(_CLIENTS)
+HONEST = "honest"
+"""The role of a client that does what it is asked to; every other role is an attack."""
 
 
 def partition_of(settings: Settings, node_config: Mapping[str, Any]) -> int:
@@ -55,7 +47,7 @@ def partition_of(settings: Settings, node_config: Mapping[str, Any]) -> int:
 
 
 def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any]) -> str:
-    """Return the role of a node: one of `ROLES`.
+    """Return the role of a node: `HONEST`, or an attack as it is written.
 
     A "role" in the node config wins: that is how a red-team node joins a real federation. Without
     one a node is honest, unless ``roles`` is "partition": then the last f of the ``num_clients``
@@ -73,18 +65,23 @@ def role_of(settings: Settings, partition_id: int, node_config: Mapping[str, Any
     Raises
     ------
     ValueError
-        If the node config's role is none of them.
+        If the node config's role is none.
     """
     if "role" in node_config:
         role = node_config["role"]
-        if not isinstance(role, str) or role not in ROLES:
+        try:
+            if not isinstance(role, str):
+                raise ValueError("it is no text")
+            if role != HONEST and settings.build_attack(role) is None:
+                raise ValueError("it is no attack")
+        except ValueError as error:
             raise ValueError(
-                f"the node config's role is {role!r}, expected {' or '.join(map(repr, ROLES))}"
-            )
-        return role
+                f"the node config's role is {role!r}, expected {HONEST!r} or an attack: {error}"
+            ) from error
+        return str(role)
     last = partition_id >= settings.num_clients - settings.f
     byzantine = last and settings.roles == "partition" and settings.attack != "none"
-    return settings.attack if byzantine else "honest"
+    return settings.attack if byzantine else HONEST
 
 
 def settings_of(settings: Settings, node_config: Mapping[str, Any]) -> Settings:
@@ -110,10 +107,9 @@ def settings_of(settings: Settings, node_config: Mapping[str, Any]) -> Settings:
         raise ValueError(f"the node config's {error}") from None
 
 
-# A shard is a slice of a permutation of all rows, too long to work out again for every message.
-# Clients keep no state between calls, so sharing them is safe.
-@lru_cache(maxsize=256)
-def build_client(settings: Settings, partition_id: int, role: str) -> HonestClient:
+def build_client(
+    settings: Settings, partition_id: int, role: str, memory: Memory | None = None
+) -> HonestClient:
     """Return the client that plays a role with a shard of the task's training data.
 
     Parameters
@@ -123,11 +119,18 @@ def build_client(settings: Settings, partition_id: int, role: str) -> HonestClie
     partition_id : int
         The client's shard, 0 <= partition_id < num_clients.
     role : str
-        one of `ROLES`.
-
-    Returns
-    -------
-    HonestClient
-        The same object for the same arguments.
+        As `role_of` returns it.
+    memory : mutable mapping of arrays, optional
+        What it noted in the rounds before.
     """
-    return _CLIENTS[role](settings, load_task(settings), partition_id)
+    return client_of(settings, load_task(settings), partition_id, role, memory)
+
+
+def client_of(
+    settings: Settings, task: Task, partition_id: int, role: str, memory: Memory | None = None
+) -> HonestClient:
+    """Return the client that plays a role with a shard of the training data of a given task."""
+    attack = None if role == HONEST else settings.build_attack(role)
+    if attack is None:
+        return HonestClient(settings, task, partition_id, memory)
+    return Adversary(settings, task, partition_id, attack, memory)

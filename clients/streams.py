@@ -15,9 +15,10 @@ class Purpose(IntEnum):
     SPLIT = 1
     PARTITION = 2
     BATCH = 3
-    GAUSSIAN = 4
+    ATTACK = 4
     OMNISCIENT = 5
     ROOT = 6
+    MODEL = 9
 
 
 def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

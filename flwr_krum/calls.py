@@ -80,6 +80,20 @@ def parse_calls(text: str) -> tuple[Call, ...]:
     return tuple(_parse_call(part) for part in _split(text, "|"))
 
 
+def parse_call(text: str) -> Call:
+    """Read one call.
+
+    Raises
+    ------
+    ValueError
+        If the text is none, or a chain of several.
+    """
+    call, *others = parse_calls(text)
+    if others:
+        raise ValueError("it is a chain, expected one name or name(key=value)")
+    return call
+
+
 def located(text: str) -> str:
     """Return a chain as it is read in any folder: files of the user's own by their whole paths.
 

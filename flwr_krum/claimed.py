@@ -14,12 +14,14 @@ class Claimed(NamedTuple):
     """What clients report about themselves, aggregated.
 
     ``metrics`` are trimmed means by name, without the example counts; ``dropped`` says which
-    metrics have none; ``doubted`` what is wrong with the reports of a client.
+    metrics have none; ``doubted`` what is wrong with the reports of a client; ``counts`` how many
+    examples it claims.
     """
 
     metrics: dict[str, Metric]
     dropped: tuple[str, ...]
     doubted: dict[ClientId, str]
+    counts: dict[ClientId, float]
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read of it."""
@@ -56,4 +58,5 @@ def examine(
     for client in clients:
         if answers[client] > 1:
             doubted[client] = f"{answers[client]} replies in one round, expected 1"
-    return Claimed(metrics, claims.dropped(count_key), doubted)
+    counts = {heard[i]: count for i, count in claims.numbers(count_key).items()}
+    return Claimed(metrics, claims.dropped(count_key), doubted, counts)

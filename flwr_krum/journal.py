@@ -8,13 +8,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines, writing
 from flwr_krum.lock import Lock, LockedError
 from flwr_krum.report import RoundReport
+from flwr_krum.weights import DeclaredWeights
 
 _BEGINNING = b'{"server_round": '
 
@@ -25,7 +25,7 @@ class JournalError(FileError):
     """A journal cannot be read, or must not be written, or cannot; the message says why."""
 
 
-class Journal:
+class Journal(contextlib.AbstractContextManager["Journal"]):
     """Appends the reports of one run to a file that nobody else writes meanwhile.
 
     The file is locked for as long as the journal is in use. In one process the newest journal of
@@ -95,15 +95,7 @@ class Journal:
             self._lock.release()
         self._writer = self._lock = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def check_rule(self, rule: str) -> None:
@@ -116,6 +108,16 @@ class Journal:
                 f"{self.path} holds rounds of {self.reports[-1].rule}, and the rule is {rule}: "
                 "go on with the former, or name another file"
             )
+
+    def check_weights(self, weights: DeclaredWeights) -> None:
+        """Raise JournalError if the rounds in the file were weighed otherwise."""
+        for report in self.reports:
+            counted = report.weighting is not None or report.stepped
+            if counted and (change := weights.unlike(report.weighting)):
+                raise JournalError(
+                    f"{self.path}, round {report.server_round}: {change}; go on with the former, "
+                    "or name another file"
+                )
 
     def _open(self) -> None:
         """Lock the file, read it, and make it ready for the round after the last one."""

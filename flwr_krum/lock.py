@@ -13,8 +13,6 @@ import socket
 import sys
 import weakref
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 if sys.platform == "win32":
     import msvcrt
@@ -41,7 +39,7 @@ class LockedError(ValueError):
     """Another process, or another part of this one, holds a lock."""
 
 
-class Lock:
+class Lock(contextlib.AbstractContextManager["Lock"]):
     """A lock, from its making until `release`, or until nobody has it any more.
 
     Parameters
@@ -74,15 +72,7 @@ class Lock:
         """Let others have it."""
         self._release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -67,6 +67,10 @@ class RoundReport:
     optimizer : str
         The server optimiser that moved it by the aggregate, with its parameters; empty where there
         is none, or it did not. ``guarantee`` speaks of the aggregate.
+    steps : mapping of name to number
+        Where an optimiser moved the model: the length of the step to the ``aggregate``, that of
+        the step ``taken``, their ``ratio`` taken / aggregate, and their ``cosine``. What is no
+        finite number is left out.
     note : str
         Why it did not, or what else was out of the ordinary.
     seconds : mapping of stage to seconds
@@ -96,6 +100,7 @@ class RoundReport:
     guarantee: Guarantee | None = None
     stepped: bool = False
     optimizer: str = ""
+    steps: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     weighting: Weighting | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -125,7 +130,7 @@ class RoundReport:
         if self.guarantee:
             lines.append(self.guarantee.line())
         if self.optimizer:
-            lines.append(f"moved by {self.optimizer}: a guarantee speaks of the aggregate alone")
+            lines.append(_moved(self.optimizer, self.steps))
         if self.note:
             lines.append(self.note)
         if not self.stepped:
@@ -188,7 +193,12 @@ class RoundReport:
 
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
-_NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {"time": "", "optimizer": "", "weighting": None}
+_NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
+    "time": "",
+    "optimizer": "",
+    "steps": {},
+    "weighting": None,
+}
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "quarantined", "selected")
 _KINDS: Mapping[str, type] = {
@@ -196,7 +206,7 @@ _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),
     "stepped": bool,
     **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
-    **dict.fromkeys(("metrics", "seconds"), dict),
+    **dict.fromkeys(("metrics", "seconds", "steps"), dict),
 }
 """What the JSON value of a field is."""
 
@@ -221,6 +231,18 @@ def chosen(aggregate: Aggregate, clients: Sequence[ClientId]) -> Chosen:
             else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
         ),
     }
+
+
+def _moved(optimizer: str, steps: Mapping[str, float]) -> str:
+    """Say how far an optimiser moved the model, and how far the aggregate was."""
+    compared = ""
+    if "ratio" in steps:
+        angle = f", cosine {steps['cosine']:.3g}" if "cosine" in steps else ""
+        compared = (
+            f", {steps['ratio']:.3g} times as far as the aggregate is ({steps['taken']:.3g} for "
+            f"{steps['aggregate']:.3g}{angle})"
+        )
+    return f"moved by {optimizer}{compared}: a guarantee speaks of the aggregate alone"
 
 
 def _finite(value: Any) -> Any:

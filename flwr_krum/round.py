@@ -11,6 +11,8 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 from flwr_krum.boundary.intake import Intake, admit
@@ -20,8 +22,9 @@ from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_on
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.claimed import Claimed, examine
+from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import InForce, f_in_force, obstacle
+from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, JournalLike, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
@@ -36,7 +39,7 @@ from flwr_krum.rules.rule import Aggregate, Rule, whole_number
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.space import LowRank, check_space
 from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep
-from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights, Weighting
+from flwr_krum.weights import DEFAULT_CAP, DeclaredWeights
 
 OnInfeasible: TypeAlias = Literal["skip", "raise", "degrade"]
 
@@ -47,6 +50,7 @@ class RoundOptions(TypedDict, total=False):
     server_learning_rate: LearningRate
     server_optimizer: ServerOptimizer | None
     server_optimizer_state: OptimizerState | None
+    server_last_step: Mapping[str, Array] | None
     on_infeasible: OnInfeasible
     quarantine: int | None
     journal: JournalLike | None
@@ -66,10 +70,6 @@ REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
 
 
-MANY = 1000
-"""Clients among which any robust rule tolerates some."""
-
-
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
 
@@ -82,15 +82,8 @@ class _Step(NamedTuple):
     model: dict[str, bytes] | None
     note: str
     moments: Moments | None = None
-
-
-class _Fitted(NamedTuple):
-    """The rule as it applies to a round; why the round is infeasible, empty if it is not."""
-
-    rule: Rule
-    weighting: Weighting | None
-    obstacle: str
-    runs: bool
+    steps: Mapping[str, float] = MappingProxyType({})
+    last_step: Model | None = None
 
 
 @dataclass
@@ -112,6 +105,10 @@ class Rounds:
     server_optimizer_state : mapping of name to array (optional)
         To go on with ``rounds_done``: the ``optimizer_state`` that was saved with that round's
         model. "fresh" goes on as if there had been no round.
+    server_last_step : mapping of name to array (optional)
+        To go on with ``rounds_done`` and a rule that measures from the last step: the
+        ``last_step`` that was saved with that round's model. Without it the first round measures
+        from the global model, and its report says so.
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
@@ -160,7 +157,8 @@ class Rounds:
     TypeError, ValueError
         If an argument is not of its kind, or root is missing or of no use to the rule, or weights
         are, or both server_learning_rate and server_optimizer are set; JournalError if the journal
-        holds another run; OptimizerStateError if rounds are done and the state is not theirs.
+        holds another run; OptimizerStateError, LastStepError if rounds are done and the state, or
+        the last step, is not theirs.
     """
 
     rule: Rule
@@ -181,6 +179,7 @@ class Rounds:
     weight_cap: float | None = DEFAULT_CAP
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
+    server_last_step: Mapping[str, Array] | None = None
     template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
@@ -216,9 +215,12 @@ class Rounds:
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
+            self._journal.check_weights(self._weights)
         past = self._journal.reports if self._journal else None
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
         done = past or []
+        moved_in = max((r.server_round for r in done if r.stepped), default=0)
+        self._server_rows.go_on(self.server_last_step, self.rounds_done, moved_in if done else None)
         self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
@@ -237,10 +239,15 @@ class Rounds:
         """What the optimizer remembers, as arrays by name; empty without one."""
         return self._server_step.moments.to_arrays() if self.server_optimizer else {}
 
+    @property
+    def last_step(self) -> dict[str, Array]:
+        """The last step, as arrays by name; empty where the rule does not measure from it."""
+        return self._server_rows.last_step
+
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
         rule = f"Rule: {self.rule}"
-        if self.rule.f == 0 and self.rule.most(MANY) > 0:
+        if self.rule.f == 0 and self.rule.bears_liars:
             rule += ", which tolerates no Byzantine client: f=0 was declared"
         settings = [
             rule,
@@ -275,7 +282,7 @@ class Rounds:
         ValueError
             If the model has nothing that ``shared_keys`` or ``distance_keys`` name, or no floats,
             or ``space`` a pair without a product; a RootError if ``root`` returns no model that
-            fits, an OptimizerStateError if the optimizer's state does not.
+            fits, an OptimizerStateError or a LastStepError if what was given back does not.
 
         Returns
         -------
@@ -348,12 +355,13 @@ class Rounds:
                 "let the strategy configure the round"
             )
         with timed() as clock, one_blas_thread():
-            liars = self._liars(len({reply.client for reply in replies}))
+            liars = liars_among(self.rule, len({reply.client for reply in replies}))
             intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
             in_force = self._in_force(intake)
-            fitted = self._fitted(intake.clients, in_force.f)
+            degrades = self.on_infeasible == "degrade"
+            fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
             step, failure = None, None
             if not veto:
                 step, failure = self._try_step(fitted, intake, server_round)
@@ -369,7 +377,7 @@ class Rounds:
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
             quarantined=self.quarantined,
-            doubted=claimed.doubted,
+            doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,
             kept=intake.kept,
@@ -378,6 +386,7 @@ class Rounds:
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
+            steps={} if step is None else dict(step.steps),
             note=veto
             or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
             seconds=clock.seconds,
@@ -387,8 +396,9 @@ class Rounds:
             raise failure
         if fitted.obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {fitted.obstacle}")
-        if step is not None and step.moments is not None:
-            self._server_step.moments = step.moments
+        if step is not None:
+            self._server_step.moments = step.moments or self._server_step.moments
+            self._server_rows.remember(step.last_step, server_round)
         return None if step is None else step.model, report
 
     def _in_force(self, intake: Intake) -> InForce:
@@ -397,20 +407,8 @@ class Rounds:
         counted = refused.intersection(self.asked) if self.asked else refused
         return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked))
 
-    def _fitted(self, clients: Sequence[ClientId], f: int) -> _Fitted:
-        """Return the rule for this round; a degraded one counts all sites alike."""
-        rule = self.rule.fitted(len(clients), f)
-        problem = obstacle(rule, len(clients))
-        weighting, too_heavy = self._weights.among(rule, clients, f)
-        problem = problem or too_heavy
-        if not (problem and clients and self.on_infeasible == "degrade"):
-            return _Fitted(rule, weighting, problem, not problem)
-        rule = rule.degraded()
-        alike = self._weights.alike(clients, f)
-        return _Fitted(rule, alike, problem, not obstacle(rule, len(clients)))
-
     def _try_step(
-        self, fitted: _Fitted, intake: Intake, server_round: int
+        self, fitted: Fitted, intake: Intake, server_round: int
     ) -> tuple[_Step | None, Exception | None]:
         """Take the step, if the rule may run; return what the operator's own code raised."""
         if intake.updates is None or not fitted.runs:
@@ -422,10 +420,11 @@ class Rounds:
             return None, error
 
     def _step(
-        self, fitted: _Fitted, updates: ClientUpdates, intake: Intake, server_round: int
+        self, fitted: Fitted, updates: ClientUpdates, intake: Intake, server_round: int
     ) -> _Step:
         """Let the rule choose, judge the guarantee, and take the step."""
         rule, reference = fitted.rule, updates.reference
+        missing = self._server_rows.note
         shares = None if fitted.weighting is None else fitted.weighting.counting
         with stage("rule"):
             aggregate = rule(updates, server_round=server_round, shares=shares)
@@ -440,16 +439,17 @@ class Rounds:
                 aggregate.layers, updates, intake.keys, server_round, self._limit(rule)
             )
         if step.problem:
-            note = _together(aggregate.choice.note, step.problem)
+            note = _together(aggregate.choice.note, missing, step.problem)
             return _Step(aggregate, guarantee, None, note)
-        self._server_rows.remember(updates, intake.keys, aggregate.layers)
         # What may be encoded already: the reply of the one client that was chosen.
         source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
         with stage("encode"):
             changed = dict(zip(intake.keys, step.layers, strict=True))
             whole = changed if self.template is None else self.template.completed(changed)
             model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        return _Step(aggregate, guarantee, model, aggregate.choice.note, step.moments)
+        last = self._server_rows.step_to(updates, intake.keys, aggregate.layers)
+        note = _together(aggregate.choice.note, missing)
+        return _Step(aggregate, guarantee, model, note, step.moments, step.compared, last)
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""
@@ -459,14 +459,7 @@ class Rounds:
 
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong."""
-        return examine(replies, clients, self.count_key, self._liars)
-
-    def _liars(self, n: int) -> int:
-        """Return how many of n replies may lie in what decides about keys and metrics."""
-        liars = self.rule.liars(n)
-        if self.rule.f is None and self.rule.most(MANY) > 0:
-            return max(liars, min(1, (n - 1) // 2))  # as few as they are, one of them may
-        return liars
+        return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
 
     def _keep(self, report: RoundReport) -> None:
         self._quarantine.note(report.refused, len(report.received))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
+from flwr_krum.kernel.ways import gram
 from flwr_krum.moments import Moments, OptimizerState, remembered
 from flwr_krum.optimizers import ServerOptimizer
 from flwr_krum.report import RoundReport
@@ -30,11 +32,15 @@ STEP_NOT_FINITE = "the server optimizer's step is not finite: it is not taken"
 
 
 class Step(NamedTuple):
-    """Where a step leads; why it is not to be taken, empty if it is; and what is remembered."""
+    """Where a step leads, and why it is not to be taken, empty if it is.
+
+    Of an optimiser's, what is remembered, and how it compares with the aggregate's, see `compared`.
+    """
 
     layers: Sequence[Array]
     problem: str
     moments: Moments | None
+    compared: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass
@@ -147,7 +153,33 @@ class ServerStep:
         new, moments = self.optimizer.step(self.moments, model, aggregate, server_round)
         if not (_all_finite(new.values()) and moments.are_finite()):
             return Step(layers, STEP_NOT_FINITE, None)
-        return Step(list(new.values()), "", moments)
+        taken = list(new.values())
+        return Step(taken, "", moments, compared(updates, layers, taken))
+
+
+def compared(
+    updates: ClientUpdates, aggregate: Sequence[Array], taken: Sequence[Array]
+) -> dict[str, float]:
+    """Return the lengths of the steps to the aggregate and taken, their ratio and their cosine.
+
+    Over all float arrays that travel. What is no finite number is left out.
+
+    Parameters
+    ----------
+    updates : ClientUpdates
+        Of the accepted clients, with the global model that they started from.
+    aggregate, taken : L arrays
+    """
+    both = ClientUpdates(
+        (tuple(aggregate), tuple(taken)), updates.reference, updates.dtypes, updates.device
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = gram(both)
+        to_aggregate, own = np.sqrt(np.diagonal(products)).tolist()
+    ratio = own / to_aggregate if to_aggregate else math.nan
+    cosine = float(products[0, 1]) / to_aggregate / own if to_aggregate and own else math.nan
+    found = {"aggregate": to_aggregate, "taken": own, "ratio": ratio, "cosine": cosine}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def moved(

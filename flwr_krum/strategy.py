@@ -33,6 +33,9 @@ class RobustStrategy:
     optimizer_state : dict of name to array
         What the server optimizer remembers after the last round: to be saved in one file with
         that round's model, and to be given back as ``server_optimizer_state``. Empty without one.
+    last_step : dict of name to array
+        For rules that measure from it, such as ``CenteredClipping(start="step")``: to be saved
+        and given back likewise, as ``server_last_step``. Empty for other rules.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -81,6 +84,11 @@ class RobustStrategy:
     def optimizer_state(self) -> dict[str, Array]:
         """What the server optimizer remembers after the last round; empty without one."""
         return self._rounds.optimizer_state
+
+    @property
+    def last_step(self) -> dict[str, Array]:
+        """The last step, for rules that measure from it; empty for others."""
+        return self._rounds.last_step
 
     def summary(self) -> None:
         """Log the settings as a small tree, and whether rounds will have the replies they need."""

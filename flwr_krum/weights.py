@@ -8,8 +8,10 @@ counterexamples are in docs/weights.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from numbers import Real
 from typing import Any, Self
 
@@ -20,18 +22,21 @@ from flwr_krum.in_force import WAY_OUT
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.shares import capped, heaviest, largest_cap
 from flwr_krum.rules import RULES
-from flwr_krum.rules.rule import MOST_CLIENTS, Rule
+from flwr_krum.rules.rule import Rule
 
 NO_WEIGHT = "no declared weight"
 """Why a reply is refused of a site that the operator does not name."""
 
 DEFAULT_CAP = 0.25
 
+ALARMING = 5.0
+"""How many times more examples for its weight than usual, or less, a site may claim unnoticed."""
+
+_SAME = 1e-9
+"""Relative difference of two shares of which one was written down."""
+
 _LEAST, _MOST = 1e-100, 1e100
 """What a declared weight may be."""
-
-_MANY = 1000
-"""Clients among which any robust rule tolerates some."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,21 @@ class Weighting:
         U, in the operator's unit; the largest weight where nothing is cut.
     held : float
         W_f, the share that the f heaviest sites hold.
+    cap : float, optional
+        The share that they may hold, 1 where there is no limit; None where an older journal does
+        not say.
     """
 
     declared: Mapping[ClientId, float]
     shares: Mapping[ClientId, float]
     largest: float
     held: float
+    cap: float | None = None
 
     @classmethod
-    def cut_at(cls, weights: Mapping[ClientId, float], largest: float, f: int) -> Self:
+    def cut_at(
+        cls, weights: Mapping[ClientId, float], largest: float, f: int, cap: float | None = None
+    ) -> Self:
         """Cut the weights of a round's sites at a largest one."""
         values = np.array(list(weights.values()))
         declared, shares = capped(values, float(values.max())), capped(values, largest)
@@ -65,6 +76,7 @@ class Weighting:
             dict(zip(weights, shares.tolist(), strict=True)),
             largest,
             heaviest(shares, f),
+            cap,
         )
 
     @property
@@ -93,6 +105,7 @@ class Weighting:
             "shares": [list(pair) for pair in self.shares.items()],
             "largest": self.largest,
             "held": self.held,
+            "cap": self.cap,
         }
 
     @classmethod
@@ -145,7 +158,7 @@ class DeclaredWeights:
         if self.weights is None or self.cap is None:
             return 1
         f = self.rule.f or 0
-        return next(n for n in range(max(1, int(f / self.cap)), MOST_CLIENTS) if f / n <= self.cap)
+        return next(n for n in count(max(1, int(f / self.cap))) if f / n <= self.cap)
 
     def __str__(self) -> str:
         if self.weights is None:
@@ -158,6 +171,59 @@ class DeclaredWeights:
             f"{known}, not capped: one site may hold {share:.1%} of the model, "
             "and more where others do not answer"
         )
+
+    @property
+    def _limit(self) -> float:
+        return 1.0 if self.cap is None else float(self.cap)
+
+    def unlike(self, before: Weighting | None) -> str:
+        """Say how these weights differ from those of an earlier round; empty where they do not.
+
+        Only proportions count: sizes in another unit are the same weights.
+        """
+        if before is None or self.weights is None:
+            was, now = (("declared", "none")[w is None] for w in (before, self.weights))
+            return "" if was == now else f"weights were {was} and are {now}"
+        if before.cap not in (None, self._limit):
+            was_cap, cap = (None if c == 1.0 else c for c in (before.cap, self._limit))
+            return f"weight_cap was {was_cap} and is {cap}"
+        total = sum(self._declared.get(site, 0.0) for site in before.declared)
+        now_by_site = {
+            site: self._declared.get(site, 0.0) / total if total else 0.0
+            for site in before.declared
+        }
+        changes = {
+            site: abs(math.log(now_by_site[site] / share)) if now_by_site[site] else math.inf
+            for site, share in before.declared.items()
+        }
+        site = max(changes, key=changes.__getitem__)
+        if changes[site] <= _SAME:
+            return ""
+        return (
+            f"of the weight of its sites, {quoted(site)} had {before.declared[site]:.6g} and has "
+            f"{now_by_site[site]:.6g}"
+        )
+
+    def doubts(self, counts: Mapping[ClientId, float]) -> dict[ClientId, str]:
+        """Say which sites claim a number of examples out of proportion to their declared weight.
+
+        The median claim for a weight is the measure: units need not agree, and nothing depends on
+        it but what is said.
+        """
+        per_weight = {
+            site: count / self._declared[site]
+            for site, count in counts.items()
+            if site in self._declared and count > 0.0
+        }
+        if len(per_weight) < 3:
+            return {}
+        usual = float(np.median(list(per_weight.values())))
+        return {
+            site: f"claims {counts[site]:.6g} examples, declared {self._declared[site]:.6g}: "
+            f"{ratio / usual:.3g} times what is usual here; it weighs what was declared"
+            for site, ratio in per_weight.items()
+            if not 1.0 / ALARMING < ratio / usual < ALARMING
+        }
 
     def refusing(self, replies: Sequence[Reply]) -> Sequence[Reply]:
         """Return the replies with those of sites that the operator does not name as none."""
@@ -200,7 +266,7 @@ class DeclaredWeights:
                 f"weight_cap={self.cap} is less than f/n = {f}/{len(clients)}, what {f} accepted "
                 f"sites of equal weight hold; {WAY_OUT}"
             )
-        weighting = Weighting.cut_at(sizes, largest, f)
+        weighting = Weighting.cut_at(sizes, largest, f, self._limit)
         try:
             rule.check_shares(weighting.counting)
         except ValueError as error:
@@ -212,7 +278,7 @@ class DeclaredWeights:
         if self.weights is None or not clients:
             return None
         sizes = {client: self._declared[client] for client in clients}
-        return Weighting.cut_at(sizes, min(sizes.values()), min(f, len(clients)))
+        return Weighting.cut_at(sizes, min(sizes.values()), min(f, len(clients)), self._limit)
 
 
 def _check_cap(cap: object) -> None:
@@ -249,7 +315,7 @@ def _check_rule(rule: Rule) -> None:
             f"{rule} has no definition with declared weights; those that have: "
             f"{', '.join(taking)}, and nnm before those of a coordinate and the geometric median"
         )
-    if rule.f is None and rule.most(_MANY) > 0:
+    if rule.f is None and rule.bears_liars:
         raise ValueError(
             f"{rule} has no f of its own, and declared weights are cut by what f sites hold: "
             f"declare f, as in RobustAggregation({type(rule).__name__}(f=1), weights=...)"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
+from clients.settings import Settings
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
@@ -29,6 +30,8 @@ from simulations.run.history import (
     read_history,
     window_mean,
 )
+from simulations.show import attacks as attack_pages
+from simulations.show import splits
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
@@ -45,6 +48,12 @@ from simulations.studies.survival import survey, write_page
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+OF_A_SPLIT = (
+    *("task", "split", "holders", "num_clients", "f", "seed", "folds", "fold"),
+    *("data_dir", "download"),
+)
+"""The settings that decide who holds what."""
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(figure)
@@ -67,6 +76,23 @@ def run(
     config = RunConfig.from_config(options)
     _run_with_bar(config, engine, read_backend(backend))
     _conclude(config, console)
+
+
+@app.command()
+@with_settings(OF_A_SPLIT)
+def split(
+    options: dict[str, Any],
+    picture: Annotated[Path | None, Option(help="Picture to save.")] = None,
+) -> None:
+    """Show who holds which examples under a split: a table, and a picture of dots."""
+    console = Console()
+    settings = Settings.from_config(options)
+    counts = splits.counts_of(settings)
+    title = f"{settings.task}, {settings.split}, {len(counts)} clients"
+    console.print(splits.terminal_table(counts, title))
+    if picture is not None:
+        splits.picture(counts, title, picture)
+        console.print(f"picture: {picture}", soft_wrap=True)
 
 
 @app.command()
@@ -105,6 +131,21 @@ def rules(
     else:
         console.print(terminal_table("rules", RULES))
         console.print(terminal_table("mixings, before a rule", MIXINGS))
+
+
+@app.command()
+def attacks(
+    write: Annotated[
+        bool, Option("--write", help=f"Write the pages into {attack_pages.FOLDER}.")
+    ] = False,
+) -> None:
+    """Print what every attack sends, must see, breaks, and what stands it."""
+    console = Console()
+    if write:
+        attack_pages.write()
+        console.print(f"pages: {attack_pages.FOLDER}")
+    else:
+        console.print(attack_pages.terminal_table())
 
 
 @app.command()
@@ -181,6 +222,8 @@ def _conclude(config: RunConfig, console: Console) -> None:
     accuracy = window_mean(history, first, last)
     accuracy_curves({config.rule: history}, config.settings.task, folder / "accuracy.png")
     console.print(f"accuracy over rounds {first} to {last}: {accuracy:.4f}")
+    if (success := history[-1].attack_success) is not None:
+        console.print(f"success of the backdoor in round {history[-1].round}: {success:.4f}")
     console.print(f"rounds with a Byzantine client selected: {hostile} of {last}")
     if skipped:
         console.print(f"rounds without a step: {skipped} (see the journal)")

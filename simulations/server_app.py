@@ -13,6 +13,7 @@ from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.common import NDArrays, Scalar, ndarrays_to_parameters
 from flwr.common.logger import log
@@ -21,9 +22,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from clients.honest import ROUND_KEY
 from clients.learning.models import load_parameters
-from clients.learning.steps import evaluate, replica
+from clients.learning.steps import evaluate, predicted, replica
 from clients.root import RootLearner
-from clients.tasks import Task, load_task
+from clients.tasks import Task, load_task, shards_of
+from flwr_krum.attacks.attack import trigger_of
 from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
@@ -76,6 +78,7 @@ def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) ->
     bounded = RoundGrid(grid, config.round_timeout, least)
     names = _gather(bounded, config.settings.num_clients, least)
     task = load_task(config.settings)  # what can fail comes before an older run is replaced
+    shards_of(config.settings, task)
     folder = Path(config.run_dir)
     start = start_of(config)
     with (
@@ -120,11 +123,15 @@ class _Federation:
         self._scalars = scalars
         self._observer = observer
         self._task = task
+        self._trigger = trigger_of(config.settings.build_attack())
+        if self._trigger is not None:
+            self._marked_x = torch.from_numpy(self._trigger.triggered(task.test_x.numpy()))
         self._strategy: TrainAggregation | FitAggregation
         self._shared: RoundOptions = {
             "server_learning_rate": config.server_learning_rate,
             "server_optimizer": config.build_optimizer(),
             "server_optimizer_state": start.state,
+            "server_last_step": start.last_step,
             "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
             "journal": journal,
@@ -207,14 +214,19 @@ class _Federation:
     def _write_down(self, server_round: int, arrays: NDArrays) -> RoundRecord:
         """Evaluate the model where it is due, and write the round down."""
         last = server_round == self._config.num_server_rounds
-        loss = accuracy = None
+        loss = accuracy = success = None
         if last or server_round % self._config.evaluate_every == 0:
             model = replica(self._config.settings)
             load_parameters(model, arrays)
             loss, accuracy = evaluate(model, self._task.test_x, self._task.test_y)
-        record = RoundRecord(server_round, accuracy, loss, **self._what_happened(server_round))
+            if self._trigger is not None:
+                taken = predicted(model, self._marked_x).numpy()
+                success = self._trigger.success(taken, self._task.test_y.numpy())
+        happened = self._what_happened(server_round)
+        record = RoundRecord(server_round, accuracy, loss, **happened, attack_success=success)
         named = dict(zip(self._model, arrays, strict=True))
-        self._history.append(record, named, self._strategy.optimizer_state)
+        remembered = {**self._strategy.optimizer_state, **self._strategy.last_step}
+        self._history.append(record, named, remembered)
         if self._scalars:
             self._scalars.add(record, self._strategy.last_report if server_round > 0 else None)
         self._observer(record)

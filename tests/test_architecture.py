@@ -103,8 +103,8 @@ FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules", "moments", "tensors"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
-    ("guarantee", "weights"),
-    ("report",),
+    ("guarantee", "weights", "adapters"),
+    ("report", "fitted"),
     ("lines", "lock", "step"),
     ("journal", "log"),
     ("round",),
@@ -130,10 +130,12 @@ def test_every_room_of_the_plugin_stands_on_those_below_it():
 def test_one_place_alone_knows_the_ways_to_compute():
     askers = {importer for importer, _ in arrows("flwr_krum", "flwr_krum.kernel.*_way")}
     assert askers == {"flwr_krum.kernel.ways"}
+    askers = {importer for importer, _ in arrows("flwr_krum", "flwr_krum.kernel.numba_exact")}
+    assert askers == {"flwr_krum.kernel.ways", "flwr_krum.kernel.numba_way"}
 
 
 def test_a_rule_stands_on_the_contract_and_on_krum_or_averaging_at_most():
-    shared = {f"flwr_krum.rules.{name}" for name in ("rule", "facts", "krum", "average")}
+    shared = {f"flwr_krum.rules.{name}" for name in ("rule", "mixing", "facts", "krum", "average")}
     found = [
         (importer, imported)
         for importer, imported in arrows("flwr_krum.rules.*", "flwr_krum.rules")

@@ -208,7 +208,11 @@ def page(found: Sequence[Section], present: Mapping[str, Peer], absent: Mapping[
 LEFT_OUT = {
     "acfa-flower 0.2.0": "its package aggregates nothing without a kernel that it does not hold",
     "fedlib 0.0.12345": "its package holds no aggregator, and cannot be imported by its name",
-    "Blades, ByzantineMomentum, AggregaThor, FL-Byzantine-Library, FLPoison, velocity-fl": (
+    "Blades 0.1.1234": (
+        "its package holds attacks and no aggregator: it imports them from a `fllib` that it does "
+        "not name among its requirements"
+    ),
+    "ByzantineMomentum, AggregaThor, FL-Byzantine-Library, FLPoison, velocity-fl": (
         "not compared here: no package of theirs was installed"
     ),
 }

@@ -28,8 +28,9 @@ from benchmarks.peers import (
     KRUM,
     LEGACY,
     MESSAGE,
-    AbsentError,
     imported,
+    krum_aggregate,
+    taking_part,
 )
 from clients.tasks.torchvision_ops import import_torchvision_datasets
 
@@ -71,13 +72,7 @@ def peers() -> tuple[dict[str, Peer], dict[str, str]]:
         BYZPY: _byzpy,
         GEOM_MEDIAN: _geom_median,
     }
-    present, absent = {}, {}
-    for name, build in builders.items():
-        try:
-            present[name] = build()
-        except AbsentError as reason:
-            absent[name] = str(reason)
-    return present, absent
+    return taking_part(builders)
 
 
 def _tensors(rows: Float64) -> list[torch.Tensor]:
@@ -206,23 +201,19 @@ def _byzfl(name: str, prepare: Callable[[Float64], Any]) -> Peer:
 
 
 def _krum() -> Peer:
-    def rule(place: str) -> Any:
-        module, _, name = place.partition(".")
-        return getattr(imported(f"krum.primitives.aggregators.{module}"), name).aggregate
-
-    average, median = rule("average.Average"), rule("median.Median")
+    average, median = krum_aggregate("average.Average"), krum_aggregate("median.Median")
     trimmed, nearest = (
-        rule("trimmed_mean.TrimmedMean"),
-        rule("nearest_neighbor_average.NearestNeighborAverage"),
+        krum_aggregate("trimmed_mean.TrimmedMean"),
+        krum_aggregate("nearest_neighbor_average.NearestNeighborAverage"),
     )
     of_n_and_f = {
-        "krum": rule("krum.Krum"),
-        "medoid": rule("medoid.Medoid"),
-        "geometric-median": rule("geometric_median.GeometricMedian"),
-        "minimum-diameter": rule("brute.Brute"),
-        "bulyan": rule("bulyan.Bulyan"),
+        "krum": krum_aggregate("krum.Krum"),
+        "medoid": krum_aggregate("medoid.Medoid"),
+        "geometric-median": krum_aggregate("geometric_median.GeometricMedian"),
+        "minimum-diameter": krum_aggregate("brute.Brute"),
+        "bulyan": krum_aggregate("bulyan.Bulyan"),
     }
-    multi_krum = rule("multikrum.MultiKrum")
+    multi_krum = krum_aggregate("multikrum.MultiKrum")
 
     def called(aggregate: Any, v: Any, f: int) -> Any:
         return aggregate(v, n=len(v), f=f)

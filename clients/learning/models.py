@@ -1,16 +1,24 @@
-"""The paper's models, and their parameters as the lists of arrays that Flower carries."""
+"""Models by name or of the user's own, and their parameters as the arrays that Flower carries."""
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-# torch has one global generator, so two threads must not build at once.
-_building = threading.Lock()
+from clients.catalogue import Shape, check_model
+from clients.tasks import shapes_of
+from clients.tasks.torchvision_ops import import_torchvision_datasets
+from flwr_krum.calls import Call, build, look_up, parse_call
+
+# torch has one global generator, so two threads must not draw from it at once.
+_drawing = threading.RLock()
 
 
 class Mlp(nn.Sequential):
@@ -45,7 +53,7 @@ class ConvNet(nn.Sequential):
     more. Strides take the place of pooling: 28 -> 14 -> 14 -> 7 -> 7 pixels a side.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         layers = OrderedDict[str, nn.Module](
             conv1=nn.Conv2d(1, 8, kernel_size=3, stride=2, padding=1),
             relu1=nn.ReLU(),
@@ -56,16 +64,70 @@ class ConvNet(nn.Sequential):
             conv4=nn.Conv2d(16, 16, kernel_size=3, padding=1),
             relu4=nn.ReLU(),
             flatten=nn.Flatten(),
-            output=nn.Linear(16 * 7 * 7, 10),
+            output=nn.Linear(16 * 7 * 7, classes),
         )
         super().__init__(layers)
 
 
-_MODELS = {
-    ("spambase", "mlp"): lambda: Mlp(57, (10, 10), 2),  # d = 712
-    ("mnist", "mlp"): lambda: Mlp(784, (100, 100), 10),  # d = 89610
-    ("mnist", "convnet"): ConvNet,  # d = 13738
+class CnnMnist(nn.Sequential):
+    """The model of ByzFL's benchmark on MNIST, for (N, 1, 28, 28); d = 431,080.
+
+    Two 5x5 convolutions with ReLU and max-pooling, a hidden layer of 500. There it ends with a
+    log-softmax and learns by the negative log-likelihood: that is the cross-entropy of these
+    logits. Source: byzfl/fed_framework/models.py, ``cnn_mnist``.
+    """
+
+    def __init__(self, classes: int) -> None:
+        layers = OrderedDict[str, nn.Module](
+            conv1=nn.Conv2d(1, 20, kernel_size=5),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(20, 50, kernel_size=5),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(50 * 4 * 4, 500),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(500, classes),
+        )
+        super().__init__(layers)
+
+
+def _mlp(shape: Shape, classes: int) -> nn.Module:
+    """Return a perceptron whose hidden layers are wider for images than for rows of a table."""
+    width = 10 if len(shape) == 1 else 100
+    return Mlp(math.prod(shape), (width, width), classes)
+
+
+def _logistic(shape: Shape, classes: int) -> nn.Module:
+    """Return a logistic regression: one affine layer."""
+    layers = OrderedDict(flatten=nn.Flatten(), output=nn.Linear(math.prod(shape), classes))
+    return nn.Sequential(layers)
+
+
+def _resnet_18(_: Shape, classes: int) -> nn.Module:
+    """Return torchvision's ResNet-18 with the stem that He et al. (2016) use on CIFAR-10.
+
+    The first convolution is 3x3 with stride 1 in place of 7x7 with stride 2, and the max-pooling
+    behind it is left out: 32 x 32 pixels would otherwise be 8 x 8 before the first block.
+    """
+    import_torchvision_datasets()  # helps torchvision beside a CPU-only torch
+    from torchvision.models import resnet18
+
+    model: nn.Module = resnet18(num_classes=classes)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+BUILDERS: Mapping[str, Callable[[Shape, int], nn.Module]] = {
+    "mlp": _mlp,  # d = 712 for Spambase, 89,610 for MNIST
+    "logistic": _logistic,
+    "convnet": lambda _, classes: ConvNet(classes),  # d = 13,738
+    "cnn_mnist": lambda _, classes: CnnMnist(classes),
+    "resnet-18": _resnet_18,  # d = 11,173,962
 }
+"""What builds a model for examples of a shape, by the names of the models."""
 
 
 def build_model(task_name: str, model_name: str, seed: int) -> nn.Module:
@@ -81,14 +143,74 @@ def build_model(task_name: str, model_name: str, seed: int) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is no such model for the task.
+        If there is no such model for the task, or one of one's own is none.
     """
-    if (task_name, model_name) not in _MODELS:
-        legal = ", ".join(f"{task}/{model}" for task, model in _MODELS)
-        raise ValueError(f"no model '{model_name}' for task '{task_name}', expected one of {legal}")
-    with _building, torch.random.fork_rng(devices=[]):
+    shape, classes = shapes_of(task_name)
+    check_model(model_name, shape)
+    call = parse_call(model_name)
+    with drawing(seed):
+        if call.is_own:
+            return _own(call, shape, classes)
+        return build(call, lambda: BUILDERS[call.name](shape, classes), {})
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Let what runs inside draw from torch's global generator, from a seed and for itself."""
+    with _drawing, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _MODELS[task_name, model_name]()
+        yield
+
+
+def _own(call: Call, shape: Shape, classes: int) -> nn.Module:
+    """Build a model of the user's own, and see that it takes the examples.
+
+    Raises
+    ------
+    ValueError
+        If it is no model, or does not give one finite logit for each class.
+    """
+    try:
+        kind = look_up(call, {})
+        if isinstance(kind, nn.Module) or not callable(kind):
+            raise ValueError(
+                f"{call.name} is {type(kind).__name__}, expected what builds a model: every seed "
+                "and process needs its own"
+            )
+        model: Any = build(call, kind, {"shape": shape, "classes": classes})
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"{call.name} builds {type(model).__name__}, expected an nn.Module")
+        _check_parts(model)
+        _check_logits(model, shape, classes)
+    except ValueError as error:
+        raise ValueError(f"model is {str(call)!r}: {error}") from error
+    return model
+
+
+def _check_parts(model: nn.Module) -> None:
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise ValueError(f"parameter {frozen[0]} wants no gradient: make it a buffer")
+    odd = [k for k, v in model.named_parameters() if v.dtype != torch.float32 or v.is_cuda]
+    if odd:
+        raise ValueError(f"parameter {odd[0]} is no float32 on the CPU, as the examples are")
+
+
+def _check_logits(model: nn.Module, shape: Shape, classes: int) -> None:
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = model(torch.zeros(2, *shape))
+    except Exception as error:  # a model of the user's own may raise anything
+        said = " ".join(str(error).split())
+        raise ValueError(f"it does not take examples of shape {shape}: {said}") from error
+    finally:
+        model.train()
+    size = tuple(getattr(found, "shape", ()))
+    if size != (2, classes):
+        raise ValueError(
+            f"it gives {size} for 2 examples of shape {shape}, expected logits (2, {classes})"
+        )
 
 
 @lru_cache

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.learning.stacked import Stack
+from clients.learning.stacked import Stack, is_plain, is_sequence
 
 Floats = NDArray[np.float32]
 
 
 def fits(model: nn.Module) -> bool:
     """Say whether the model is a perceptron: flat input, affine layers with ReLU between them."""
-    if not isinstance(model, nn.Sequential):
+    if not is_sequence(model) or not all(map(is_plain, model.children())):
         return False
-    flatten, *layers = map(type, model)
+    flatten, *layers = map(type, model.children())
     between: list[type] = [nn.Linear, nn.ReLU] * (len(layers) // 2)
     return flatten is nn.Flatten and layers == [*between, nn.Linear]
 

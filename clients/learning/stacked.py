@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+_LAYERS = (nn.Flatten, nn.ReLU, nn.Linear, nn.Conv2d, nn.MaxPool2d)
+
 Stack = dict[str, NDArray[np.float32]]
 """Parameters by name: (n, *shape), one slice per copy, or (1, *shape) where all are equal."""
-
-_LAYERS = (nn.Flatten, nn.ReLU, nn.Linear, nn.Conv2d)
 
 
 def stack(model: nn.Module, arrays: Sequence[NDArray[Any]]) -> Stack:
@@ -50,7 +50,35 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def fits(model: nn.Module) -> bool:
     """Say whether the model is a sequence of layers whose copies can be computed as one."""
-    return isinstance(model, nn.Sequential) and all(isinstance(m, _LAYERS) for m in model)
+    if not is_sequence(model):
+        return False
+    kinds = [type(layer) for layer in model.children()]
+    linear = kinds.index(nn.Linear) if nn.Linear in kinds else len(kinds)
+    return nn.Flatten in kinds[:linear] and all(map(is_plain, model.children()))
+
+
+def is_sequence(model: nn.Module) -> bool:
+    """Say whether a model passes its input through its layers and does nothing else, each once."""
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        return False
+    return len({id(layer) for layer in model}) == len(model)
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Say whether a layer is one of those that are written out here, options and all."""
+    if type(layer) not in _LAYERS:  # a subclass may compute something else
+        return False
+    match layer:
+        case nn.Linear(bias=bias):
+            return bias is not None
+        case nn.Conv2d(bias=bias, groups=groups, dilation=dilation, padding_mode=mode):
+            plain = bias is not None and not isinstance(layer.padding, str)
+            return plain and groups == 1 and dilation == (1, 1) and mode == "zeros"
+        case nn.Flatten(start_dim=first, end_dim=last):
+            return first == 1 and last == -1
+        case nn.MaxPool2d(return_indices=indices):
+            return not indices
+    return True
 
 
 def losses_and_gradients(
@@ -122,6 +150,8 @@ def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tens
                 x = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
             case nn.Conv2d():
                 x = _convolve(layer, leaves[f"{name}.weight"], leaves[f"{name}.bias"], x)
+            case nn.MaxPool2d():
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             case nn.Flatten():
                 x = x.flatten(2)
             case _:

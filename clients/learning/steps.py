@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from clients.learning.models import build_model
+from clients.learning.models import build_model, drawing
 from clients.settings import Settings
+from clients.streams import Purpose, stream
 
 # Examples that pass through a model at once: bounds the memory of a pass over a whole data set.
 CHUNK = 1024
@@ -60,10 +62,11 @@ def loss_and_gradient(
 def full_gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the gradient of the mean loss over many examples, computed in chunks."""
     total = tuple(torch.zeros_like(parameter) for parameter in model.parameters())
-    for x_chunk, y_chunk in _chunks(x, y):
-        _, parts = loss_and_gradient(model, x_chunk, y_chunk)
-        for accumulated, part in zip(total, parts, strict=True):
-            accumulated.add_(part, alpha=len(y_chunk) / len(y))
+    with _as_it_is(model):
+        for x_chunk, y_chunk in _chunks(x, y):
+            _, parts = loss_and_gradient(model, x_chunk, y_chunk)
+            for accumulated, part in zip(total, parts, strict=True):
+                accumulated.add_(part, alpha=len(y_chunk) / len(y))
     return total
 
 
@@ -79,13 +82,58 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float,
         As for `loss`; N may be large, the examples pass through in chunks.
     """
     total, correct = 0.0, 0
-    with torch.inference_mode():
+    with torch.inference_mode(), _as_it_is(model):
         for x_chunk, y_chunk in _chunks(x, y):
             logits = model(x_chunk)
             total += functional.cross_entropy(logits, y_chunk, reduction="sum").item()
             right = (logits.argmax(dim=1) == y_chunk) & logits.isfinite().all(dim=1)
             correct += int(right.sum())
     return total / len(y), correct / len(y)
+
+
+def predicted(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return the label (N,) that a model gives each of many examples; -1 for logits that are none.
+
+    Parameters
+    ----------
+    model, x
+        As for `loss`; N may be large, the examples pass through in chunks.
+    """
+    labels = []
+    with torch.inference_mode(), _as_it_is(model):
+        for start in range(0, len(x), CHUNK):
+            logits = model(x[start : start + CHUNK])
+            labels.append(logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1))
+    return torch.cat(labels)
+
+
+@contextmanager
+def _as_it_is(model: nn.Module) -> Iterator[None]:
+    """Switch off what a model does in training alone: dropout, statistics of the batch."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+@contextmanager
+def own_draws(settings: Settings, *place: int) -> Iterator[None]:
+    """Let a model of the user's own, which may hold dropout, draw the numbers of a place alone.
+
+    Parameters
+    ----------
+    settings : Settings
+        Gives the model and the seed. The models that have a name draw nothing.
+    *place : int
+        Where in the run: (partition_id, server_round).
+    """
+    if ":" not in settings.model:
+        yield
+        return
+    rng = stream(settings.seed, Purpose.MODEL, *place)
+    with drawing(int(rng.integers(2**63))):
+        yield
 
 
 def _chunks(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

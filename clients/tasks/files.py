@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 import zlib
@@ -117,4 +118,16 @@ def check_labels(file: Path, labels: np.ndarray, classes: int, way_out: str) -> 
             f"label {labels[illegal[0]]} in row {illegal[0] + 1}",
             f"a whole number from 0 to {classes - 1}",
             way_out,
+        )
+
+
+def check_sum(file: Path, md5: str, way_out: str) -> None:
+    """Raise a `DataError` unless a file is there and has an md5 sum."""
+    if not file.is_file():
+        raise DataError.about(file, "no such file", f"one whose md5 sum is {md5}", way_out)
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        raise DataError.about(
+            file, f"not the original: its md5 sum is {found}", f"md5 sum {md5}", way_out
         )

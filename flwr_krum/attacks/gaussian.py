@@ -27,7 +27,7 @@ class Gaussian(Attack):
 
     variance: float = 200.0
 
-    knowledge = "own"
+    knowledge = "none"
     facts = AttackFacts(
         source="Blanchard, El Mhamdi, Guerraoui, Stainer, NIPS 2017, section 5 and supplement",
         formula="-rate V_i, V_i ~ N(0, variance I), independent",

@@ -30,9 +30,10 @@ class Omniscient(Attack):
     factor: float = 1e4
     examples: int = 0
 
+    knowledge = "none"
     facts = AttackFacts(
         source="Blanchard, El Mhamdi, Guerraoui, Stainer, NIPS 2017, section 5 and supplement",
-        formula="rate factor grad Q, the same for all",
+        formula="rate factor grad Q",
         breaks="the mean; coordinate-wise rules with a large share of attackers",
         resists="rules that choose by distances",
         differs="krum 0.9.1: factor 100",
@@ -46,6 +47,11 @@ class Omniscient(Attack):
     def needs(self) -> frozenset[Need]:
         """The gradient."""
         return frozenset({"gradient"})
+
+    @property
+    def gradient_examples(self) -> int:
+        """The examples of the estimate."""
+        return self.examples
 
     def rows(self, scene: Scene) -> Float64:
         """Return the one row that all send."""

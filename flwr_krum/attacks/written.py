@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from flwr_krum.attacks import ATTACKS, WRAPPERS
 from flwr_krum.attacks.attack import Attack, Wrapper
+from flwr_krum.attacks.names import ATTACKS, WRAPPERS
 from flwr_krum.calls import Call, build, look_up, parse_calls
 
 

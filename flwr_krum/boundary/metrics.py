@@ -131,6 +131,14 @@ class Claims:
                 doubts[i] = doubt
         return doubts
 
+    def numbers(self, key: str) -> dict[int, float]:
+        """Return the number that each report gives for a metric, where it is one."""
+        return {
+            i: parsed[key][1][0]
+            for i, parsed in enumerate(self._parsed)
+            if key in parsed and parsed[key][0] == _SCALAR
+        }
+
     def _doubt(
         self, report: Mapping[str, object], parsed: Parsed, common: Mapping[str, Kind]
     ) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array
-from flwr_krum.kernel.sorting import network
+from flwr_krum.kernel.sorting import sort_columns
 from flwr_krum.kernel.updates import BLOCK
 
 MOST_IN_NETWORK = 64
@@ -35,17 +35,7 @@ def lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
 
 def _by_network(rows: list[Array]) -> Array:
     middle = (len(rows) - 1) // 2
-    spare = np.empty_like(rows[0])
-    for first, second, low, high in network(len(rows), range(middle, middle + 1)):
-        a, b = rows[first], rows[second]
-        if low and high:
-            np.minimum(a, b, out=spare)
-            np.maximum(a, b, out=b)
-            rows[first], spare = spare, a
-        elif low:
-            np.minimum(a, b, out=a)
-        else:
-            np.maximum(a, b, out=b)
+    sort_columns(rows, range(middle, middle + 1))
     return rows[middle]
 
 

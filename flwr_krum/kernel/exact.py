@@ -7,7 +7,7 @@ of 2^-2400, whatever the inputs' range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -37,18 +37,25 @@ def exact_squares(updates: ClientUpdates, rows: Sequence[int]) -> Squares | None
     None where that would take too long. Work is counted and not timed: a clock would make the
     selection depend on the load.
     """
-    n, r = updates.n, len(rows)
-    pairs = r * n - r * (r + 1) // 2
-    if pairs * updates.d > most_differences(updates):
+    if pair_count(updates.n, len(rows)) * updates.d > most_differences(updates):
         return None
-    known: dict[tuple[int, int], int] = {}
+    flat = updates.flat
+    found: Squares = {}
+    add_squares(found, rows, updates.n, lambda i, j: exact_squared_distance(flat[i], flat[j]))
+    return found
+
+
+def pair_count(n: int, r: int) -> int:
+    """Return how many pairs r of n clients make with all the others."""
+    return r * n - r * (r + 1) // 2
+
+
+def add_squares(
+    found: Squares, rows: Iterable[int], n: int, square: Callable[[int, int], int]
+) -> None:
+    """Add some clients' squared distances from all n to those that are found; a pair once."""
     for i in rows:
-        for j in range(n):
-            if (j, i) in known:
-                known[i, j] = known[j, i]
-            else:
-                known[i, j] = exact_squared_distance(updates.flat[i], updates.flat[j])
-    return {i: [known[i, j] for j in range(n)] for i in rows}
+        found[i] = [0 if j == i else found[j][i] if j in found else square(i, j) for j in range(n)]
 
 
 def most_differences(updates: ClientUpdates) -> int:

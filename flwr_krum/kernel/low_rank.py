@@ -73,8 +73,7 @@ def product_distances(updates: ClientUpdates, plain: Distances | None) -> Distan
         lengths = np.maximum(np.diagonal(gram), 0.0)
         ratios = np.divide(sizes, lengths, out=np.full(len(sizes), np.inf), where=lengths > 0.0)
     for i, j in np.argwhere(twins).tolist():
-        same = zip(updates.flat_rows[i], updates.flat_rows[j], strict=True)
-        if all(np.array_equal(a, b) for a, b in same):
+        if updates.are_equal(i, j):
             squared[i, j] = squared[j, i] = error[i, j] = error[j, i] = 0.0
     squared[~np.isfinite(squared)] = np.inf
     np.fill_diagonal(squared, 0.0)

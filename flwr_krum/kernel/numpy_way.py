@@ -15,7 +15,7 @@ import numpy as np
 from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import below_diagonal
 from flwr_krum.kernel.shares import SLIVER, taken
-from flwr_krum.kernel.sorting import WeightedWindow, Window, network
+from flwr_krum.kernel.sorting import WeightedWindow, Window, sort_columns
 from flwr_krum.kernel.threads import one_blas_thread, spread
 from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Read
 
@@ -142,17 +142,7 @@ def _sorted_by_network(values: Rows, window: Window) -> dict[int, Array]:
     """Return the values of the window's ranks by rank."""
     dtype = np.result_type(np.float32, *values)
     rows = [value.astype(dtype) for value in values]
-    spare = np.empty_like(rows[0])
-    for first, second, low, high in network(len(rows), window.ranks):
-        a, b = rows[first], rows[second]
-        if low and high:
-            np.minimum(a, b, out=spare)
-            np.maximum(a, b, out=b)
-            rows[first], spare = spare, a
-        elif low:
-            np.minimum(a, b, out=a)
-        else:
-            np.maximum(a, b, out=b)
+    sort_columns(rows, window.ranks)
     return {rank: rows[rank] for rank in window.ranks}
 
 

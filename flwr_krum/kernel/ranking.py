@@ -224,10 +224,8 @@ def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
     candidates = np.argwhere((squared == 0.0) & below_diagonal(updates.n))
     marks = ways.fingerprints(updates, np.unique(candidates))
     for j, i in candidates.tolist():
-        if twins[j] == j and marks.get(i) == marks.get(j):
-            same = zip(updates.flat[i], updates.flat[j], strict=True)
-            if all(np.array_equal(a, b) for a, b in same):
-                twins[j] = twins[i]
+        if twins[j] == j and marks.get(i) == marks.get(j) and updates.are_equal(i, j):
+            twins[j] = twins[i]
     return twins
 
 

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
+
+from flwr_krum.kernel.arrays import Array
+
 
 @dataclass(frozen=True)
 class Window:
@@ -84,6 +88,21 @@ def network(n: int, ranks: range) -> tuple[Comparator, ...]:
             kept.append(Comparator(first, second, first in live, second in live))
             live |= {first, second}
     return tuple(reversed(kept))
+
+
+def sort_columns(rows: list[Array], ranks: range) -> None:
+    """Sort the columns of some rows in place, in their own memory, as far as some ranks ask."""
+    spare = np.empty_like(rows[0])
+    for first, second, low, high in network(len(rows), ranks):
+        a, b = rows[first], rows[second]
+        if low and high:
+            np.minimum(a, b, out=spare)
+            np.maximum(a, b, out=b)
+            rows[first], spare = spare, a
+        elif low:
+            np.minimum(a, b, out=a)
+        else:
+            np.maximum(a, b, out=b)
 
 
 def _merge_exchange(n: int) -> Iterator[tuple[int, int]]:

@@ -249,6 +249,11 @@ class ClientUpdates:
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
         return Buffers(table[:, : self.n], reference, table, self.piece_dtypes, flat)
 
+    def are_equal(self, i: int, j: int) -> bool:
+        """Say whether two of ``flat_rows`` hold the very same values."""
+        pieces = zip(self.flat_rows[i], self.flat_rows[j], strict=True)
+        return all(np.array_equal(a, b) for a, b in pieces)
+
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
         return replace(self, models=tuple(self.models[i] for i in clients))

@@ -75,9 +75,9 @@ def fingerprints(updates: ClientUpdates, clients: Indices) -> dict[int, int]:
     buffers = _readable(updates)
     if buffers is None or len(clients) < 3:
         return {}
-    from flwr_krum.kernel import numba_way
+    from flwr_krum.kernel import numba_exact
 
-    return numba_way.fingerprints(updates, buffers, clients)
+    return numba_exact.fingerprints(updates, buffers, clients)
 
 
 def some_differences(updates: ClientUpdates, rows: Indices) -> Float64 | None:
@@ -98,9 +98,9 @@ def exact_squares(updates: ClientUpdates, rows: Sequence[int]) -> Squares | None
     buffers = _readable(updates)
     if buffers is None:
         return exact.exact_squares(updates, rows)
-    from flwr_krum.kernel import numba_way
+    from flwr_krum.kernel import numba_exact
 
-    return numba_way.exact_squares(updates, buffers, rows)
+    return numba_exact.exact_squares(updates, buffers, rows)
 
 
 def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:

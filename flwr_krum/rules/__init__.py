@@ -20,10 +20,11 @@ from flwr_krum.rules.mean_around_median import MeaMed
 from flwr_krum.rules.median import Median
 from flwr_krum.rules.medoid import Medoid
 from flwr_krum.rules.minimum_diameter import MinimumDiameter
+from flwr_krum.rules.mixing import Chain, Mixing
 from flwr_krum.rules.monna import MoNNA
 from flwr_krum.rules.nearest_neighbour_mixing import NearestNeighborMixing
 from flwr_krum.rules.phocas import Phocas
-from flwr_krum.rules.rule import Aggregate, Chain, Choice, Mixing, Rule
+from flwr_krum.rules.rule import Aggregate, Choice, Rule
 from flwr_krum.rules.smea import SMEA
 from flwr_krum.rules.trimmed_mean import TrimmedMean
 

@@ -14,7 +14,8 @@ import numpy as np
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ORDERED, Facts
-from flwr_krum.rules.rule import Mixing, whole_number
+from flwr_krum.rules.mixing import Mixing
+from flwr_krum.rules.rule import whole_number
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.facts import AROUND_MODEL, Facts, Kappa
-from flwr_krum.rules.rule import Choice, Mixing
+from flwr_krum.rules.mixing import Mixing
+from flwr_krum.rules.rule import Choice
 
 
 def shortened(geometry: Geometry, limit: float) -> Float64:

@@ -14,7 +14,7 @@ from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.shares import heaviest, taken
 from flwr_krum.rules.facts import ALL, Facts, Kappa
-from flwr_krum.rules.rule import Mixing
+from flwr_krum.rules.mixing import Mixing
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from functools import reduce
 
 from flwr_krum.calls import Call, build, look_up, parse_calls
 from flwr_krum.rules import MIXINGS, RULES
-from flwr_krum.rules.rule import Chain, Mixing, Mixings, Rule
+from flwr_krum.rules.mixing import Chain, Mixing, Mixings
+from flwr_krum.rules.rule import Rule
 
 
 def parse_rule(text: str, **usual: object) -> Rule:

@@ -68,28 +68,49 @@ class CohortGrid(InProcessGrid, PromptGrid):
         keys = arrays_in(content)
         parameters, places = parameters_in(content, self._cohort.clients[0].settings)
         asked = [message.metadata.dst_node_id - FIRST_NODE_ID for message in messages]
-        proposals = self._cohort.propose(asked, parameters, round_of(config_in(content)))
+        server_round = round_of(config_in(content))
+        proposals = self._cohort.propose(asked, parameters, server_round)
         return [
-            _reply(self._cohort.clients[i], keys, [arrays[p] for p in places], loss, message)
+            _reply(
+                self._cohort.clients[i],
+                keys,
+                [arrays[p] for p in places],
+                loss,
+                message,
+                server_round,
+            )
             for i, (arrays, loss), message in zip(asked, proposals, messages, strict=True)
         ]
 
 
 def _is_round_of_training(messages: Sequence[Message]) -> bool:
-    """Say whether all messages ask for training with one and the same content."""
-    return len(messages) > 1 and all(
-        message.metadata.message_type == MessageType.TRAIN
-        and message.content is messages[0].content
-        for message in messages
+    """Say whether all messages ask for training with one and the same content.
+
+    Those of `aggregate_fit` come one at a time, and their content has names of its own.
+    """
+    first = messages[0].content if messages else {}
+    return (
+        bool(first)
+        and "fitins.parameters" not in first
+        and all(
+            message.metadata.message_type == MessageType.TRAIN
+            and message.content is messages[0].content
+            for message in messages
+        )
     )
 
 
 def _reply(
-    client: HonestClient, keys: Iterable[str], arrays: NDArrays, loss: float, message: Message
+    client: HonestClient,
+    keys: Iterable[str],
+    arrays: NDArrays,
+    loss: float,
+    message: Message,
+    server_round: int,
 ) -> Message:
     content = _content(keys, arrays, {"num-examples": client.num_examples, "loss": loss})
     try:
-        client.spoil(content)
+        content = client.spoiled(content, server_round)
     except Exception as error:
         return failure(error, message)
     return _answering(message, content)

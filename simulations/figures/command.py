@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
@@ -28,7 +27,8 @@ _COLOURS = {
     Outcome.UNKNOWN: "dim",
 }
 _NAME = Argument(
-    click_type=click.Choice([*NAMES, FACTS, ALL]), help="Which one; K1 and K2 are ours."
+    metavar="NAME|FILE.toml",
+    help=f"{', '.join(NAMES)}, {FACTS} or {ALL}; K1 and K2 are ours. Or a file of your own.",
 )
 _DATA = one_of(DATA, "Copies inside packages, or the originals.")
 

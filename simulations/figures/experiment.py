@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ from simulations.run.history import final_window
 FOLDER = Path(__file__).parent
 NAMES = ("2", "3", "4", "5", "main-4", "main-5", "main-6", "K1", "K2")
 """The figures there are, in the order of the page: the supplement's, the main paper's, ours."""
+
+KEYS = {"title", "caption", "source", "y", "x", "rounds", "seeds", "windows", "settings"} | {
+    "panel", "curve", "sweep", "claim",
+}  # fmt: skip
+"""What an experiment file may say; all but panel, sweep and claim must be there."""
 
 STYLES = ("solid", "dashed", "dotted", "hidden")
 
@@ -83,7 +88,9 @@ class Experiment:
     Attributes
     ----------
     name : str
-        One of `NAMES`.
+        One of `NAMES`, or the stem of a file of one's own.
+    called : str
+        What the command line calls it: its name, or the path of a file of one's own.
     title, caption, source : str
     y : "accuracy" | "error"
         What is drawn; an error is drawn on a logarithmic axis.
@@ -95,6 +102,7 @@ class Experiment:
     """
 
     name: str
+    called: str
     title: str
     caption: str
     source: str
@@ -147,16 +155,21 @@ class Experiment:
 
 
 def load_experiment(name: str) -> Experiment:
-    """Read the experiment file of a figure.
+    """Read the experiment file of a figure, or one of one's own by its path.
 
     Raises
     ------
     ValueError
         If there is no such figure, or its file is wrong.
     """
-    if name not in NAMES:
-        raise ValueError(f"figure is {name!r}, expected one of {NAMES}")
-    return read_experiment(FOLDER / f"{name}.toml")
+    if name in NAMES:
+        return read_experiment(FOLDER / f"{name}.toml")
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise ValueError(f"figure is {name!r}, expected one of {NAMES} or a file such as my.toml")
+    if path.stem in NAMES:
+        raise ValueError(f"{name} would be taken for figure {path.stem}: give it another name")
+    return replace(read_experiment(path), called=name)
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -167,7 +180,18 @@ def read_experiment(path: Path) -> Experiment:
     ValueError
         If a key or a value is unknown.
     """
-    table = tomllib.loads(path.read_text())
+    try:
+        return _experiment(path, tomllib.loads(path.read_text("utf-8")))
+    except KeyError as error:
+        raise ValueError(f"{path}: the key {error} is missing") from error
+    except (TypeError, AttributeError, ValueError) as error:  # a text where a table should be
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _experiment(path: Path, table: Mapping[str, Any]) -> Experiment:
+    unknown = sorted(table.keys() - KEYS)
+    if unknown:
+        raise ValueError(f"unknown keys {unknown}, expected some of {sorted(KEYS)}")
     panels = tuple(Panel(**panel) for panel in table.get("panel", [_ONLY_PANEL]))
     curves = tuple(Curve(**curve) for curve in table["curve"])
     sweep = None
@@ -181,12 +205,13 @@ def read_experiment(path: Path) -> Experiment:
         values=sweep.values if sweep else (),
         windows=windows,
     )
-    _check_choice(path, "y", table["y"], ("accuracy", "error"))
-    _check_choice(path, "x", table["x"], ("round", "sweep"))
+    _check_choice("y", table["y"], ("accuracy", "error"))
+    _check_choice("x", table["x"], ("round", "sweep"))
     for curve in curves:
-        _check_choice(path, f"the style of {curve.key}", curve.style, STYLES)
+        _check_choice(f"the style of {curve.key}", curve.style, STYLES)
     return Experiment(
         name=path.stem,
+        called=path.stem,
         **{key: table[key] for key in ("title", "caption", "source", "y", "x", "rounds", "seeds")},
         windows=windows,
         settings=table["settings"],
@@ -200,6 +225,6 @@ def read_experiment(path: Path) -> Experiment:
 _ONLY_PANEL = {"key": "", "label": "", "settings": {}}
 
 
-def _check_choice(path: Path, what: str, value: str, legal: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: str, legal: tuple[str, ...]) -> None:
     if value not in legal:
-        raise ValueError(f"{path.name}: {what} is {value!r}, expected one of {legal}")
+        raise ValueError(f"{what} is {value!r}, expected one of {legal}")

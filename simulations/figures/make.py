@@ -91,7 +91,7 @@ def make(experiment: Experiment, options: Options) -> Made:
     rows = gather(experiment.name, cells)
     verdicts = verdicts_of(experiment.statements, rows)
     band = band_words(seeds, options.folds, options.first_seed)
-    provenance = Provenance(options.command(experiment.name), words, band, effort)
+    provenance = Provenance(options.command(experiment.called), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)

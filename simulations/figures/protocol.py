@@ -50,8 +50,8 @@ def protocol(cells: Sequence[Cell], data: str) -> str:
 def _task_words(config: RunConfig, data: str) -> str:
     settings = config.settings
     task = check_data(config, data)
-    sizes = (
-        f"{len(task.train_y):,} {_EXAMPLES[task.name]} to train on, {len(task.test_y):,} to test"
-    )
-    name = _NAMES[task.name, data]
-    return f"{name} ({sizes}), {_MODELS[settings.model]}, rate {settings.learning_rate:g}"
+    examples = _EXAMPLES.get(task.name, "examples")
+    sizes = f"{len(task.train_y):,} {examples} to train on, {len(task.test_y):,} to test"
+    name = _NAMES.get((task.name, data), task.source)
+    model = _MODELS.get(settings.model, settings.model)
+    return f"{name} ({sizes}), {model}, rate {settings.learning_rate:g}"

@@ -91,9 +91,10 @@ def missing(cells: Iterable[Cell]) -> list[RunConfig]:
         evaluated = {record.round for record in _evaluated(config)}
         due = set(_due(config))
         if not due <= evaluated:
-            # A gap before the last evaluation cannot be filled by going on.
+            # A run with a gap before its last evaluation cannot go on.
             torn = any(t not in evaluated for t in due if t < max(evaluated, default=0))
-            wanted.append(replace(config, resume=not torn))
+            # Nor can one whose clients remember what this process does not.
+            wanted.append(replace(config, resume=not (torn or config.settings.remembers)))
     return wanted
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from clients.catalogue import facts_of, located_task
 from clients.fields import (
     Choice,
     Described,
@@ -25,15 +26,14 @@ from clients.fields import (
     setting,
 )
 from clients.settings import Settings
+from clients.tasks import parse_split, parse_task
 from flwr_krum.calls import located
 from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
-from flwr_krum.rules import RULES, Rule
+from flwr_krum.rules import Rule
 from flwr_krum.rules.rule import ROOT
-from flwr_krum.rules.written import parse_rule
 from flwr_krum.step import ServerStep
 
 APIS = ("message", "fit")
-EVALUATE_EVERY = {"spambase": 1, "mnist": 10}
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,6 @@ class RunConfig:
     """
 
     settings: Settings
-    rule: str = setting(
-        "multi-krum",
-        Text(
-            f"Aggregation rule: {', '.join(RULES)}, or a class of your own as my_rules.py:MyRule; "
-            "arguments as in multi-krum(m=4).",
-            "a rule such as 'multi-krum(m=4)'",
-        ),
-    )
-    m: int = setting(
-        0, Whole("Models that multi-krum averages; deprecated: write multi-krum(m=4).", 0)
-    )
-    strict: bool = setting(
-        True, Flag("Insist on the rule's bound on f; deprecated: write krum(strict=False).")
-    )
     api: str = setting("message", Choice("Flower's: aggregate_train or aggregate_fit.", APIS))
     num_server_rounds: int = setting(500, Whole("Rounds.", 1, option="--rounds"))
     server_learning_rate: float = setting(1.0, Number("Scales the server's step."))
@@ -98,7 +84,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        every = self.evaluate_every or EVALUATE_EVERY[self.settings.task]
+        every = self.evaluate_every or facts_of(self.settings.task).evaluate_every
         object.__setattr__(self, "evaluate_every", every)
 
     @classmethod
@@ -112,6 +98,9 @@ class RunConfig:
             if the rule or the optimizer cannot be had, or the rule cannot run on n clients.
         """
         made = cls.from_record(config)
+        made.settings.build_attack()
+        parse_task(made.settings.task)
+        parse_split(made.settings.split)
         ServerStep(made.server_learning_rate, made.build_optimizer())
         try:
             made.build_rule().check(made.settings.num_clients)
@@ -135,19 +124,13 @@ class RunConfig:
         return cls(Settings.from_config(config), **in_config(cls, config))
 
     def build_rule(self) -> Rule:
-        """Return the aggregation rule, with the run's f and seed where it names none.
+        """Return the aggregation rule, as `Settings.build_rule` does."""
+        return self.settings.build_rule()
 
-        Raises
-        ------
-        ValueError
-            If the text is none of a rule.
-        """
-        usual: dict[str, Any] = {"f": self.settings.f, "seed": self.settings.seed}
-        if self.m:
-            usual["m"] = self.m
-        if not self.strict:
-            usual["strict"] = False
-        return parse_rule(self.rule, **usual)
+    @property
+    def rule(self) -> str:
+        """The aggregation rule as it is written."""
+        return self.settings.rule
 
     def build_optimizer(self) -> ServerOptimizer | None:
         """Return the server's optimizer, if there is one.
@@ -173,6 +156,9 @@ class RunConfig:
         """Return the run config, kebab-case and complete, to be read in any folder."""
         values = asdict(self)
         values.update(values.pop("settings"), rule=located(self.rule))
+        values["attack"] = located(self.settings.attack)
+        for name, place in (("task", located_task), ("model", located), ("split", located)):
+            values[name] = place(values[name])
         values["server_optimizer"] = self.server_optimizer and located(self.server_optimizer)
         return {key_of(name): value for name, value in values.items()}
 

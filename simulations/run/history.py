@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.lines import FileError, LineWriter, check_is_file, read_lines
 from flwr_krum.moments import PREFIX
+from flwr_krum.server_rows import STEP_PREFIX
 from simulations.run.folder import replace_file
 
 HISTORY_FILE = "history.jsonl"
@@ -54,6 +55,9 @@ class RoundRecord:
     refused : mapping of partition id (as text) to reason
     stepped : bool
         Whether the global model moved.
+    attack_success : float or None
+        Share of the test examples with a backdoor's trigger, not of its target class, that the
+        model takes for it; None where there is no backdoor, or no evaluation.
     """
 
     round: int
@@ -63,6 +67,7 @@ class RoundRecord:
     byzantine_selected: int = 0
     refused: Mapping[str, str] | None = None
     stepped: bool = False
+    attack_success: float | None = None
 
 
 class HistoryWriter:
@@ -110,7 +115,7 @@ class HistoryWriter:
         record : RoundRecord
         model : mapping of name to array
         state : mapping of name to array
-            What the server's optimizer remembers of the rounds up to this one.
+            What the server remembers of the rounds up to this one, under names that no model has.
         """
         # The round comes first: a model without it would leave a gap for whoever goes on.
         self._file.append(_line(record))
@@ -167,11 +172,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 class Saved(NamedTuple):
-    """The last model of a run: its round, its arrays by name, and what the optimizer remembers."""
+    """The last model of a run: its round, and its arrays by name; what the server remembers.
+
+    That is an optimizer's ``state``, and the ``last_step``, each empty where there is none.
+    """
 
     server_round: int
     model: dict[str, NDArray[Any]]
     state: dict[str, NDArray[Any]]
+    last_step: dict[str, NDArray[Any]]
 
 
 def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
@@ -187,7 +196,7 @@ def read_model(folder: Path) -> tuple[int, dict[str, NDArray[Any]]]:
 
 
 def read_saved(folder: Path) -> Saved:
-    """Read the last model of a run, and the state of the server's optimizer beside it.
+    """Read the last model of a run, and what the server remembers beside it.
 
     Raises
     ------
@@ -203,8 +212,11 @@ def read_saved(folder: Path) -> Saved:
         server_round = operator.index(model.pop(ROUND).item())
         if server_round < 0 or not all(isinstance(array, np.ndarray) for array in model.values()):
             raise ValueError("it holds no round, or what is no array")
-        state = {key: model.pop(key) for key in list(model) if key.startswith(PREFIX)}
-        return Saved(server_round, model, state)
+        state, last_step = (
+            {key: model.pop(key) for key in list(model) if key.startswith(prefix)}
+            for prefix in (PREFIX, STEP_PREFIX)
+        )
+        return Saved(server_round, model, state, last_step)
     except FileNotFoundError:
         raise
     except _DAMAGE as error:
@@ -241,12 +253,17 @@ _KINDS = {
     "byzantine_selected": int,
     "refused": dict | None,
     "stepped": bool,
+    "attack_success": float | int | None,
 }
 """What the JSON value of a record's field is."""
 
 
+_UNSAID = {"attack_success": None}
+"""What the lines of older runs do not say."""
+
+
 def _record(line: bytes) -> RoundRecord:
-    values = json.loads(line)
+    values = {**_UNSAID, **json.loads(line)}
     for name, kind in _KINDS.items():
         if not isinstance(values[name], kind):
             raise TypeError(f"{name} is {values[name]!r}")

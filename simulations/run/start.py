@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import NamedTuple
+
+from flwr.common.logger import log
 
 from clients.learning.models import build_model, parameters_of
 from flwr_krum.kernel.arrays import Array
@@ -28,17 +31,21 @@ MAY_CHANGE = (
 )
 """Keys in which a resumed run may differ from its beginning."""
 
-WITHOUT_OPTIMIZER = {"server-optimizer": ""}
-"""What the config of a run does not say that was made before there were optimizers."""
+UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all"}
+"""What the config of a run does not say that was made before there were other values."""
 
 
 class Start(NamedTuple):
-    """What a run starts from: rounds done, the model, their records, and the optimizer's state."""
+    """What a run starts from: rounds done, the model, their records, and what the server remembers.
+
+    That is the optimizer's state, and the last step.
+    """
 
     done: int
     model: dict[str, Array]
     past: Sequence[RoundRecord] = ()
     state: dict[str, Array] | None = None
+    last_step: dict[str, Array] | None = None
 
 
 def start_of(config: RunConfig) -> Start:
@@ -52,14 +59,14 @@ def start_of(config: RunConfig) -> Start:
     folder = Path(config.run_dir)
     if not config.resume or not (folder / MODEL_FILE).exists():
         return _beginning(config)
-    before, now = {**WITHOUT_OPTIMIZER, **read_config(folder)}, config.to_config()
+    before, now = {**UNSAID, **read_config(folder)}, config.to_config()
     others = sorted(
         key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]
     )
     if others:
         changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in others)
         raise ValueError(f"{folder} holds another run: {changes}")
-    done, model, state = read_saved(folder)
+    done, model, state, last_step = read_saved(folder)
     if done >= config.num_server_rounds:
         raise ValueError(
             f"{folder} holds {done} rounds, num-server-rounds is {config.num_server_rounds}: "
@@ -71,7 +78,10 @@ def start_of(config: RunConfig) -> Start:
     if optimizer is not None:
         _check_state(folder / MODEL_FILE, optimizer, state, done)
     kept = None if optimizer is None else state
-    return Start(done, _checked(model, config), _past(folder, done), kept)
+    if config.settings.remembers:
+        said = "%s: what clients remembered of %s rounds is gone, they begin anew"
+        log(WARNING, said, folder, done)
+    return Start(done, _checked(model, config), _past(folder, done), kept, last_step)
 
 
 def _past(folder: Path, done: int) -> list[RoundRecord]:

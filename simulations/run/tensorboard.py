@@ -78,6 +78,8 @@ def _scalars(record: RoundRecord, report: RoundReport | None) -> Iterator[tuple[
         yield "test/accuracy", record.accuracy
     if record.loss is not None:
         yield "test/loss", record.loss
+    if record.attack_success is not None:
+        yield "test/attack-success", record.attack_success
     if report is None:
         return
     yield "selected/clients", len(report.selected)

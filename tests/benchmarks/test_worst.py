@@ -68,9 +68,9 @@ def test_the_page_says_what_is_within_the_bound_and_what_is_undecided():
 
 
 def test_a_round_that_rounding_decided_is_told(monkeypatch):
-    numba_way = pytest.importorskip("flwr_krum.kernel.numba_way")
-    monkeypatch.setattr(numba_way, "_MOST_WINDOWS", 0)
-    monkeypatch.setattr(numba_way, "_SHARE_OF_ROUND", 10**12)
+    numba_exact = pytest.importorskip("flwr_krum.kernel.numba_exact")
+    monkeypatch.setattr(numba_exact, "_MOST_WINDOWS", 0)
+    monkeypatch.setattr(numba_exact, "_SHARE_OF_ROUND", 10**12)
     field = field_of(12, 4, 4000, "float32")
     lies = ATTACKS["Walsh signs"](field, 4, np.random.default_rng(0))
     for rule in (Krum(4), Medoid()):

@@ -3,12 +3,12 @@ import pytest
 
 from clients import Settings, cohort
 from clients.cohort import Cohort
-from clients.roles import _CLIENTS, role_of
+from clients.roles import client_of, role_of
 
 
 def make_cohort(settings, task):
     roles = (role_of(settings, i, {}) for i in range(settings.num_clients))
-    return Cohort([_CLIENTS[role](settings, task, i) for i, role in enumerate(roles)])
+    return Cohort([client_of(settings, task, i, role) for i, role in enumerate(roles)])
 
 
 def assert_the_same(found, expected, atol=1e-6):
@@ -33,7 +33,7 @@ def test_each_client_answers_as_it_would_alone(
     )
     made = make_cohort(settings, make_task(31, task))
     w = initial_parameters(settings, seed=4)
-    expected = [client.answer(w, 6) for client in made.clients]
+    expected = [client.propose(w, 6) for client in made.clients]
     assert_the_same(made.propose(range(5), w, 6), expected)
 
 
@@ -53,7 +53,7 @@ def test_groups_of_clients_answer_like_all_at_once(make_task, initial_parameters
     settings = Settings(task=task, num_clients=6, f=2, attack="gaussian", batch_size=batch_size)
     made = make_cohort(settings, make_task(30, task))
     w = initial_parameters(settings)
-    assert_the_same(made.propose(range(6), w, 1), [c.answer(w, 1) for c in made.clients])
+    assert_the_same(made.propose(range(6), w, 1), [c.propose(w, 1) for c in made.clients])
 
 
 def test_who_is_asked_answers_in_that_order(make_task, initial_parameters):
@@ -61,7 +61,7 @@ def test_who_is_asked_answers_in_that_order(make_task, initial_parameters):
     made = make_cohort(settings, make_task(30))
     w = initial_parameters(settings)
     asked = [5, 0, 3]
-    assert_the_same(made.propose(asked, w, 1), [made.clients[i].answer(w, 1) for i in asked])
+    assert_the_same(made.propose(asked, w, 1), [made.clients[i].propose(w, 1) for i in asked])
 
 
 def test_the_order_of_asking_changes_no_byte(make_task, initial_parameters):
@@ -82,7 +82,7 @@ def test_once_the_attack_is_over_the_forgers_train(make_task, initial_parameters
     made = make_cohort(settings, make_task(30))
     w = initial_parameters(settings)
     for server_round in (3, 4):
-        expected = [client.answer(w, server_round) for client in made.clients]
+        expected = [client.propose(w, server_round) for client in made.clients]
         assert_the_same(made.propose(range(4), w, server_round), expected)
 
 
@@ -105,7 +105,7 @@ def test_a_model_of_unknown_layers_is_trained_client_by_client(
     made = make_cohort(settings, make_task(30))
     w = initial_parameters(settings)
     assert_the_same(
-        made.propose(range(4), w, 1), [client.answer(w, 1) for client in made.clients], atol=0
+        made.propose(range(4), w, 1), [client.propose(w, 1) for client in made.clients], atol=0
     )
 
 

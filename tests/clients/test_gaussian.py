@@ -4,7 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from clients import GaussianClient, HonestClient, Settings
+from clients import HonestClient, Settings
+from clients.roles import client_of
+
+
+def attacker(settings, task, partition_id):
+    return client_of(settings, task, partition_id, "gaussian")
 
 
 @pytest.fixture
@@ -16,7 +21,7 @@ def vector(make_task, initial_parameters):
         settings = Settings(task="mnist", num_clients=4, **changes)
         # Zero parameters, so that float32 keeps the vector to 7 digits.
         w = [np.zeros_like(array) for array in initial_parameters(settings)]
-        arrays, _ = GaussianClient(settings, task, partition_id).propose(w, server_round)
+        arrays, _ = attacker(settings, task, partition_id).propose(w, server_round)
         return -np.concatenate([array.ravel() for array in arrays]) / settings.learning_rate
 
     return draw
@@ -51,14 +56,14 @@ def test_a_draw_can_be_repeated(vector):
 def test_the_vector_reaches_flower_as_a_step_of_the_rounds_rate(make_task, initial_parameters):
     task, places = make_task(8), {"num_clients": 2, "schedule": "power"}
     w = [array.astype(np.float64) for array in initial_parameters(Settings())]
-    slow = GaussianClient(Settings(learning_rate=0.1, **places), task, 0).propose(w, 16)[0]
-    fast = GaussianClient(Settings(learning_rate=0.8, **places), task, 0).propose(w, 16)[0]
+    slow = attacker(Settings(learning_rate=0.1, **places), task, 0).propose(w, 16)[0]
+    fast = attacker(Settings(learning_rate=0.8, **places), task, 0).propose(w, 16)[0]
     for a, b, old in zip(slow, fast, w, strict=True):
         np.testing.assert_allclose(b - old, 8 * (a - old), rtol=1e-9)
 
 
 def test_integer_buffers_stay_and_floats_keep_dtype_and_shape(make_task):
-    client = GaussianClient(Settings(num_clients=2), make_task(8), 0)
+    client = attacker(Settings(num_clients=2), make_task(8), 0)
     client.first_loss = lambda *_: 0.0  # these are not the model's own arrays
     w = [np.ones((2, 3), np.float16), np.array(5), np.array(1.0), np.ones(4, bool)]
     arrays, _ = client.propose(w, 1)
@@ -74,7 +79,7 @@ def test_integer_buffers_stay_and_floats_keep_dtype_and_shape(make_task):
 
 def test_an_enormous_variance_overflows_without_a_crash(make_task, initial_parameters, recwarn):
     settings = Settings(num_clients=2, gaussian_variance=1e300)
-    arrays, *_ = GaussianClient(settings, make_task(8), 0).fit(
+    arrays, *_ = attacker(settings, make_task(8), 0).fit(
         initial_parameters(settings), {"server-round": 1}
     )
     assert np.isinf(arrays[0]).all()
@@ -85,4 +90,4 @@ def test_its_metrics_are_those_of_an_honest_client(make_task, initial_parameters
     settings, task = Settings(num_clients=2, local_steps=3), make_task(8)
     w, config = initial_parameters(settings), {"server-round": 3}
     honest = HonestClient(settings, task, 1).fit(w, config)
-    assert GaussianClient(settings, task, 1).fit(w, config)[1:] == honest[1:]
+    assert attacker(settings, task, 1).fit(w, config)[1:] == honest[1:]

@@ -83,7 +83,7 @@ def test_mini_batches_come_from_the_own_shard_with_replacement(make_task):
     own = {row.numpy().tobytes() for row in task.train_x[client.shard]}
     seen, repeated = set(), False
     for server_round in range(1, 30):
-        (x, _), *_ = client._batches(server_round)
+        (x, _), *_ = client.batches(server_round)
         batch = [row.numpy().tobytes() for row in x]
         seen.update(batch)
         repeated |= len(set(batch)) < len(batch)

@@ -6,9 +6,7 @@ from flwr.compat.common.recorddict_compat import fitins_to_recorddict
 
 from clients import Settings, build_client, build_model, parameters_of, role_of
 from clients.client_app import app
-from clients.malformed import MalformedClient
-from clients.roles import ROLES
-from flwr_krum.attacks import FAULTS
+from flwr_krum.attacks import FAULTS, Malformed
 
 RUN = {"num-clients": 6, "f": 2, "attack": "malformed", "fault": "nan"}
 
@@ -36,8 +34,7 @@ def ask(weights, partition_id=0, kind="train", api="message", run=RUN, **node_co
 def test_the_last_f_clients_of_a_malformed_attack_are_malformed():
     settings = Settings.from_config(RUN)
     assert [role_of(settings, i, {}) for i in range(6)] == ["honest"] * 4 + ["malformed"] * 2
-    assert "malformed" in ROLES
-    assert type(build_client(settings, 5, "malformed")) is MalformedClient
+    assert build_client(settings, 5, "malformed").attack == Malformed("nan")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -68,7 +65,8 @@ def test_a_malformed_client_evaluates_honestly(weights):
 def test_an_honest_client_leaves_its_reply_as_it_is(weights):
     content = RecordDict({"config": ConfigRecord({"a": 1})})
     before = content.object_id
-    build_client(Settings.from_config(RUN), 0, "honest").spoil(content)
+    kept = build_client(Settings.from_config(RUN), 0, "honest").spoiled(content, 1)
+    assert kept is content
     assert content.object_id == before
 
 

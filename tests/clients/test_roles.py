@@ -2,16 +2,9 @@ import re
 
 import pytest
 
-from clients import (
-    GaussianClient,
-    HonestClient,
-    OmniscientClient,
-    Settings,
-    build_client,
-    partition_of,
-    role_of,
-)
-from clients.roles import settings_of
+from clients import Adversary, HonestClient, Settings, build_client, partition_of, role_of
+from clients.roles import client_of, settings_of
+from flwr_krum.attacks import Gaussian, Omniscient, SignFlip
 
 
 @pytest.mark.parametrize("attack", ["gaussian", "omniscient"])
@@ -50,22 +43,34 @@ def test_an_illegal_fault_of_a_node_is_named_with_the_legal_ones(fault):
         settings_of(Settings(), {"fault": fault})
 
 
-@pytest.mark.parametrize("role", ["malicious", 3])
+@pytest.mark.parametrize("role", ["malicious", 3, "none", "gaussian(variance=-1)"])
 def test_an_illegal_role_is_named_with_the_legal_ones(role):
-    message = f"role is {role!r}, expected 'honest' or 'gaussian' or 'omniscient'"
+    message = f"the node config's role is {role!r}, expected 'honest' or an attack: "
     with pytest.raises(ValueError, match=re.escape(message)):
         role_of(Settings(), 0, {"role": role})
 
 
+def test_the_settings_of_before_are_the_arguments_that_a_text_leaves_open():
+    settings = Settings(gaussian_variance=3.0, omniscient_factor=2.0, omniscient_examples=5)
+    assert settings.build_attack("gaussian") == Gaussian(3.0)
+    assert settings.build_attack("omniscient") == Omniscient(2.0, 5)
+    assert settings.build_attack("omniscient(factor=7)") == Omniscient(7, 5)
+
+
 @pytest.mark.parametrize(
-    ("role", "kind"),
-    [("honest", HonestClient), ("gaussian", GaussianClient), ("omniscient", OmniscientClient)],
+    ("role", "attack"),
+    [
+        ("honest", None),
+        ("gaussian", Gaussian()),
+        ("omniscient(factor=2)", Omniscient(2)),
+        ("sign-flip", SignFlip()),
+    ],
 )
-def test_a_role_is_played_by_its_client_with_the_partitions_shard(role, kind):
+def test_a_role_is_played_by_its_client_with_the_partitions_shard(role, attack):
     client = build_client(Settings(num_clients=30), 7, role)
-    assert type(client) is kind
+    assert type(client) is (Adversary if attack else HonestClient)
+    assert getattr(client, "attack", None) == attack
     assert client.partition_id == 7
-    assert client is build_client(Settings(num_clients=30), 7, role)
     assert (client.shard == build_client(Settings(num_clients=30), 7, "honest").shard).all()
 
 
@@ -90,16 +95,16 @@ def test_a_federation_of_another_size_than_the_run_is_refused():
         partition_of(Settings(num_clients=5), {"partition-id": 0, "num-partitions": 7})
 
 
-@pytest.mark.parametrize("attacker", [GaussianClient, OmniscientClient])
+@pytest.mark.parametrize("attack", ["gaussian", "omniscient", "sign-flip(of=mean)"])
 def test_a_byzantine_client_is_honest_once_its_attack_is_over(
-    make_task, initial_parameters, attacker
+    make_task, initial_parameters, attack
 ):
     settings, task = Settings(num_clients=4, f=1, attack_rounds=2), make_task(40)
     w = initial_parameters(settings)
     for server_round, over in ((1, False), (2, False), (3, True), (4, True)):
         sent, expected = (
-            kind(settings, task, 3).fit(w, {"server-round": server_round})[0]
-            for kind in (attacker, HonestClient)
+            client_of(settings, task, 3, role).fit(w, {"server-round": server_round})[0]
+            for role in (attack, "honest")
         )
         same = all((a == b).all() for a, b in zip(sent, expected, strict=True))
         assert same == over

@@ -30,7 +30,7 @@ def test_streams_of_other_seeds_purposes_clients_and_rounds_are_uncorrelated():
     names = [
         (0, Purpose.BATCH, 1, 2),
         (1, Purpose.BATCH, 1, 2),
-        (0, Purpose.GAUSSIAN, 1, 2),
+        (0, Purpose.ATTACK, 1, 2),
         (0, Purpose.BATCH, 2, 1),
         (0, Purpose.BATCH, 1, 3),
     ]

@@ -15,6 +15,8 @@ from flwr_krum.kernel.updates import ClientUpdates
 from tests.flwr_krum.references import (
     exact_distances,
     exact_medoid_scores,
+    krum_scores,
+    medoid_scores,
     squared_distances,
 )
 
@@ -34,6 +36,16 @@ class Draw:
     V: np.ndarray
     f: int
     squared: list[list[Any]]
+
+    @cached_property
+    def krum_scores(self) -> list[Any]:
+        """Krum's scores, worked out once for every device and rule."""
+        return krum_scores(self.squared, len(self.V) - self.f - 2)
+
+    @cached_property
+    def rounded_medoid_scores(self) -> list[float]:
+        """The sums of distances, rounded to nine digits."""
+        return medoid_scores(self.squared)
 
     @cached_property
     def medoid_scores(self) -> list[Any]:
@@ -65,6 +77,14 @@ def thousand_draws(kind: str) -> list[Draw]:
     cases = [(*pairs[k % len(pairs)], DRAW_KINDS[k % len(DRAW_KINDS)]) for k in range(1000)]
     drawn = [(_draw(of, n, rng), f, of) for n, f, of in cases]
     return [Draw(V, f, squared_distances(V)) for V, f, of in drawn if of == kind]
+
+
+def share_of(device: str, kind: str) -> list[Draw]:
+    """Return every second one of those draws: two devices share them, and choose the same.
+
+    That they do is tested in `kernel/test_numba_way.py`.
+    """
+    return thousand_draws(kind)[device == "cpu:numba" :: 2]
 
 
 _EXACT: dict[tuple[bytes, ...], int] = {}

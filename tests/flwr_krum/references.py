@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -51,20 +50,17 @@ def medoid_scores(squared: Sequence[Sequence[float]]) -> list[float]:
     return [float(f"{math.fsum(math.sqrt(x) for x in row):.9e}") for row in squared]
 
 
-def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[Decimal]:
-    """Sum the distances with 800 digits and keep 750, so that equal sums compare equal."""
+def exact_medoid_scores(squared: Sequence[Sequence[Fraction]]) -> list[int]:
+    """Sum the distances in units of 2^-4000 and keep those of 2^-3900: equal sums compare equal.
+
+    The smallest distance between two numbers of 64 bits is 2^-1074, so 850 digits are left of it.
+    """
     n = len(squared)
-    roots = [[Decimal(0)] * n for _ in range(n)]
-    sums = []
-    with localcontext(prec=800):
-        for i, j in combinations(range(n), 2):
-            x = squared[i][j]
-            roots[i][j] = roots[j][i] = (Decimal(x.numerator) / Decimal(x.denominator)).sqrt()
-        for row in roots:
-            total = sum(row, Decimal(0))
-            with localcontext(prec=750):
-                sums.append(+total)
-    return sums
+    roots = [[0] * n for _ in range(n)]
+    for i, j in combinations(range(n), 2):
+        x = squared[i][j]
+        roots[i][j] = roots[j][i] = math.isqrt((x.numerator << 8000) // x.denominator)
+    return [(sum(row) + 2**99) >> 100 for row in roots]
 
 
 def best(scores: Sequence[Any], count: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from flwr_krum.rules import MIXINGS, RULES
 from tests.flwr_krum.references import f_in_force
 from tests.flwr_krum.test_fuzz import quiet
 
-QUICK, ALL = 500, 50_000
+QUICK, ALL = 200, 50_000
 SEED = 20171204
 SECONDS = 0.1
 """What a round may take beyond three times an honest one."""

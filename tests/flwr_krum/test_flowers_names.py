@@ -22,7 +22,7 @@ from flwr_krum.rules import Bulyan, TrimmedMean
 from flwr_krum.rules.written import parse_rule, written
 from tests.flwr_krum.federations import FakeGrid, FakeProxy, FitApi, MessageApi
 
-INPUTS = 200
+INPUTS = 70
 NAMES = ("Bulyan", "FedMedian", "FedTrimmedAvg")
 BETAS = (0.05, 0.1, 0.2, 0.3, 1 / 3, 0.45, 0.49)
 
@@ -98,7 +98,7 @@ def test_fed_trimmed_avg_is_flowers_for_odd_and_even_numbers(federation, dtype):
 @pytest.mark.parametrize("beta", [*BETAS, 0.5 - 2**-54, 15 / 44, 1 / 49, 0.001])
 def test_of_every_number_of_clients_as_many_are_cut_as_by_flower(beta):
     rule = TrimmedMean(beta=beta)
-    for n in range(1, 202):
+    for n in (*range(1, 101), 147, 196, 200, 201):
         V = np.random.default_rng(n).permutation(n)[:, None] ** 3.0
         (expected,) = theirs(aggregate_trimmed_avg, {i: [row] for i, row in enumerate(V)}, beta)
         found = rule(V)

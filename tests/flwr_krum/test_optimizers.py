@@ -338,8 +338,9 @@ def saved(arrays):
         return {key: found[key] for key in found}
 
 
-@pytest.mark.parametrize("with_journal", [True, False])
-@pytest.mark.parametrize("optimizer", ALL, ids=str)
+@pytest.mark.parametrize(
+    ("optimizer", "with_journal"), [*((one, False) for one in ALL), (ALL[0], True), (ALL[3], True)]
+)
 def test_a_resumed_run_ends_with_the_bytes_of_an_unbroken_one(
     federation, tmp_path, optimizer, with_journal
 ):
@@ -548,11 +549,61 @@ def test_a_report_says_who_moved_the_model_and_of_what_the_guarantee_speaks(begu
     rounds, _, _ = begun()
     report = rounds.reports[-1]
     (line,) = (line for line in report.lines() if line.startswith("moved by"))
-    assert line == f"moved by {FedAdam()}: a guarantee speaks of the aggregate alone"
+    beginning, end = f"moved by {FedAdam()}, ", ": a guarantee speaks of the aggregate alone"
+    assert (line[: len(beginning)], line[-len(end) :]) == (beginning, end)
     assert not report.is_remarkable()
     assert RoundReport.from_json(report.to_json()) == report
-    older = {key: value for key, value in report.to_json().items() if key != "optimizer"}
-    assert RoundReport.from_json(older) == replace(report, optimizer="")
+    older = {k: v for k, v in report.to_json().items() if k not in ("optimizer", "steps")}
+    assert RoundReport.from_json(older) == replace(report, optimizer="", steps={})
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=str)
+def test_a_report_says_how_far_the_model_moved_beside_how_far_the_aggregate_is(optimizer):
+    rng = np.random.default_rng(1)
+    model = a_model(rng)
+    floats = [key for key, array in model.items() if array.dtype.kind == "f"]
+    rounds = Rounds(Krum(1), server_optimizer=optimizer)
+
+    def vector(arrays):
+        numbers = (float(x) for key in floats for x in np.asarray(arrays[key], float).ravel())
+        return list(numbers)
+
+    for t in range(1, 6):
+        rounds.begin(model, range(5))
+        sent = {client: moved(model, rng, t) for client in range(5)}
+        made, report = rounds.finish(t, [reply(c, arrays) for c, arrays in sent.items()])
+        new, x, F = decoded(made), vector(model), vector(sent[report.selected[0]])
+        D, step = ([b - a for a, b in zip(x, to, strict=True)] for to in (F, vector(new)))
+        lengths = math.hypot(*D), math.hypot(*step)
+        cosine = math.fsum(a * b for a, b in zip(D, step, strict=True)) / math.prod(lengths)
+        assert report.steps == pytest.approx(
+            {
+                "aggregate": lengths[0],
+                "taken": lengths[1],
+                "ratio": lengths[1] / lengths[0],
+                "cosine": cosine,
+            }
+        )
+        assert f"{lengths[1] / lengths[0]:.3g} times as far" in "".join(report.lines())
+        model = new
+
+
+def test_an_aggregate_that_is_the_model_has_no_ratio_and_no_optimizer_no_steps():
+    model = {"w": np.zeros(4)}
+    for optimizer, expected in ((FedAvgM(), {"aggregate": 0.0, "taken": 0.0}), (None, {})):
+        rounds = Rounds(Krum(1), server_optimizer=optimizer)
+        rounds.begin(model, range(5))
+        _, report = rounds.finish(1, [reply(c, model) for c in range(5)])
+        assert report.steps == expected
+        assert not any("times as far" in line for line in report.lines())
+
+
+def test_steps_whose_squares_overflow_are_left_out_of_the_journal(tmp_path):
+    rounds = Rounds(Krum(1), server_optimizer=FedAvgM(), journal=tmp_path / "journal")
+    rounds.begin({"w": np.zeros(4)}, range(5))
+    _, report = rounds.finish(1, [reply(c, {"w": np.full(4, 1e200)}) for c in range(5)])
+    assert report.stepped
+    assert report.steps == {}
 
 
 def test_the_guarantee_is_the_one_of_the_aggregate(begun):

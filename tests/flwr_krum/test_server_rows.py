@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import numpy as np
@@ -12,7 +13,15 @@ from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.boundary.root import RootError
 from flwr_krum.round import Rounds
-from flwr_krum.rules import FLTrust, Krum, MoNNA, MultiKrum, NearestNeighborMixing
+from flwr_krum.rules import (
+    CenteredClipping,
+    FLTrust,
+    Krum,
+    MoNNA,
+    MultiKrum,
+    NearestNeighborMixing,
+)
+from flwr_krum.server_rows import LOST, LastStepError
 from tests.flwr_krum.npy_bytes import npy
 
 W = [np.array([[1.0, -2.0], [0.5, 3.0]], np.float32), np.array([0.25, -0.25], np.float32)]
@@ -264,3 +273,137 @@ def test_a_step_beyond_the_largest_float_ends_there():
     model, report = rounds.finish(2, [back, *replies[1:]])
     assert model is not None
     assert report.selected == (2, 3)
+
+
+# --- over a restart ---
+
+FOLLOWING = {
+    "monna": MoNNA(f=1, pivot="step"),
+    "clipping": CenteredClipping(f=1, tau=0.5, start="step"),
+    "chain": NearestNeighborMixing(f=1) | CenteredClipping(f=1, start="step"),
+}
+following = pytest.mark.parametrize("rule", FOLLOWING.values(), ids=FOLLOWING)
+
+
+def saved(arrays):
+    """Return arrays as they come back from a file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as found:
+        return {key: found[key] for key in found}
+
+
+def sent_in(t, w):
+    rng = np.random.default_rng(t)
+    return {
+        i: plus(w, [rng.standard_normal(x.shape).astype(x.dtype) for x in w]) for i in (1, 2, 3)
+    }
+
+
+def play(federation, strategy, layers, ts, done=0):
+    for t in ts:
+        federation.configure(strategy, layers, range(1, 4), t - done)
+        sent = {} if t == 3 else sent_in(t, layers)  # nobody answers
+        made, _ = federation.aggregate(strategy, sent, t - done)
+        layers = made or layers
+    return layers
+
+
+@pytest.mark.parametrize("with_journal", [True, False])
+@following
+def test_a_resumed_run_measures_from_the_last_step_and_ends_with_the_same_bytes(
+    federation, tmp_path, rule, with_journal
+):
+    def made(name, **options):
+        return federation.custom(
+            rule, **options | ({"journal": tmp_path / name} if with_journal else {})
+        )
+
+    expected = play(federation, made("whole"), W, range(1, 7))
+    for done in (1, 2, 3, 5):
+        begun = made(f"parts {done}")
+        layers = play(federation, begun, W, range(1, done + 1))
+        step = saved(begun.last_step)
+        resumed = made(f"parts {done}", rounds_done=done, server_last_step=step)
+        layers = play(federation, resumed, layers, range(done + 1, 7), done)
+        assert [x.tobytes() for x in layers] == [x.tobytes() for x in expected]
+        assert not any(LOST in report.note for report in resumed.reports)
+
+
+@following
+def test_a_run_that_goes_on_without_its_last_step_says_so_until_there_is_one(federation, rule):
+    strategy = federation.custom(rule, rounds_done=2)
+    assert strategy.last_step == {}
+    play(federation, strategy, W, range(3, 6), 2)
+    notes = [report.note for report in strategy.reports]
+    assert [LOST in note for note in notes[-2:]] == [True, False]
+    fresh = federation.custom(rule)
+    play(federation, fresh, W, range(1, 2))
+    assert LOST not in fresh.last_report.note
+
+
+@following
+def test_where_the_journal_knows_of_no_step_none_is_missing(federation, tmp_path, rule):
+    path = tmp_path / "journal"
+    play(federation, federation.custom(rule, journal=path), W, [3])
+    strategy = federation.custom(rule, journal=path, rounds_done=3)
+    play(federation, strategy, W, [4], 3)
+    assert strategy.last_report.stepped
+    assert LOST not in strategy.last_report.note
+
+
+def test_a_rule_that_does_not_measure_from_the_last_step_keeps_none_and_takes_none(federation):
+    strategy = federation.custom(Krum(0))
+    play(federation, strategy, W, [1])
+    assert strategy.last_step == {}
+    federation.custom(Krum(0), rounds_done=1, server_last_step=strategy.last_step)
+    with pytest.raises(LastStepError, match=r"given, but Krum.* has no use for it: leave"):
+        federation.custom(Krum(0), server_last_step={"last-step/round": np.array(1)})
+
+
+NOT_ITS_LAST_STEP = {
+    "no round": (lambda s: {k: a for k, a in s.items() if "round" not in k}, "is no last step"),
+    "nan": (lambda s: s | {"last-step/1": np.full(2, np.nan, np.float32)}, "is no last step"),
+    "counters": (lambda s: s | {"last-step/1": np.arange(2)}, "is no last step"),
+    "a model": (lambda s: s | {"w": W[0]}, "is no last step"),
+    "a later round": (
+        lambda s: s | {"last-step/round": np.array(4)},
+        "the last step is that of round 4, but rounds_done is 2",
+    ),
+    "an earlier round": (
+        lambda s: s | {"last-step/round": np.array(1)},
+        "that of round 1, but rounds_done is 2, and the model moved last in round 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ITS_LAST_STEP)
+def test_what_is_not_the_last_step_of_these_rounds_is_refused(federation, tmp_path, case):
+    change, message = NOT_ITS_LAST_STEP[case]
+    rule, journal = MoNNA(f=1, pivot="step"), tmp_path / "journal"
+    strategy = federation.custom(rule, journal=journal)
+    play(federation, strategy, W, [1, 2])
+    state = change(strategy.last_step)
+    with pytest.raises(LastStepError, match=f"{message}.*: give server_last_step="):
+        federation.custom(rule, journal=journal, rounds_done=2, server_last_step=state)
+
+
+def test_the_last_step_of_another_model_is_refused_before_anybody_is_asked(federation):
+    rule = MoNNA(f=1, pivot="step")
+    strategy = federation.custom(rule)
+    play(federation, strategy, W, [1])
+    state = strategy.last_step
+    for other in ([W[0].T[:1], W[1]], [layer.astype(float) for layer in W]):
+        resumed = federation.custom(rule, rounds_done=1, server_last_step=state)
+        with pytest.raises(LastStepError, match="the last step of array '0' is float32"):
+            federation.configure(resumed, other, range(1, 4))
+
+
+def test_a_round_that_cannot_be_written_down_is_no_last_step(tmp_path):
+    rounds = Rounds(MoNNA(f=1, pivot="step"), journal=tmp_path / "journal")
+    rounds.begin({"w": np.zeros(2)}, [1, 2, 3])
+    (tmp_path / "journal").write_text("somebody else's")
+    with pytest.raises(ValueError, match="somebody else writes it"):
+        rounds.finish(1, [Reply(i, {"w": npy(np.ones(2))}) for i in (1, 2, 3)])
+    assert list(rounds.last_step) == ["last-step/round"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.journal import read_journal
+from flwr_krum.journal import JournalError, read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import (
@@ -338,6 +338,97 @@ def test_a_run_with_weights_goes_on_from_its_journal(tmp_path):
     finish(MultiKrum(f=1), journal=path)
     rounds = Rounds(MultiKrum(f=1), weights=SITES, journal=path, rounds_done=1)
     assert rounds.reports[0].weighting.largest == pytest.approx(5553.7, abs=0.1)
+    in_thousands = {site: size / 1000 for site, size in SITES.items()}
+    Rounds(MultiKrum(f=1), weights=in_thousands, journal=path, rounds_done=1)
+    with_one_more = {**SITES, "new": 5e4}
+    Rounds(MultiKrum(f=1), weights=with_one_more, journal=path, rounds_done=1)
+
+
+TOTAL = sum(SIZES)
+OTHERWISE = {
+    "another size": (
+        {"weights": {**SITES, "site-8": 1900}},
+        f"of its sites, 'site-8' had {190 / TOTAL:.6g} and has {1900 / (TOTAL + 1710):.6g}",
+    ),
+    "a site less": (
+        {"weights": {site: size for site, size in SITES.items() if site != "site-0"}},
+        f"round 1: of the weight of its sites, 'site-0' had {17834 / TOTAL:.6g} and has 0",
+    ),
+    "other sites": ({"weights": {f"b{i}": 1.0 for i in range(9)}}, "'site-0' had .* and has 0"),
+    "another cap": ({"weight_cap": 0.3}, "round 1: weight_cap was 0.25 and is 0.3"),
+    "no cap": ({"weight_cap": None}, "round 1: weight_cap was 0.25 and is None"),
+    "no weights": ({"weights": None}, "round 1: weights were declared and are none"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_a_run_goes_on_with_the_weights_and_the_cap_that_it_began_with_or_not_at_all(
+    tmp_path, case
+):
+    change, message = OTHERWISE[case]
+    path = tmp_path / "journal.jsonl"
+    finish(MultiKrum(f=1), journal=path)
+    options = {"weights": SITES, "journal": path, "rounds_done": 1, **change}
+    with pytest.raises(JournalError, match=f"{message}.*; go on with the former, or name another"):
+        Rounds(MultiKrum(f=1), **options)
+
+
+def test_a_run_that_began_without_weights_does_not_go_on_with_them(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    finish(MultiKrum(f=1), weights=None, journal=path)
+    with pytest.raises(JournalError, match="round 1: weights were none and are declared"):
+        Rounds(MultiKrum(f=1), weights=SITES, journal=path, rounds_done=1)
+
+
+def test_a_journal_that_does_not_say_the_cap_may_go_on_with_any(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    finish(MultiKrum(f=1), journal=path)
+    values = json.loads(path.read_text())
+    del values["weighting"]["cap"]
+    path.write_text(json.dumps(values) + "\n")
+    Rounds(MultiKrum(f=1), weights=SITES, weight_cap=0.3, journal=path, rounds_done=1)
+
+
+# --- what sites claim ---
+
+
+def claiming(counts, weights=SITES, **options):
+    """Return the report of a round in which sites claim so many examples."""
+    rounds = Rounds(MultiKrum(f=1), weights=weights, **options)
+    rounds.begin({"x": np.zeros(5)}, SENT)
+    replies = [
+        Reply(site, {"x": npy(vector)}, metrics={"num-examples": counts[site]})
+        for site, vector in SENT.items()
+    ]
+    return rounds.finish(1, replies)
+
+
+def test_a_site_that_claims_far_more_or_less_than_its_weight_is_named_and_weighs_the_same():
+    model, quiet = claiming(SITES)
+    assert quiet.doubted == {}
+    claims = {**SITES, "site-8": 17834, "site-1": 520}
+    loud_model, loud = claiming(claims)
+    assert loud.doubted == {
+        "site-8": "claims 17834 examples, declared 190: 93.9 times what is usual here; it weighs "
+        "what was declared",
+        "site-1": "claims 520 examples, declared 5200: 0.1 times what is usual here; it weighs "
+        "what was declared",
+    }
+    assert loud.is_remarkable()
+    assert loud_model == model
+    assert loud.weights == quiet.weights
+
+
+def test_claims_in_another_unit_than_the_weights_are_not_alarming():
+    _, report = claiming({site: 40 * size for site, size in SITES.items()})
+    assert report.doubted == {}
+    _, report = claiming({site: 4 * size if size > 1e4 else size for site, size in SITES.items()})
+    assert report.doubted == {}
+
+
+def test_without_declared_weights_a_claim_is_held_against_nothing():
+    _, report = claiming({**SITES, "site-8": 17834}, weights=None)
+    assert report.doubted == {}
 
 
 def test_the_summary_says_what_one_site_may_hold_where_nothing_is_capped():

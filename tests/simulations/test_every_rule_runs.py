@@ -18,7 +18,8 @@ LENIENT = ("average",)
 """Rules that no f but 0 suits: they average what comes."""
 
 CHAINS = tuple(f"{name}{NUMBERS.get(name, '')} | median" for name in MIXINGS)
-NAMES = (*(name + NUMBERS.get(name, "") for name in RULES), *CHAINS)
+REMEMBERING = ('centered-clipping(tau=1.0, start="step")', 'monna(pivot="step")')
+NAMES = (*REMEMBERING, *(name + NUMBERS.get(name, "") for name in RULES), *CHAINS)
 
 
 def made(folder, rule, api, rounds, **options):
@@ -43,7 +44,7 @@ def play(config):
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("api", ["message", "fit"])
+@pytest.mark.parametrize("api", ["message", pytest.param("fit", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", NAMES)
 def test_it_runs_and_goes_on_to_the_same_bytes(rule, api, rounds, tmp_path):
     play(made(tmp_path / "whole", rule, api, rounds))

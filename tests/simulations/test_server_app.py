@@ -1,15 +1,19 @@
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 
 from clients.client_app import build_client_app
-from clients.learning.models import build_model, parameters_of
+from clients.learning.models import build_model, load_parameters, parameters_of
+from clients.learning.steps import replica
+from clients.tasks import load_task
 from flwr_krum.journal import read_journal
 from flwr_krum.optimizers import parse_optimizer
 from simulations import server_app
@@ -331,6 +335,34 @@ def test_going_on_with_a_finished_run_is_refused(config):
     run(config())
     with pytest.raises(ValueError, match="holds 3 rounds, num-server-rounds is 3"):
         run(config(resume=True))
+
+
+@pytest.mark.parametrize(("momentum", "lost"), [(0.0, False), (0.9, True)])
+def test_going_on_where_clients_remembered_says_that_they_begin_anew(
+    config, caplog, monkeypatch, momentum, lost
+):
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    run(config(momentum=momentum))
+    run(config(momentum=momentum, num_server_rounds=4, resume=True))
+    assert ("what clients remembered of 3 rounds is gone, they begin anew" in caplog.text) is lost
+
+
+@pytest.mark.parametrize(("attack", "boost"), [("backdoor(size=2, target=1)", 1), ("none", 0)])
+def test_a_backdoors_success_is_measured_where_the_model_is(config, attack, boost):
+    made = config(attack=attack, f=1, evaluate_every=2)
+    run(made)
+    history = read_history(Path(made.run_dir))
+    rates = [record.attack_success for record in history]
+    assert [rate is not None for rate in rates] == [boost and r.loss is not None for r in history]
+    if boost:
+        task, model = load_task(made.settings), replica(made.settings)
+        load_parameters(model, list(read_model(Path(made.run_dir))[1].values()))
+        marked = task.test_x.clone()
+        marked[:, -2:] = task.test_x.max()
+        with torch.inference_mode():
+            taken = model(marked).argmax(dim=1)
+        of_others = task.test_y != 1
+        assert rates[-1] == pytest.approx((taken[of_others] == 1).float().mean().item())
 
 
 def test_resume_without_an_earlier_run_starts_one(config):

@@ -15,6 +15,7 @@ PROBLEMS = {
     ("spambase", "mlp"): ((57,), 2),
     ("mnist", "mlp"): ((1, 28, 28), 10),
     ("mnist", "convnet"): ((1, 28, 28), 10),
+    ("mnist", "cnn_mnist"): ((1, 28, 28), 10),
 }
 WAYS = [
     (names, kernel)
@@ -25,6 +26,14 @@ WAYS = [
 EACH_WAY = pytest.mark.parametrize(
     ("names", "kernel"), WAYS, ids=["-".join([*names, k.__name__]) for names, k in WAYS]
 )
+
+
+SHARED = nn.Linear(2, 2)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
 
 
 def batches(names, n, size):
@@ -163,6 +172,12 @@ def test_a_stack_is_float32_and_a_copy():
         nn.Linear(2, 2),
         nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.BatchNorm1d(2)),
         nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)),
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False)),
+        nn.Sequential(nn.Linear(2, 2), nn.Flatten(), nn.Linear(2, 2)),
+        nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.Flatten(), nn.Linear(2, 2)),
+        nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), nn.Flatten()),
+        nn.Sequential(nn.Flatten(), SHARED, nn.ReLU(), SHARED),
+        nn.Sequential(nn.Flatten(), Doubled(2, 2)),
     ],
 )
 def test_a_model_of_other_layers_fits_neither_way(model):
@@ -188,5 +203,6 @@ def test_every_model_of_this_package_fits():
     assert [kernel for _, kernel in WAYS] == [
         perceptron, stacked,  # spambase/mlp
         perceptron, stacked,  # mnist/mlp
+        stacked,
         stacked,
     ]  # fmt: skip

@@ -16,9 +16,9 @@ def test_settings_that_ask_for_the_same_data_share_them():
 
 def test_threads_that_ask_at_once_load_once(monkeypatch):
     loads = []
-    original = clients.tasks._LOADERS["spambase"]
+    original = clients.tasks.LOADERS["spambase"]()
     monkeypatch.setitem(
-        clients.tasks._LOADERS, "spambase", lambda *args: loads.append(1) or original(*args)
+        clients.tasks.LOADERS, "spambase", lambda: lambda *args: loads.append(1) or original(*args)
     )
     with ThreadPoolExecutor(8) as pool:
         tasks = list(pool.map(lambda _: load_task(Settings(seed=42)), range(8)))

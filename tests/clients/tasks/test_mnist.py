@@ -1,6 +1,8 @@
 import gzip
+import hashlib
 import re
 import struct
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import torch
 
 from clients import DataError, Settings, load_task
-from clients.tasks import mnist
+from clients.tasks import mnist, originals
 from clients.tasks.torchvision_ops import import_torchvision_datasets
+
+T10K_LABELS = "t10k-labels-idx1-ubyte"
 
 
 def images_file(rows, value=0):
@@ -22,9 +26,10 @@ def labels_file(rows, label=0):
 
 @pytest.fixture
 def small(monkeypatch):
-    """MNIST of 6 and 4 images, so that files can be written quickly."""
-    monkeypatch.setattr(mnist, "TRAIN_ROWS", 6)
-    monkeypatch.setattr(mnist, "TEST_ROWS", 4)
+    """MNIST of 6 and 4 images, so that files can be written quickly; without checksums."""
+    few = replace(mnist.ORIGINALS, train_rows=6, test_rows=4, unpacked={})
+    monkeypatch.setattr(mnist, "ORIGINALS", few)
+    monkeypatch.setattr(import_torchvision_datasets().MNIST, "resources", [])
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def test_the_original_is_read_plain_or_packed_from_either_place(tmp_path, write,
     assert task.test_x.unique().tolist() == pytest.approx([-0.1307 / 0.3081])
     assert task.train_y.tolist() == [3] * 6
     assert task.test_y.tolist() == [7] * 4
-    assert task.source == f"MNIST, original: {raw} (6 + 4 images)"
+    assert task.source == f"MNIST, files without a known checksum: {raw} (6 + 4 images)"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -134,11 +139,12 @@ def test_missing_files_are_downloaded_by_torchvision_when_asked(tmp_path, write,
         asked.append((root, download))
         write()
 
+    download.resources = []
     monkeypatch.setattr(
-        mnist, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
+        originals, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
     )
-    assert "original" in mnist.load(tmp_path, True, 0).source
-    assert "original" in mnist.load(tmp_path, True, 0).source
+    assert "6 + 4 images" in mnist.load(tmp_path, True, 0).source
+    assert "6 + 4 images" in mnist.load(tmp_path, True, 0).source
     assert asked == [(str(tmp_path), True)]
 
 
@@ -146,11 +152,46 @@ def test_a_failed_download_is_an_error_with_the_way_out(tmp_path, monkeypatch):
     def download(root, download):
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
+    download.resources = []
     monkeypatch.setattr(
-        mnist, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
+        originals, "import_torchvision_datasets", lambda: SimpleNamespace(MNIST=download)
     )
     with pytest.raises(DataError, match=r"the download failed \(Error.*set download=false to use"):
         mnist.load(tmp_path, True, 0)
+
+
+def test_random_images_under_the_files_names_are_not_the_original(tmp_path, write, monkeypatch):
+    right = {name: hashlib.md5(labels_file(4, 7)).hexdigest() for name in [T10K_LABELS]}
+    monkeypatch.setattr(mnist, "ORIGINALS", replace(mnist.ORIGINALS, unpacked=right))
+    write()
+    assert mnist.load(tmp_path, False, 0).test_y.tolist() == [7] * 4
+    raw = write(**{T10K_LABELS: labels_file(4, 6)})
+    originals._read.cache_clear()
+    with pytest.raises(DataError, match=re.escape(f"{raw / T10K_LABELS}: not the original: its")):
+        mnist.load(tmp_path, False, 0)
+
+
+def test_a_packed_file_is_held_against_the_sum_that_torchvision_publishes(
+    tmp_path, write, monkeypatch
+):
+    raw = write(suffix=".gz")
+    names = [file.name for file in raw.iterdir()]
+    sums = {name: hashlib.md5((raw / name).read_bytes()).hexdigest() for name in names}
+    kind = import_torchvision_datasets().MNIST
+    monkeypatch.setattr(kind, "resources", list(sums.items()))
+    assert mnist.load(tmp_path, False, 0).source.startswith("MNIST, original: ")
+    originals._read.cache_clear()
+    monkeypatch.setattr(kind, "resources", [(name, "0" * 32) for name in names])
+    with pytest.raises(DataError, match=r"ubyte.gz: not the original: its md5 sum is \w{32}; exp"):
+        mnist.load(tmp_path, False, 0)
+
+
+def test_an_unpacked_file_is_known_by_the_sum_of_what_the_packed_one_holds(full, real_data):
+    raw = real_data / "mnist" / "raw"
+    for name, md5 in mnist.ORIGINALS.unpacked.items():
+        content = gzip.decompress((raw / f"{name}.gz").read_bytes())
+        assert hashlib.md5(content).hexdigest() == md5
+    assert full.source.startswith("MNIST, original: ")
 
 
 @pytest.fixture(scope="module")

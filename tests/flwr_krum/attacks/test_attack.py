@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flwr_krum.attacks import ATTACKS, WRAPPERS, Attack, Scene
-from flwr_krum.attacks.attack import KNOWLEDGE, MEANINGS
+from flwr_krum.attacks.attack import KNOWLEDGE, MEANINGS, trigger_of
 from flwr_krum.attacks.written import parse_attack, written
 from flwr_krum.rules import TrimmedMean
 
@@ -104,9 +104,8 @@ def test_an_adversary_that_sees_no_update_is_an_error(honest):
         Half()(honest, 1)
 
 
-def test_an_attack_needs_an_attacker():
-    with pytest.raises(ValueError, match="f is 0, expected at least one attacker"):
-        Half()(np.ones((2, 3)), 0)
+def test_without_an_attacker_there_is_no_row():
+    assert Half()(np.ones((2, 3)), 0).shape == (0, 3)
 
 
 def test_numbers_that_no_float_holds_are_sent_as_infinite(recwarn):
@@ -146,3 +145,15 @@ def test_an_attack_of_ones_own_is_read_from_its_file(tmp_path):
     attack = parse_attack(f"{file}:Thrice(times=2)")
     seen = scene()
     np.testing.assert_array_equal(attack.on(seen), np.tile(-2 * seen.honest.mean(axis=0), (2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [("backdoor", True), ("on-off(start=3) | backdoor", True), ("label-flip", False)],
+)
+def test_an_attack_that_marks_examples_is_known_also_behind_others(text, marks):
+    trigger = trigger_of(parse_attack(text))
+    assert (trigger is not None) is marks
+    if trigger is not None:
+        assert trigger.triggered(np.zeros((2, 1, 8, 8)) + np.eye(8)).shape == (2, 1, 8, 8)
+    assert trigger_of(None) is None

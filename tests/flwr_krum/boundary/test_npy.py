@@ -254,22 +254,31 @@ def test_a_file_with_some_bytes_changed_is_an_array_or_refused(data):
     assert decoded.dtype.kind in "fiub"
 
 
-@pytest.mark.parametrize("expected_shape", SHAPES)
-@pytest.mark.parametrize("expected_dtype", PLAIN)
-def test_what_is_expected_changes_nothing_of_what_is_decoded(expected_shape, expected_dtype):
-    expected = form_of(expected_shape, np.dtype(expected_dtype))
+@pytest.fixture(scope="module")
+def files():
+    """Files of every form with what is decoded of each, and files that are cut or too long."""
+    sound, broken = [], []
     for shape in SHAPES:
         for dtype in PLAIN:
             array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-            for data in (npy(array), npy(np.asfortranarray(array)), bytearray(npy(array))):
-                found, plain = decode(data, expected), decode(data)
-                assert found.dtype == plain.dtype
-                assert found.strides == plain.strides
-                assert found.tobytes() == plain.tobytes()
-                assert not found.flags.owndata
-            for cut in (npy(array)[:-1], npy(array) + b"\0"):
-                with pytest.raises(UndecodableError):
-                    decode(cut, expected)
+            data = npy(array)
+            sound += [data, npy(np.asfortranarray(array)), bytearray(data)]
+            broken += [data[:-1], data + b"\0"]
+    plain = [(data, decode(data)) for data in sound]
+    return [(data, p.dtype, p.strides, p.tobytes()) for data, p in plain], broken
+
+
+@pytest.mark.parametrize("expected_dtype", PLAIN)
+def test_what_is_expected_changes_nothing_of_what_is_decoded(files, expected_dtype):
+    for expected_shape in SHAPES:
+        expected = form_of(expected_shape, np.dtype(expected_dtype))
+        for data, *plain in files[0]:
+            found = decode(data, expected)
+            assert [found.dtype, found.strides, found.tobytes()] == plain, expected
+            assert not found.flags.owndata, expected
+        for data in files[1]:
+            with pytest.raises(UndecodableError):
+                decode(data, expected)
 
 
 def test_the_error_is_a_value_error():

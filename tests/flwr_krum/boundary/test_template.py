@@ -114,7 +114,7 @@ def test_of_any_replies_only_sound_ones_are_taken_in_and_nothing_raises(options)
     rng = np.random.default_rng(7)
     template = None if options is None else Template.of(MODEL, **options)
     taken = 0
-    for _ in range(300):
+    for _ in range(150):
         keys = tuple(MODEL) if template is None else template.travelling
         replies = [any_reply(rng, c, keys) for c in range(int(rng.integers(1, 8)))]
         intake = admit(replies, template, liars=int(rng.integers(0, 3)))

@@ -11,7 +11,7 @@ from flwr_krum.kernel import exact, threads
 from flwr_krum.kernel.updates import ClientUpdates
 
 pytest.importorskip("numba")
-numba_way = pytest.importorskip("flwr_krum.kernel.numba_way")
+numba_exact = pytest.importorskip("flwr_krum.kernel.numba_exact")
 numba_windows = pytest.importorskip("flwr_krum.kernel.numba_windows")
 
 KINDS = {
@@ -39,7 +39,7 @@ def squares_of(V, rows, cuts=()):
     models = [np.split(row, cuts) for row in V]
     updates = ClientUpdates.from_layers(models)
     assert updates.buffers is not None
-    found = numba_way.exact_squares(updates, updates.buffers, rows)
+    found = numba_exact.exact_squares(updates, updates.buffers, rows)
     assert found == exact.exact_squares(updates, rows)
     return found
 
@@ -76,7 +76,7 @@ def test_layers_of_any_length_and_both_dtypes_add_up():
     squares_of(V, [0, 2], cuts=[1, 2, 3, 1030, 60_000])
     models = [[row[:150_000], row[150_000:].astype(np.float64) / 3.0] for row in V]
     updates = ClientUpdates.from_layers(models)
-    found = numba_way.exact_squares(updates, updates.buffers, [1, 3])
+    found = numba_exact.exact_squares(updates, updates.buffers, [1, 3])
     assert found == exact.exact_squares(updates, [1, 3])
 
 
@@ -84,11 +84,11 @@ def test_neither_threads_nor_batches_of_rows_change_anything(monkeypatch):
     rng = np.random.default_rng(3)
     V = rng.standard_normal((6, 70_000)) * 2.0 ** rng.integers(-60, 0, (6, 70_000))
     updates = ClientUpdates.from_layers([[row] for row in V])
-    expected = numba_way.exact_squares(updates, updates.buffers, list(range(6)))
+    expected = numba_exact.exact_squares(updates, updates.buffers, list(range(6)))
     for count in (1, 2, 8):
         monkeypatch.setattr(threads, "threads", lambda count=count: count)
-        monkeypatch.setattr(numba_way, "_MOST_DIGITS", 98 * 6 * count)
-        assert numba_way.exact_squares(updates, updates.buffers, list(range(6))) == expected
+        monkeypatch.setattr(numba_exact, "_MOST_DIGITS", 98 * 6 * count)
+        assert numba_exact.exact_squares(updates, updates.buffers, list(range(6))) == expected
 
 
 def test_more_windows_than_a_round_bears_are_not_taken(monkeypatch):
@@ -97,12 +97,12 @@ def test_more_windows_than_a_round_bears_are_not_taken(monkeypatch):
     wide = plain * 2.0 ** rng.integers(-400, 0, plain.shape)
     plain, wide = (ClientUpdates.from_layers([[row] for row in V]) for V in (plain, wide))
     needed = 4 * 49 * (9 + 8 + 7)
-    monkeypatch.setattr(numba_way, "_SHARE_OF_ROUND", 10**12)
-    monkeypatch.setattr(numba_way, "_MOST_WINDOWS", needed)
-    assert numba_way.exact_squares(plain, plain.buffers, [0, 1]) is not None
-    assert numba_way.exact_squares(wide, wide.buffers, [0, 1]) is None
-    monkeypatch.setattr(numba_way, "_MOST_WINDOWS", needed - 500)
-    assert numba_way.exact_squares(plain, plain.buffers, [0, 1]) is None
+    monkeypatch.setattr(numba_exact, "_SHARE_OF_ROUND", 10**12)
+    monkeypatch.setattr(numba_exact, "_MOST_WINDOWS", needed)
+    assert numba_exact.exact_squares(plain, plain.buffers, [0, 1]) is not None
+    assert numba_exact.exact_squares(wide, wide.buffers, [0, 1]) is None
+    monkeypatch.setattr(numba_exact, "_MOST_WINDOWS", needed - 500)
+    assert numba_exact.exact_squares(plain, plain.buffers, [0, 1]) is None
 
 
 def test_blocks_that_do_not_fit_are_counted_as_plain_differences(monkeypatch):
@@ -110,7 +110,24 @@ def test_blocks_that_do_not_fit_are_counted_as_plain_differences(monkeypatch):
     V[:, 0] = 1e-200
     updates = ClientUpdates.from_layers([[row] for row in V])
     monkeypatch.setattr(exact, "SHARE_OF_ROUND", 10**12)
-    monkeypatch.setattr(exact, "LEAST_WORK", 2 * 4 * 1024)
-    assert numba_way.exact_squares(updates, updates.buffers, [0, 1]) is not None
-    monkeypatch.setattr(exact, "LEAST_WORK", 2 * 4 * 1024 - 1)
-    assert numba_way.exact_squares(updates, updates.buffers, [0, 1]) is None
+    monkeypatch.setattr(exact, "LEAST_WORK", 5 * 1024)
+    assert numba_exact.exact_squares(updates, updates.buffers, [0, 1]) is not None
+    monkeypatch.setattr(exact, "LEAST_WORK", 5 * 1024 - 1)
+    assert numba_exact.exact_squares(updates, updates.buffers, [0, 1]) is None
+
+
+def test_blocks_that_do_not_fit_are_squared_once_for_each_pair(monkeypatch):
+    V = np.random.default_rng(6).standard_normal((4, 3000))
+    V[:, 0] = 1e-200
+    updates = ClientUpdates.from_layers([[row] for row in V])
+    squared = []
+
+    def noted(a, b):
+        squared.append((float(a[0][1]), float(b[0][1])))
+        return exact.exact_squared_distance(a, b)
+
+    monkeypatch.setattr(numba_exact, "exact_squared_distance", noted)
+    monkeypatch.setattr(numba_exact, "_MOST_DIGITS", 98 * 4 * 3)  # two clients at a time
+    found = numba_exact.exact_squares(updates, updates.buffers, [0, 1, 3])
+    assert found == exact.exact_squares(updates, [0, 1, 3])
+    assert len(squared) == len({frozenset(pair) for pair in squared}) == 3 + 2 + 1

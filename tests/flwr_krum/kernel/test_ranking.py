@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -203,9 +203,9 @@ def no_patience(monkeypatch):
     monkeypatch.setattr(exact, "LEAST_WORK", 20_000)
     monkeypatch.setattr(exact, "SHARE_OF_ROUND", 10**9)
     if numba_is_installed():
-        numba_way = pytest.importorskip("flwr_krum.kernel.numba_way")
-        monkeypatch.setattr(numba_way, "_MOST_WINDOWS", 50)
-        monkeypatch.setattr(numba_way, "_SHARE_OF_ROUND", 10**9)
+        numba_exact = pytest.importorskip("flwr_krum.kernel.numba_exact")
+        monkeypatch.setattr(numba_exact, "_MOST_WINDOWS", 50)
+        monkeypatch.setattr(numba_exact, "_SHARE_OF_ROUND", 10**9)
 
 
 def nearly_tied(d=20_000):
@@ -233,16 +233,23 @@ def test_an_exact_comparison_that_would_take_too_long_is_left_to_rounding_and_sa
     assert rank(small, partial(krum_scores, neighbours=3), 1).note == ""
 
 
-def test_with_patience_it_is_decided(device):
+@cache
+def scores_of_the_nearly_tied():
+    """Return the exact scores of the two colluders."""
     V = nearly_tied()
-    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
-    found = rank(updates, partial(krum_scores, neighbours=3), 2)
     squares = [
         [sum((Fraction(float(x)) - Fraction(float(y))) ** 2 for x, y in zip(a, b, strict=True))
          for b in V]
         for a in V[5:]
     ]  # fmt: skip
-    scores = [sum(sorted(row)[1:4]) for row in squares]
+    return [sum(sorted(row)[1:4]) for row in squares]
+
+
+def test_with_patience_it_is_decided(device):
+    V = nearly_tied()
+    updates = ClientUpdates.from_layers([[row] for row in V], device=device)
+    found = rank(updates, partial(krum_scores, neighbours=3), 2)
+    scores = scores_of_the_nearly_tied()
     assert found.note == ""
     assert found.best == ((5, 6) if scores[0] <= scores[1] else (6, 5))
 

@@ -40,26 +40,29 @@ def kept_of(block, keep):
     return set(order[:keep])
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_the_result_is_that_of_a_plain_loop_on_the_columns_that_were_drawn(seed, device, drawn):
-    rng = np.random.default_rng(seed)
-    f, c = int(rng.integers(0, 4)), float(rng.choice([0.5, 1.0, 1.5]))
-    n, d = 2 * f + 1 + int(rng.integers(0, 4)) * (seed % 3), int(rng.integers(1, 9))
-    V = rng.integers(-2, 3, (n, d)) if seed % 2 else 10.0 * rng.standard_normal((n, d))
-    V = V.astype(np.float32 if seed % 5 == 0 else np.float64)
-    V[rng.integers(n)] = V[rng.integers(n)]
-    w = rng.standard_normal(d).astype(V.dtype)
-    rule = DnC(f, columns=int(rng.integers(1, 9)), c=c, repeats=int(rng.integers(1, 4)), seed=seed)
-    found = rule(updates_of(V, device, w), server_round=2)
-    offsets = V.astype(float) - w
-    assert len(drawn) == rule.repeats
-    kept = set(range(n))
-    for columns in drawn:
-        assert columns.size == len(set(columns.tolist())) == min(d, rule.columns)
-        kept &= kept_of(offsets[:, columns], n - math.floor(c * f))
-    assert found.selected == tuple(sorted(kept))
-    expected = V.astype(float)[sorted(kept)].mean(axis=0) if kept else w
-    np.testing.assert_allclose(found.vector, expected, rtol=1e-6, atol=1e-7)
+def test_the_result_is_that_of_a_plain_loop_on_the_columns_that_were_drawn(device, drawn):
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        f, c = int(rng.integers(0, 4)), float(rng.choice([0.5, 1.0, 1.5]))
+        n, d = 2 * f + 1 + int(rng.integers(0, 4)) * (seed % 3), int(rng.integers(1, 9))
+        V = rng.integers(-2, 3, (n, d)) if seed % 2 else 10.0 * rng.standard_normal((n, d))
+        V = V.astype(np.float32 if seed % 5 == 0 else np.float64)
+        V[rng.integers(n)] = V[rng.integers(n)]
+        w = rng.standard_normal(d).astype(V.dtype)
+        rule = DnC(
+            f, columns=int(rng.integers(1, 9)), c=c, repeats=int(rng.integers(1, 4)), seed=seed
+        )
+        drawn.clear()
+        found = rule(updates_of(V, device, w), server_round=2)
+        offsets = V.astype(float) - w
+        assert len(drawn) == rule.repeats, seed
+        kept = set(range(n))
+        for columns in drawn:
+            assert columns.size == len(set(columns.tolist())) == min(d, rule.columns), seed
+            kept &= kept_of(offsets[:, columns], n - math.floor(c * f))
+        assert found.selected == tuple(sorted(kept)), seed
+        expected = V.astype(float)[sorted(kept)].mean(axis=0) if kept else w
+        np.testing.assert_allclose(found.vector, expected, rtol=1e-6, atol=1e-7, err_msg=f"{seed=}")
 
 
 def test_columns_are_read_from_layers_of_any_kind_and_from_mixed_rows(drawn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def result_of(rule, V):
     return rule(ClientUpdates.from_layers(models, [np.zeros(3)], server_rows=rows)).vector
 
 
+def drawn(seed):
+    return np.random.default_rng(seed).standard_normal((11 + seed % 2, 3))
+
+
+@cache
+def result_before(name, seed):
+    """Return the result that each map of an invariance is compared with."""
+    return result_of(build(name), drawn(seed))
+
+
 def mapped(invariance, V, seed):
     """Return the updates after a map of that kind, and the map of the result."""
     rng = np.random.default_rng(seed)
@@ -56,9 +67,10 @@ def test_a_rule_has_the_invariances_that_it_names_and_no_other(name, invariance)
     rule = build(name)
     holds = True
     for seed in range(24):
-        V = np.random.default_rng(seed).standard_normal((11 + seed % 2, 3))
-        W, image = mapped(invariance, V, seed)
-        holds &= close(result_of(rule, W), image(result_of(rule, V)), 1e-6)
+        W, image = mapped(invariance, drawn(seed), seed)
+        holds = close(result_of(rule, W), image(result_before(name, seed)), 1e-6)
+        if not holds:
+            break
     assert holds == (invariance in NAMED[name].facts.invariances)
 
 

@@ -28,22 +28,24 @@ def fltrust(V, w, root):
     return (w + total / sum(trust) if sum(trust) else w), trust
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_the_result_is_that_of_a_plain_loop(seed, device):
-    rng = np.random.default_rng(seed)
-    n, d = 1 + int(rng.integers(0, 9)) * (seed % 4 != 0), int(rng.integers(1, 6))
-    w = rng.integers(-2, 3, d).astype(float)
-    V, root = (w + rng.integers(-2, 3, shape).astype(float) for shape in ((n, d), d))
-    if seed % 2:
-        V, root = V + rng.standard_normal((n, d)), root + rng.standard_normal(d)
-    V[rng.integers(n)] = V[rng.integers(n)]
-    if seed % 6 == 0:
-        V[rng.integers(n)] = w
-    found = FLTrust()(beside(V, w, root, device))
-    expected, trust = fltrust(V, w, root)
-    np.testing.assert_allclose(found.scores, trust, atol=1e-12)
-    np.testing.assert_allclose(found.vector, expected, rtol=1e-12, atol=1e-12)
-    assert set(found.selected) == {i for i in range(n) if trust[i] > 0.0}
+def test_the_result_is_that_of_a_plain_loop(device):
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n, d = 1 + int(rng.integers(0, 9)) * (seed % 4 != 0), int(rng.integers(1, 6))
+        w = rng.integers(-2, 3, d).astype(float)
+        V, root = (w + rng.integers(-2, 3, shape).astype(float) for shape in ((n, d), d))
+        if seed % 2:
+            V, root = V + rng.standard_normal((n, d)), root + rng.standard_normal(d)
+        V[rng.integers(n)] = V[rng.integers(n)]
+        if seed % 6 == 0:
+            V[rng.integers(n)] = w
+        found = FLTrust()(beside(V, w, root, device))
+        expected, trust = fltrust(V, w, root)
+        np.testing.assert_allclose(found.scores, trust, atol=1e-12, err_msg=f"{seed=}")
+        np.testing.assert_allclose(
+            found.vector, expected, rtol=1e-12, atol=1e-12, err_msg=f"{seed=}"
+        )
+        assert set(found.selected) == {i for i in range(n) if trust[i] > 0.0}, seed
 
 
 def test_where_nobody_points_where_the_server_does_the_model_stays_and_the_choice_says_so():

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from flwr_krum.rules import Medoid
-from tests.flwr_krum.hard_inputs import DRAW_KINDS, thousand_draws, updates_of
+from tests.flwr_krum.hard_inputs import DRAW_KINDS, share_of, updates_of
 from tests.flwr_krum.references import (
     CONFORMANCE,
     best,
     exact_distances,
     exact_medoid_scores,
-    medoid_scores,
 )
 
 
@@ -29,8 +28,8 @@ def test_the_medoid_minimises_unsquared_distances():
 @pytest.mark.usefixtures("exact_once")
 @pytest.mark.parametrize("kind", DRAW_KINDS)
 def test_a_thousand_random_inputs_agree_with_a_brute_force_loop(kind, device):
-    for draw in thousand_draws(kind):
-        scores = medoid_scores(draw.squared)
+    for draw in share_of(device, kind):
+        scores = draw.rounded_medoid_scores
         result = Medoid()(updates_of(draw.V, device))
         assert result.selected == best(scores, 1)
         np.testing.assert_array_equal(result.vector, draw.V[result.selected[0]])

@@ -20,7 +20,7 @@ from flwr_krum.rules import (
     OneMinusPKrum,
     Rule,
 )
-from flwr_krum.rules.rule import Mixings
+from flwr_krum.rules.mixing import Mixings
 from flwr_krum.rules.written import parse_rule, written
 
 HALVES = f"{__name__}:Halves"

@@ -10,8 +10,7 @@ from flwr.clientapp import ClientApp
 from clients import Settings, build_client, build_model, parameters_of
 from clients.client_app import build_client_app, fit_content
 from clients.cohort import Cohort
-from clients.malformed import MalformedClient
-from flwr_krum.attacks import FAULTS
+from flwr_krum.attacks import FAULTS, Malformed
 from flwr_krum.boundary.records import to_record
 from flwr_krum.journal import read_journal
 from simulations.engines import fast
@@ -38,7 +37,16 @@ def both(config, tmp_path, **options):
     return results
 
 
-@pytest.mark.parametrize("attack", ["none", "gaussian", "omniscient", "malformed"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *("none", "gaussian", "omniscient", "malformed"),  # attackers who see nobody
+        "sign-flip(scale=3)",  # their own update
+        "fang-trimmed-mean(known=partial)",  # those of all attackers
+        "min-max",  # those of all honest clients
+        "label-flip",  # other data
+    ],
+)
 @pytest.mark.parametrize("problem", [SPAM, MNIST], ids=lambda problem: problem["task"])
 def test_a_round_gives_the_plain_engines_model(config, tmp_path, problem, attack):
     plain, quick = both(config, tmp_path, attack=attack, num_server_rounds=1, **problem)
@@ -190,7 +198,7 @@ def test_a_client_that_breaks_fails_and_the_run_goes_on(grids, monkeypatch):
     def breaks(self, content):
         raise KeyError("broken")
 
-    monkeypatch.setattr(MalformedClient, "spoil", breaks)
+    monkeypatch.setattr(Malformed, "spoiled", breaks)
     replies = ask(grids("malformed")[0], content())
     assert [reply.has_error() for reply in replies] == [False] * 4 + [True]
     assert "KeyError: 'broken'" in replies[-1].error.reason

@@ -100,7 +100,9 @@ def test_all_figures_are_made_in_turn(cli, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("9",), "Invalid value"),
+        (("9",), "figure is '9', expected one of ('2', '3', '4', '5', "),
+        (("no.toml",), "No such file or directory: 'no.toml'"),
+        (("sub/5.toml",), "sub/5.toml would be taken for figure 5: give it another name"),
         (("K2", "--data", "full"), "DataError: the original data of 'spambase' are not in data"),
         (("K2", "--folds", "1"), "ValueError: folds is 1, expected 0 or an integer >= 2"),
         (("K2", "--rounds", "5"), "ValueError: rounds is 5, expected at least 10"),

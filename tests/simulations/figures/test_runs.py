@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def test_rows_are_the_evaluations_of_every_run_in_the_order_of_the_curves(make, 
     assert len(in_this_process) == 4
 
 
+@pytest.mark.slow  # starts processes, as engines/test_parallel does
 def test_runs_side_by_side_give_the_numbers_of_runs_alone(make, request):
     together = make("together", processes=2)
     made = request.getfixturevalue("in_this_process")
@@ -84,6 +86,14 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_numbers(make, tiny, tmp_path
             run(cell.config, "fast", plug)
         assert Path(cell.config.run_dir, "model.npz").exists()
     assert make("cut") == make("whole")
+
+
+def test_a_run_whose_clients_remember_is_not_gone_on_with(tiny, tmp_path):
+    for cell in cells_of(tiny(), tmp_path / "a"):
+        for momentum, on in ((0.0, True), (0.9, False)):
+            settings = replace(cell.config.settings, momentum=momentum)
+            (wanted,) = missing([replace(cell, config=replace(cell.config, settings=settings))])
+            assert wanted.resume is on
 
 
 def test_a_run_with_a_hole_in_its_history_begins_anew(make, tiny, tmp_path, in_this_process):

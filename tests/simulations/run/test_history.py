@@ -117,10 +117,18 @@ def test_a_damaged_line_is_named_by_file_and_number(tmp_path, number, line):
         read_history(tmp_path)
 
 
+def test_a_line_of_before_there_were_backdoors_is_read(tmp_path):
+    whole = vars(record(1, 0.5))
+    of_before = {key: value for key, value in whole.items() if key != "attack_success"}
+    (tmp_path / "history.jsonl").write_text(json.dumps(of_before) + "\n")
+    assert read_history(tmp_path) == [record(1, 0.5)]
+
+
 @pytest.mark.parametrize("name", list(vars(record(1))))
 def test_a_line_without_one_of_its_fields_or_with_another_kind_is_damaged(tmp_path, name):
     whole = vars(record(1, 0.5))
-    for damaged in ({k: v for k, v in whole.items() if k != name}, {**whole, name: "text"}):
+    torn = {key: value for key, value in whole.items() if key != name}
+    for damaged in (*[torn] * (name != "attack_success"), {**whole, name: "text"}):
         (tmp_path / "history.jsonl").write_text(json.dumps(damaged) + "\n")
         with pytest.raises(FileError, match="line 1: not a round's record"):
             read_history(tmp_path)

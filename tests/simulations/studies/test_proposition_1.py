@@ -11,7 +11,14 @@ from simulations.studies.proposition_1 import Cloud, lemma_1, measure, measure_a
 
 @pytest.mark.parametrize(
     ("n", "f", "d", "sine"),
-    [(7, 1, 10, 0.9), (11, 4, 30, 0.5), (20, 6, 50, 0.5), (20, 8, 20, 0.95), (30, 3, 100, 0.2)],
+    [
+        (7, 1, 10, 0.9),
+        (20, 6, 50, 0.5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((11, 4, 30, 0.5), (20, 8, 20, 0.95), (30, 3, 100, 0.2))
+        ),
+    ],
 )
 def test_where_the_condition_holds_krum_respects_the_bound_under_every_attack(n, f, d, sine):
     unit = Cloud(n, f, d, sigma=1.0).sine

@@ -3,10 +3,10 @@ from simulations.studies.survival import STRATEGIES, F, Fate, N, survey, table, 
 
 
 def test_a_survey_says_what_became_of_each_strategy():
-    faults = ("nan", "wrong-size", "examples-1e15")
+    faults = ("nan", "wrong-size")
     fates = survey(faults, strategies=("flower Krum", "multi-krum"), apis=("message", "fit"))
     verdicts = {(fate.api, fate.strategy, fate.fault): fate.verdict for fate in fates}
-    assert len(verdicts) == 12
+    assert len(verdicts) == 8
     assert {v for (_, strategy, _), v in verdicts.items() if strategy == "multi-krum"} == {"ok"}
     # Flower 1.41: one NaN owns aggregate_fit's Krum, one wrong shape ends the run.
     assert verdicts["fit", "flower Krum", "nan"] == "not finite"
