@@ -2,6 +2,7 @@
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Scene, Wrapper
 from flwr_krum.attacks.backdoor import Backdoor
+from flwr_krum.attacks.fang_krum import FangKrum
 from flwr_krum.attacks.fang_trimmed import FangTrimmedMean
 from flwr_krum.attacks.faults import FAULTS, malforming_mod
 from flwr_krum.attacks.free_rider import FreeRider
@@ -16,9 +17,11 @@ from flwr_krum.attacks.mod import attack_mod
 from flwr_krum.attacks.names import ATTACKS, WRAPPERS
 from flwr_krum.attacks.omniscient import Omniscient
 from flwr_krum.attacks.on_off import OnOff
+from flwr_krum.attacks.optimal import OptimalALIE, OptimalIPM
 from flwr_krum.attacks.plain import Constant, NonFinite, Random, Zero
 from flwr_krum.attacks.poisoned_fl import PoisonedFL
 from flwr_krum.attacks.sign_flip import SignFlip
+from flwr_krum.attacks.strongest import Strongest
 from flwr_krum.attacks.takeover import ModelReplacement, Takeover
 from flwr_krum.attacks.vectors import steering_vector
 
@@ -32,6 +35,7 @@ __all__ = [
     "AttackFacts",
     "Backdoor",
     "Constant",
+    "FangKrum",
     "FangTrimmedMean",
     "FreeRider",
     "Gaussian",
@@ -44,10 +48,13 @@ __all__ = [
     "NonFinite",
     "Omniscient",
     "OnOff",
+    "OptimalALIE",
+    "OptimalIPM",
     "PoisonedFL",
     "Random",
     "Scene",
     "SignFlip",
+    "Strongest",
     "Takeover",
     "Wrapper",
     "Zero",

@@ -50,8 +50,17 @@ class InForce(Protocol):
     def server_rows(self) -> tuple[str, ...]:
         """Names of the rows that the server adds, which no client sees."""
 
+    def liars(self, n: int) -> int:
+        """Return how many of n clients the rule is to bear."""
+
     def fitted(self, n: int, f: int) -> InForce:
         """Return the rule as it applies to n clients of which f may be Byzantine."""
+
+    def seeded(self, seed: int) -> InForce:
+        """Return the rule with a seed for what it draws, where it draws and has none."""
+
+    def check(self, n: int) -> None:
+        """Raise ValueError if n clients are too few for the rule."""
 
     def choose(self, geometry: Geometry, server_round: int) -> Chosen:
         """Return what is made of the rows."""
