@@ -44,6 +44,9 @@ WORTH = 0.75
 BETWEEN = 5
 """Points that are tried between two of a grid at which the rule chooses differently."""
 
+HIGHEST = 12
+"""Intervals of a grid that are looked into whatever the rule chooses, those of largest damage."""
+
 SHARP = 1e-6
 """How far, of itself or of the least, a refined factor may be from the best one near it."""
 
@@ -100,11 +103,14 @@ def by_grid(noted: Noted, per_octave: int = PER_OCTAVE, peaks: int = PEAKS) -> f
 
     While a rule gives the same clients the same weights, the damage is convex in the factor, and
     largest where the rule changes its mind: more points are tried where that happens, and where
-    the damage is worth it such places are bisected, and looked at from both sides. Where weights
-    vary, golden section goes on from the highest local maxima.
+    most is done. Where it is worth it such places are bisected, and looked at from both sides.
+    Where weights vary, golden section goes on from the highest local maxima.
     """
-    for low, high in pairwise(grid(per_octave)):
-        if noted.at(low).pattern != noted.at(high).pattern:
+    coarse = [(max(noted(a), noted(b)), a, b) for a, b in pairwise(grid(per_octave))]
+    nearby = sorted(coarse, key=lambda each: (-each[0], each[1]))[:HIGHEST]
+    for each in coarse:
+        _, low, high = each
+        if each in nearby or noted.at(low).pattern != noted.at(high).pattern:
             for factor in np.linspace(low, high, BETWEEN + 2).tolist():
                 noted(factor)
     points, values = noted.seen()
