@@ -18,7 +18,8 @@ from flwr.common import NDArrays
 from numpy.typing import NDArray
 from torch import nn
 
-from clients.adversary import Adversary, Rows, floats
+from clients.adversary import Adversary
+from clients.collusion import Rows, floats
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import perceptron, stacked
 from clients.learning.descent import as_rows, directed, from_rows

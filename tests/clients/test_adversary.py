@@ -8,8 +8,9 @@ import pytest
 from flwr.app import RecordDict
 
 from clients import HonestClient, Settings, build_model
-from clients.adversary import Adversary, floats
+from clients.adversary import Adversary
 from clients.cohort import Cohort
+from clients.collusion import floats
 from clients.memory import ContextMemory
 from clients.roles import client_of, role_of
 from flwr_krum.attacks import Attack

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch.nn import functional
 
-import clients.adversary
+import clients.collusion
 from clients import HonestClient, Settings, build_model, load_parameters
 from clients.roles import client_of
 
@@ -24,9 +24,9 @@ def true_gradient(settings, task, w):
 def passes(monkeypatch):
     """Counts the passes over the training data."""
     counted = []
-    original = clients.adversary.full_gradient
+    original = clients.collusion.full_gradient
     monkeypatch.setattr(
-        clients.adversary, "full_gradient", lambda *args: counted.append(1) or original(*args)
+        clients.collusion, "full_gradient", lambda *args: counted.append(1) or original(*args)
     )
     return counted
 
