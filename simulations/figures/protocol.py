@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from simulations.engines.kept import check_data
 from simulations.figures.experiment import Cell
-from simulations.figures.runs import check_data
 from simulations.run.config import RunConfig
 
 _EXAMPLES = {"spambase": "e-mails", "mnist": "images"}
