@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulations.engines.effort import make_runs
+from simulations.engines.protocol import protocol
 from simulations.figures.bands import band_words
 from simulations.figures.experiment import Experiment
 from simulations.figures.page import Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
-from simulations.figures.protocol import protocol
 from simulations.figures.rows import write_rows
 from simulations.figures.runs import gather, place
 from simulations.figures.verdicts import Verdict, verdicts_of
@@ -81,9 +81,9 @@ def make(experiment: Experiment, options: Options) -> Made:
         place(cell, options.out / "runs", options.data, options.data_dir)
         for cell in experiment.cells(rounds, seeds, options.folds, options.first_seed)
     ]
-    words = protocol(cells, options.data)
-    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
     runs = [cell.config for cell in cells]
+    words = protocol(runs, options.data)
+    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
     kept = stem.with_suffix(".json")
     effort = make_runs(runs, options.processes, kept, f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
