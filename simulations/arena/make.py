@@ -102,7 +102,12 @@ def _write(made: Made) -> None:
     stem, standings, facts = made.stem, made.standings, made.facts
     write_rows(stem.with_suffix(".csv"), standings)
     pictures: Sequence[Path] = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    draw(standings, f"{facts.protocol}, {facts.rounds} rounds, seeds {facts.seeds}", pictures)
+    draw(
+        standings,
+        f"{facts.protocol}, split {facts.settings['split']}, {facts.rounds} rounds, "
+        f"seeds {facts.seeds}",
+        pictures,
+    )
     write_page(stem.with_suffix(".html"), standings, facts)
     block = arena_block(standings, facts, STEM)
     stem.with_suffix(".md").write_text(block, encoding="utf-8")

@@ -176,11 +176,10 @@ def bouts_of(arena: Arena) -> list[Bout]:
 def _reason(arena: Arena, rule: str) -> str:
     """Return why a rule cannot run on the arena's n and f; nothing if it can."""
     settings = RunConfig.from_record({**arena.settings, "rule": rule}).settings
-    built, n = settings.build_rule(), settings.num_clients
     try:
-        built.check(n)
-    except ValueError:
-        return f"it needs {built.requirement}, n is {n} and f is {settings.f}"
+        settings.build_rule().check(settings.num_clients)
+    except ValueError as error:
+        return str(error)
     return ""
 
 
