@@ -18,6 +18,7 @@ from simulations.arena.make import Made, Options, make, publish
 from simulations.arena.plan import ALL, DECIDED, arena_of, read_file
 from simulations.arena.words import interval, outcome
 from simulations.engines.kept import DATA
+from simulations.engines.ray_tasks import HERE
 from simulations.run.config import run_settings
 from simulations.show.options import with_settings
 from simulations.show.terminal import one_of
@@ -28,9 +29,14 @@ OLD = ("gaussian_variance", "omniscient_factor", "omniscient_examples", "fault",
 USUAL = {"f": 4, "split": "dirichlet(alpha=1.0)"}
 """Where an arena has other defaults than a run."""
 
-ELSEWHERE = ("out", "page", "processes", "data_dir")
+ELSEWHERE = ("out", "page", "processes", "on", "data_dir")
 """Options that do not change what is found."""
 
+_ON = Option(
+    help=f"{HERE}, or a Ray cluster's address such as {HERE}://HOST:10001, HOST:6379 or auto: each "
+    "run is a task there.",
+    show_default=False,
+)
 _DATA = one_of(DATA, "Copies inside packages, or the originals.")
 _SETTINGS = [name for name in run_settings() if key_of(name) not in DECIDED and name not in OLD]
 
@@ -58,6 +64,7 @@ def arena(
     data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/arena"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
+    on: Annotated[str, _ON] = "",
     page: Annotated[Path | None, Option(help="Markdown page that gets the table too.")] = None,
 ) -> None:
     """Run every rule against every attack, and rank the rules by their worst case.
@@ -74,7 +81,7 @@ def arena(
         **{key: value for key, value in options.items() if key.replace("-", "_") in given},
     }
     plan = arena_of(**{**asked, **written, "settings": settings}, first_seed=first_seed)
-    made = make(plan, Options(data, data_dir, out, processes or cores()), _command(given, file))
+    made = make(plan, Options(data, data_dir, out, processes or cores(), on), _command(given, file))
     _show(Console(), made)
     if page is not None:
         publish(made, page)

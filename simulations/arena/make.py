@@ -35,12 +35,15 @@ class Options:
         Gets ``runs/`` and the files.
     processes : int
         Runs at a time.
+    cluster : str
+        As for `simulations.engines.kept.run_missing`.
     """
 
     data: str = "embedded"
     data_dir: str = "data"
     out: Path = Path("runs/arena")
     processes: int = 1
+    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def make(arena: Arena, options: Options, command: str) -> Made:
         raise ValueError(f"no rule can run: {bouts[0].reason}")
     words = protocol(configs, options.data)
     stem = options.out / STEM
-    effort = make_runs(configs, options.processes, stem.with_suffix(".json"), STEM)
+    kept = stem.with_suffix(".json")
+    effort = make_runs(configs, options.processes, kept, STEM, options.cluster)
     made = Made(standings_of(bouts), facts_of(arena, configs, command, words, effort), stem)
     _write(made)
     return made

@@ -22,18 +22,23 @@ class Effort:
     processes: int
     made: int
     found: int
+    cluster: str = ""
 
     def __str__(self) -> str:
         if not self.made:
             return f"{self.found} runs, all made before"
         found = f"; {self.found} were there already" if self.found else ""
-        return (
-            f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes "
-            f"({_duration(self.processor_seconds)} of processor time){found}"
+        where = (
+            f"on {self.processes} processes ({_duration(self.processor_seconds)} of processor time)"
         )
+        if self.cluster:  # whose processor time is nobody's to tell
+            where = "as tasks of Ray"
+        return f"{self.made} runs in {_duration(self.seconds)} {where}{found}"
 
 
-def make_runs(configs: Sequence[RunConfig], processes: int, file: Path, label: str) -> Effort:
+def make_runs(
+    configs: Sequence[RunConfig], processes: int, file: Path, label: str, cluster: str = ""
+) -> Effort:
     """Make the runs that are missing and return what all took.
 
     Parameters
@@ -46,6 +51,8 @@ def make_runs(configs: Sequence[RunConfig], processes: int, file: Path, label: s
         Keeps the effort for when the same runs are only looked at again.
     label : str
         Of the progress bar.
+    cluster : str
+        As for `simulations.engines.kept.run_missing`.
     """
     wanted = missing(configs)
     runs = sorted({f"{config.run_dir} {config.num_server_rounds}" for config in configs})
@@ -54,10 +61,10 @@ def make_runs(configs: Sequence[RunConfig], processes: int, file: Path, label: s
         if kept.pop("runs") == runs:
             return Effort(**kept)
     begin = _clocks()
-    run_missing(wanted, processes, label)
+    run_missing(wanted, processes, label, cluster)
     seconds, of_processor = (after - before for after, before in zip(_clocks(), begin, strict=True))
     made = len(wanted)
-    effort = Effort(seconds, of_processor, processes, made, len(runs) - made)
+    effort = Effort(seconds, of_processor, processes, made, len(runs) - made, cluster)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({**asdict(effort), "runs": runs}) + "\n")
     return effort

@@ -15,6 +15,7 @@ from typing import Any
 
 from clients.tasks import DataError, Task, load_task
 from simulations.engines.parallel import run_all
+from simulations.engines.ray_tasks import run_all_on_ray
 from simulations.run.config import RunConfig, run_config_defaults
 from simulations.run.history import RoundRecord, read_history
 from simulations.show.terminal import all_runs_bar
@@ -95,12 +96,29 @@ def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
     return wanted
 
 
-def run_missing(configs: Sequence[RunConfig], processes: int, label: str) -> None:
-    """Make runs, several at a time, behind one progress bar over the rounds of all of them."""
+def run_missing(
+    configs: Sequence[RunConfig], processes: int, label: str, cluster: str = ""
+) -> None:
+    """Make runs, several at a time, behind one progress bar over the rounds of all of them.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+    processes : int
+        Of this machine.
+    label : str
+        Of the bar.
+    cluster : str
+        Address of a Ray cluster that makes them instead, see `simulations.engines.ray_tasks`.
+    """
     if not configs:
         return
+    by_folder = {config.run_dir: config for config in configs}
     with all_runs_bar(label, configs) as observer:
-        run_all({config.run_dir: config for config in configs}, ENGINE, processes, observer)
+        if cluster:
+            run_all_on_ray(by_folder, ENGINE, cluster, observer)
+        else:
+            run_all(by_folder, ENGINE, processes, observer)
 
 
 def evaluations(config: RunConfig) -> list[RoundRecord]:
