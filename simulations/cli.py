@@ -16,6 +16,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import MIXINGS, RULES, Krum
+from simulations.arena.command import arena
 from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
@@ -56,6 +57,7 @@ OF_A_SPLIT = (
 """The settings that decide who holds what."""
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
+app.command()(arena)
 app.command()(figure)
 app.command()(speed)
 

@@ -10,11 +10,11 @@ from rich.table import Table
 from typer import Argument, Option
 
 from flwr_krum.kernel.threads import cores
+from simulations.engines.kept import DATA
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
 from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
-from simulations.figures.runs import DATA
 from simulations.figures.verdicts import Outcome, Verdict
 from simulations.show.terminal import one_of
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from simulations.engines.effort import make_runs
+from simulations.engines.protocol import protocol
 from simulations.figures.bands import band_words
-from simulations.figures.experiment import Cell, Experiment
-from simulations.figures.page import Effort, Provenance, figure_block, update_page
+from simulations.figures.experiment import Experiment
+from simulations.figures.page import Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
-from simulations.figures.protocol import protocol
 from simulations.figures.rows import write_rows
-from simulations.figures.runs import gather, missing, place, run_missing
+from simulations.figures.runs import gather, place
 from simulations.figures.verdicts import Verdict, verdicts_of
-from simulations.run.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Options:
     first_seed : int
         The others follow.
     data, data_dir : str
-        As for `simulations.figures.runs.place`.
+        As for `simulations.engines.kept.placed`.
     out : Path
         Gets ``runs/`` and ``figure-<name>/``.
     processes : int
@@ -84,10 +81,11 @@ def make(experiment: Experiment, options: Options) -> Made:
         place(cell, options.out / "runs", options.data, options.data_dir)
         for cell in experiment.cells(rounds, seeds, options.folds, options.first_seed)
     ]
-    words = protocol(cells, options.data)
-    wanted = missing(cells)
+    runs = [cell.config for cell in cells]
+    words = protocol(runs, options.data)
     stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
-    effort = _run(wanted, cells, options, stem.with_suffix(".json"), f"figure {experiment.name}")
+    kept = stem.with_suffix(".json")
+    effort = make_runs(runs, options.processes, kept, f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
     verdicts = verdicts_of(experiment.statements, rows)
     band = band_words(seeds, options.folds, options.first_seed)
@@ -110,31 +108,6 @@ def publish(experiment: Experiment, made: Made, page: Path) -> None:
     update_page(
         page, experiment.name, figure_block(experiment, made.verdicts, made.provenance, link)
     )
-
-
-def _run(
-    wanted: list[RunConfig], cells: list[Cell], options: Options, file: Path, label: str
-) -> Effort:
-    """Make the missing runs and return what the figure took, kept in a file for a drawing anew."""
-    runs = sorted({f"{cell.config.run_dir} {cell.config.num_server_rounds}" for cell in cells})
-    if not wanted and file.exists():
-        kept = json.loads(file.read_text())
-        if kept.pop("runs") == runs:
-            return Effort(**kept)
-    begin = _clocks()
-    run_missing(wanted, options.processes, label)
-    seconds, of_processor = (after - before for after, before in zip(_clocks(), begin, strict=True))
-    made = len(wanted)
-    effort = Effort(seconds, of_processor, options.processes, made, len(runs) - made)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**asdict(effort), "runs": runs}) + "\n")
-    return effort
-
-
-def _clocks() -> tuple[float, float]:
-    """Return the clock on the wall, and the processor time of processes that have ended."""
-    times = os.times()
-    return time.monotonic(), times.children_user + times.children_system
 
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:

@@ -8,32 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulations.engines.effort import Effort
 from simulations.figures.experiment import Experiment
 from simulations.figures.facts import Fact
 from simulations.figures.statements import Check
 from simulations.figures.verdicts import Finding, Verdict
+from simulations.show.pages import with_block
 
 SUMMARY = "summary"
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a figure took: wall-clock and processor time, processes, runs made and found."""
-
-    seconds: float
-    processor_seconds: float
-    processes: int
-    made: int
-    found: int
-
-    def __str__(self) -> str:
-        if not self.made:
-            return f"{self.found} runs, all made before"
-        found = f"; {self.found} were there already" if self.found else ""
-        return (
-            f"{self.made} runs in {_duration(self.seconds)} on {self.processes} processes "
-            f"({_duration(self.processor_seconds)} of processor time){found}"
-        )
 
 
 @dataclass(frozen=True)
@@ -118,8 +100,8 @@ def update_page(path: Path, name: str, block: str) -> None:
     a place that is not there yet is made, at the end.
     """
     text = path.read_text() if path.exists() else ""
-    text = _replaced(text, f"figure {name}", block)
-    text = _replaced(text, SUMMARY, summary(text))
+    text = with_block(text, f"figure {name}", block)
+    text = with_block(text, SUMMARY, summary(text))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
@@ -129,16 +111,6 @@ def summary(text: str) -> str:
     found = re.findall(r"^\*\*([\w-]+): (.+?)\*\* — (.+)\.$", text, re.MULTILINE)
     rows = [f"| {id_} | {says} | {outcome} |" for id_, says, outcome in found]
     return "\n".join(["| | claim | verdict |", "| --- | --- | --- |", *rows]) + "\n"
-
-
-def _replaced(text: str, name: str, block: str) -> str:
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    content = f"{begin}\n{block}{end}"
-    if begin not in text:
-        return f"{text}\n{content}\n" if text else f"{content}\n"
-    head, _, rest = text.partition(begin)
-    _, _, tail = rest.partition(end)
-    return head + content + tail
 
 
 def _finding_row(finding: Finding) -> str:
@@ -165,8 +137,3 @@ def number(value: float, check: Check) -> str:
     sign = "+" if check.against is not None else ""
     digits = 0 if check.of.window is None else 3
     return f"{value:{sign}.{digits}f}".replace("-", "−")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -23,12 +23,10 @@ from enum import StrEnum
 from functools import partial
 
 import numpy as np
-from scipy.special import stdtrit
 
 from simulations.figures.rows import Row
 from simulations.figures.statements import Check, Quantity, Statement
-
-CONFIDENCE = 0.95
+from simulations.run.intervals import Interval, t_interval
 
 
 class Outcome(StrEnum):
@@ -38,15 +36,6 @@ class Outcome(StrEnum):
     FAILS = "does not hold"
     PARTLY = "holds only for"
     UNKNOWN = "cannot be told"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -184,26 +173,6 @@ def _window_mean(accuracies: Mapping[int, float], first: int, last: int) -> floa
     if max(accuracies) < last:
         raise _NotRunError(f"needs rounds {first} to {last}, {max(accuracies)} were run")
     return float(np.mean([a for t, a in accuracies.items() if first <= t <= last]))
-
-
-def t_interval(values: Sequence[float], logarithmic: bool = False) -> Interval | None:
-    """Return the mean and its two-sided 95 % Student t interval; None for fewer than two values.
-
-    Parameters
-    ----------
-    values : sequence of float
-        One number per seed.
-    logarithmic : bool
-        Take logarithms first: a geometric mean, and an interval for ratios.
-    """
-    if len(values) < 2:
-        return None
-    x = np.log(values) if logarithmic else np.asarray(values, dtype=np.float64)
-    mean = float(x.mean())
-    error = float(x.std(ddof=1)) / math.sqrt(len(x))
-    reach = float(stdtrit(len(x) - 1, (1 + CONFIDENCE) / 2)) * error
-    ends = (mean, mean - reach, mean + reach)
-    return Interval(*(math.exp(end) for end in ends)) if logarithmic else Interval(*ends)
 
 
 def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outcome:

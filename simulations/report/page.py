@@ -1,26 +1,16 @@
-"""The page: a jinja2 template with its data, style and script inlined.
-
-Nothing is fetched, and the page forbids it itself: its content security policy names the hashes
-of its one style and its one script, so that even a text that slipped through the escaping could
-neither run nor load anything.
-"""
+"""The page: what is shown of runs, put into its template."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from flwr_krum.log import conclusion
 from simulations.report import tables
 from simulations.report.runs import Run, read_runs
 from simulations.report.series import series
 from simulations.report.texts import shown
+from simulations.show.html import render_page
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("parts.js", "curves.js", "maps.js", "page.js")
@@ -47,23 +37,9 @@ def write_report(folders: Sequence[Path], page: Path) -> None:
 
 def render(runs: Sequence[Run]) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return environment.get_template("page.html.j2").render(
-        # The two are ours, and must stay as they are for their hashes to fit.
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    return render_page(
+        _HERE,
+        _SCRIPTS,
         title=", ".join(shown(run.label) for run in runs[:4]) + (" …" if len(runs) > 4 else ""),
         summary=tables.summary(runs),
         settings=tables.settings(runs),
@@ -90,8 +66,3 @@ def _what(run: Run) -> str:
     attackers = len(run.byzantine)
     attack = f"{attackers} of them {settings.attack}" if attackers else "no attack"
     return f"{run.config.rule} on {settings.task}, {settings.num_clients} clients, {attack}"
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"

@@ -24,6 +24,23 @@ def config(tmp_path):
 
 
 @pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs without other processes, and the folders of those that were made."""
+    from simulations.engines.engines import quiet_flower, run
+
+    made = []
+
+    def run_here(configs, engine, processes, observer):
+        for folder, config in configs.items():
+            made.append(folder)
+            with quiet_flower():
+                run(config, engine, lambda record, folder=folder: observer(folder, record))
+
+    monkeypatch.setattr("simulations.engines.kept.run_all", run_here)
+    return made
+
+
+@pytest.fixture
 def flower_home(tmp_path) -> Iterator[dict[str, str]]:
     """An environment with a Flower home and port of its own.
 

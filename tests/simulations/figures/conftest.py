@@ -60,23 +60,6 @@ def tiny(tmp_path):
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
-    """Runs without other processes, and the folders of those that were made."""
-    from simulations.engines.engines import quiet_flower, run
-
-    made = []
-
-    def run_here(configs, engine, processes, observer):
-        for folder, config in configs.items():
-            made.append(folder)
-            with quiet_flower():
-                run(config, engine, lambda record, folder=folder: observer(folder, record))
-
-    monkeypatch.setattr("simulations.figures.runs.run_all", run_here)
-    return made
-
-
-@pytest.fixture
 def rows():
     """A function that makes the rows of one curve, given its accuracy by seed (and round)."""
 

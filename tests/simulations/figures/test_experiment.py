@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from simulations.engines.kept import key
 from simulations.figures.experiment import FOLDER, NAMES, load_experiment
-from simulations.figures.runs import key
 from simulations.run.config import RunConfig
 
 

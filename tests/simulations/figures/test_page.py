@@ -1,8 +1,8 @@
 import pytest
 
+from simulations.engines.effort import Effort
 from simulations.figures.facts import Fact
 from simulations.figures.page import (
-    Effort,
     Provenance,
     facts_block,
     figure_block,

@@ -7,7 +7,8 @@ import pytest
 
 from clients.tasks import DataError
 from simulations.engines.engines import quiet_flower, run
-from simulations.figures.runs import check_data, gather, key, missing, place, run_missing
+from simulations.engines.kept import check_data, key, missing, run_missing
+from simulations.figures.runs import gather, place
 from simulations.run.config import RunConfig
 
 
@@ -22,7 +23,7 @@ def make(tiny, tmp_path):
 
     def make(folder, processes=1, **kw):
         cells = cells_of(tiny(), tmp_path / folder, **kw)
-        wanted = missing(cells)
+        wanted = missing(cell.config for cell in cells)
         run_missing(wanted, processes, "tiny")
         return gather("tiny", cells)
 
@@ -92,7 +93,7 @@ def test_a_run_whose_clients_remember_is_not_gone_on_with(tiny, tmp_path):
     for cell in cells_of(tiny(), tmp_path / "a"):
         for momentum, on in ((0.0, True), (0.9, False)):
             settings = replace(cell.config.settings, momentum=momentum)
-            (wanted,) = missing([replace(cell, config=replace(cell.config, settings=settings))])
+            (wanted,) = missing([replace(cell.config, settings=settings)])
             assert wanted.resume is on
 
 

@@ -1,11 +1,10 @@
-"""The protocol of a figure in words: data, model and settings that its runs share."""
+"""The protocol of runs in words: data, model and settings that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulations.figures.experiment import Cell
-from simulations.figures.runs import check_data
+from simulations.engines.kept import check_data
 from simulations.run.config import RunConfig
 
 _EXAMPLES = {"spambase": "e-mails", "mnist": "images"}
@@ -18,12 +17,12 @@ _NAMES = {
 _MODELS = {"mlp": "MLP", "convnet": "ConvNet"}
 
 
-def protocol(cells: Sequence[Cell], data: str) -> str:
+def protocol(configs: Sequence[RunConfig], data: str) -> str:
     """Return the protocol in one line.
 
     Parameters
     ----------
-    cells : sequence of Cell
+    configs : sequence of RunConfig
         The runs, in the place of their data.
     data : "embedded" | "full"
 
@@ -32,7 +31,6 @@ def protocol(cells: Sequence[Cell], data: str) -> str:
     DataError
         If the data are not there.
     """
-    configs = [cell.config for cell in cells]
     first_of_task = {config.settings.task: config for config in reversed(configs)}
     tasks = [_task_words(config, data) for config in reversed(first_of_task.values())]
     common = [

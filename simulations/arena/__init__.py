@@ -1,0 +1,1 @@
+"""The arena: every rule against every attack."""

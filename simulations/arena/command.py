@@ -1,0 +1,132 @@
+"""``python -m simulations arena``: every rule against every attack."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.table import Table
+from typer import Argument, Option
+
+from clients.fields import key_of
+from flwr_krum.kernel.threads import cores
+from simulations.arena.make import Made, Options, make, publish
+from simulations.arena.plan import ALL, DECIDED, arena_of, read_file
+from simulations.arena.words import interval, outcome
+from simulations.engines.kept import DATA
+from simulations.engines.ray_tasks import HERE
+from simulations.run.config import run_settings
+from simulations.show.options import with_settings
+from simulations.show.terminal import one_of
+
+OLD = ("gaussian_variance", "omniscient_factor", "omniscient_examples", "fault", "m")
+"""Settings that are deprecated: the calls of rules and attacks have them."""
+
+USUAL = {"f": 4, "split": "dirichlet(alpha=1.0)"}
+"""Where an arena has other defaults than a run."""
+
+ELSEWHERE = ("out", "page", "processes", "on", "data_dir")
+"""Options that do not change what is found."""
+
+_ON = Option(
+    help=f"{HERE}, or a Ray cluster's address such as {HERE}://HOST:10001, HOST:6379 or auto: each "
+    "run is a task there.",
+    show_default=False,
+)
+_DATA = one_of(DATA, "Copies inside packages, or the originals.")
+_SETTINGS = [name for name in run_settings() if key_of(name) not in DECIDED and name not in OLD]
+
+
+@with_settings(_SETTINGS, USUAL)
+def arena(
+    options: dict[str, Any],
+    file: Annotated[
+        Path | None,
+        Argument(
+            metavar="FILE.toml",
+            help="Says rules, attacks, rounds, seeds, [settings]; options go before it.",
+        ),
+    ] = None,
+    rules: Annotated[
+        list[str], Option(help=f"Rules with ; between them, or {ALL}; may be repeated.")
+    ] = [ALL],  # noqa: B006
+    attacks: Annotated[
+        list[str], Option(help=f"Attacks with ; between them, or {ALL}; may be repeated.")
+    ] = [ALL],  # noqa: B006
+    rounds: Annotated[int, Option(min=1, help="Rounds of each run.")] = 300,
+    seeds: Annotated[int, Option(min=1, help="How many; a run for each.")] = 3,
+    first_seed: Annotated[int, Option(min=0, help="The first of the seeds.")] = 0,
+    data: Annotated[str, _DATA] = DATA[0],
+    data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
+    out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/arena"),
+    processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
+    on: Annotated[str, _ON] = "",
+    page: Annotated[Path | None, Option(help="Markdown page that gets the table too.")] = None,
+) -> None:
+    """Run every rule against every attack, and rank the rules by their worst case.
+
+    Finished runs are kept: an interrupted arena goes on where it stopped.
+    """
+    given = _given()
+    asked = {"rules": rules, "attacks": attacks, "rounds": rounds, "seeds": seeds}
+    table = read_file(file) if file else {}
+    written = {name: value for name, value in table.items() if name not in given}
+    settings = {
+        **options,
+        **table.get("settings", {}),
+        **{key: value for key, value in options.items() if key.replace("-", "_") in given},
+    }
+    plan = arena_of(**{**asked, **written, "settings": settings}, first_seed=first_seed)
+    made = make(plan, Options(data, data_dir, out, processes or cores(), on), _command(given, file))
+    _show(Console(), made)
+    if page is not None:
+        publish(made, page)
+
+
+def _given() -> dict[str, Any]:
+    """Return the options that the command line names, by name."""
+    context = click.get_current_context()
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+
+
+def _command(given: dict[str, Any], file: Path | None) -> str:
+    """Return the command line that finds the same."""
+    options = {option.name: option for option in click.get_current_context().command.params}
+    words = ["python", "-m", "simulations", "arena"]
+    for name, value in given.items():
+        if name in ELSEWHERE or name == "file":
+            continue
+        option = options[name]
+        if isinstance(value, bool):
+            words.append((option.opts if value else option.secondary_opts)[0])
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [option.opts[0], str(each)]
+    return shlex.join([*words, str(file)] if file else words)
+
+
+def _show(console: Console, made: Made) -> None:
+    table = Table(title="rules by their worst case", title_justify="left")
+    for column in ("rule", "worst case", "95 % interval", "under", "no attack"):
+        table.add_column(column, overflow="fold")
+    for standing in made.standings:
+        worst, peace = standing.worst, standing.results[0]
+        if worst.scores:
+            last = interval(worst.last_interval)
+            table.add_row(standing.rule, outcome(worst), last, worst.attack, outcome(peace))
+    console.print(table)
+    for standing in made.standings:
+        if standing.worst.reason:
+            console.print(f"{standing.rule} {outcome(standing.worst)}", soft_wrap=True)
+    for name, why in made.facts.left_out.items():
+        console.print(f"left out: {name}, {why}", soft_wrap=True, highlight=False)
+    console.print(str(made.facts.effort), highlight=False)
+    console.print(f"table, picture and page: {made.stem}.html, .png, .csv", soft_wrap=True)

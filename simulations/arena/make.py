@@ -1,0 +1,117 @@
+"""An arena from its plan to its files: runs, table, picture, pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simulations.arena.facts import Facts, facts_of
+from simulations.arena.markdown import arena_block
+from simulations.arena.page import write_page
+from simulations.arena.picture import draw
+from simulations.arena.plan import Arena, Bout, bouts_of
+from simulations.arena.results import Standing, standings_of
+from simulations.arena.rows import write_rows
+from simulations.engines.effort import make_runs
+from simulations.engines.kept import placed
+from simulations.engines.protocol import protocol
+from simulations.show.pages import with_block
+
+STEM = "arena"
+SUFFIXES = (".png", ".svg", ".csv", ".html")
+
+
+@dataclass(frozen=True)
+class Options:
+    """On which data an arena is held, and where it goes.
+
+    Attributes
+    ----------
+    data, data_dir : str
+        As for `simulations.engines.kept.placed`.
+    out : Path
+        Gets ``runs/`` and the files.
+    processes : int
+        Runs at a time.
+    cluster : str
+        As for `simulations.engines.kept.run_missing`.
+    """
+
+    data: str = "embedded"
+    data_dir: str = "data"
+    out: Path = Path("runs/arena")
+    processes: int = 1
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished arena."""
+
+    standings: list[Standing]
+    facts: Facts
+    stem: Path
+
+
+def make(arena: Arena, options: Options, command: str) -> Made:
+    """Run what is missing and write CSV, PNG, SVG, HTML and a Markdown block.
+
+    Parameters
+    ----------
+    arena : Arena
+    options : Options
+    command : str
+        What is said to make it.
+
+    Raises
+    ------
+    ValueError
+        If no rule can run.
+    DataError
+        If the data are missing or damaged.
+    """
+    bouts = [_placed(bout, options) for bout in bouts_of(arena)]
+    configs = [config for bout in bouts for config in bout.configs]
+    if not configs:
+        raise ValueError(f"no rule can run: {bouts[0].reason}")
+    words = protocol(configs, options.data)
+    stem = options.out / STEM
+    kept = stem.with_suffix(".json")
+    effort = make_runs(configs, options.processes, kept, STEM, options.cluster)
+    made = Made(standings_of(bouts), facts_of(arena, configs, command, words, effort), stem)
+    _write(made)
+    return made
+
+
+def publish(made: Made, page: Path) -> None:
+    """Put an arena on a Markdown page: its files beside it in ``arena/``, its block in place."""
+    folder = page.parent / STEM
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in SUFFIXES:
+        shutil.copy(made.stem.with_suffix(suffix), folder)
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    block = arena_block(made.standings, made.facts, f"{STEM}/{STEM}")
+    page.write_text(with_block(text, STEM, block), encoding="utf-8")
+
+
+def _placed(bout: Bout, options: Options) -> Bout:
+    folder = options.out / "runs"
+    configs = [placed(each, folder, options.data, options.data_dir) for each in bout.configs]
+    return replace(bout, configs=tuple(configs))
+
+
+def _write(made: Made) -> None:
+    stem, standings, facts = made.stem, made.standings, made.facts
+    write_rows(stem.with_suffix(".csv"), standings)
+    pictures: Sequence[Path] = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    draw(
+        standings,
+        f"{facts.protocol}, split {facts.settings['split']}, {facts.rounds} rounds, "
+        f"seeds {facts.seeds}",
+        pictures,
+    )
+    write_page(stem.with_suffix(".html"), standings, facts)
+    block = arena_block(standings, facts, STEM)
+    stem.with_suffix(".md").write_text(block, encoding="utf-8")

@@ -1,0 +1,54 @@
+"""The numbers of an arena as texts, the same on every page and in the terminal."""
+
+from __future__ import annotations
+
+from simulations.arena.results import Result, Score
+from simulations.run.intervals import Interval
+
+NOTHING = "–"
+CANNOT = "cannot run"
+
+
+def accuracy(value: float | None) -> str:
+    """Write an accuracy."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """Write a share."""
+    return NOTHING if value is None else f"{value:.0%}"
+
+
+def interval(found: Interval | None) -> str:
+    """Write an interval without its mean."""
+    return NOTHING if found is None else f"{found.low:.3f} to {found.high:.3f}"
+
+
+def outcome(result: Result) -> str:
+    """Write what became of a pair: the last accuracy, or why there is none."""
+    if not result.scores:
+        return f"{CANNOT}: {result.reason}"
+    if not result.destroyed:
+        return accuracy(result.last)
+    if result.destroyed == len(result.scores):
+        return "destroyed"
+    return f"destroyed {result.destroyed} of {len(result.scores)}"
+
+
+def in_full(result: Result) -> list[str]:
+    """Write all that is known of a pair, in lines."""
+    lines = [f"{result.rule} against {result.attack}"]
+    if not result.scores:
+        return [*lines, outcome(result)]
+    lines.append(f"last accuracy {outcome(result)}, 95 % interval {interval(result.last_interval)}")
+    return [*lines, *map(_of_seed, result.scores)]
+
+
+def _of_seed(score: Score) -> str:
+    last = "destroyed" if score.last is None else accuracy(score.last)
+    best = NOTHING if score.best is None else f"{accuracy(score.best)} in round {score.best_round}"
+    backdoor = "" if score.attack_success is None else f", backdoor {share(score.attack_success)}"
+    return (
+        f"seed {score.seed}: last {last}, best {best}, attackers {share(score.byzantine)} of the "
+        f"selected, {score.skipped} rounds skipped{backdoor}"
+    )
