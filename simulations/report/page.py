@@ -23,6 +23,9 @@ from simulations.report.series import series
 from simulations.report.texts import shown
 
 _HERE = Path(__file__).parent
+_LONGEST_SENTENCE = 1000
+"""Characters of what a run comes to: a certificate names clients."""
+
 _SCRIPTS = ("parts.js", "curves.js", "maps.js", "page.js")
 
 
@@ -75,7 +78,8 @@ def render(runs: Sequence[Run]) -> str:
                 "refusals": tables.refusals(run),
                 "clients": tables.clients(run),
                 "conclusion": [
-                    shown(line) for line in conclusion(run.reports, run.config.settings.batch_size)
+                    shown(line, _LONGEST_SENTENCE)
+                    for line in conclusion(run.reports, run.config.settings.batch_size)
                 ],
             }
             for run in runs
