@@ -20,7 +20,7 @@ def announce(report: RoundReport) -> None:
 
 
 def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) -> list[str]:
-    """Return what a run's rounds come to: steps, refusals, and the guarantee over time.
+    """Return what a run's rounds come to: steps, refusals, certificate and guarantee over time.
 
     Parameters
     ----------
@@ -34,6 +34,12 @@ def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) ->
     if refusals:
         worst = ", ".join(f"{client} ({count})" for client, count in refusals.most_common(10))
         lines.append(f"refused most: {worst}")
+    certificates = [report.certificate for report in rounds if report.certificate]
+    certified = Counter(certificate.verdict for certificate in certificates)
+    if certified:
+        lines.append("certificate: " + ", ".join(f"{v} in {k}" for v, k in certified.items()))
+        middle = sorted(certificates, key=lambda certificate: certificate.kappa)
+        lines.append(f"the median round: {middle[len(middle) // 2].sentence()}")
     known = [report.guarantee for report in rounds if report.guarantee]
     verdicts = Counter(guarantee.verdict for guarantee in known)
     if known:

@@ -12,6 +12,7 @@ import numpy as np
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.replies import ClientId, Refused, few
+from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.rules.rule import Aggregate
 from flwr_krum.weights import Weighting
@@ -60,13 +61,15 @@ class RoundReport:
         Which metrics have no mean although several clients report them, and why.
     kept : tuple of keys
         Arrays of the global model that the replies did not hold, and that stayed as they are.
+    certificate : RoundCertificate, optional
+        What is certain of the aggregate of a round that moved the model, whoever the liars are.
     guarantee : Guarantee, optional
         What can be said of the paper's condition in this round.
     stepped : bool
         Whether the global model moved.
     optimizer : str
         The server optimiser that moved it by the aggregate, with its parameters; empty where there
-        is none, or it did not. ``guarantee`` speaks of the aggregate.
+        is none, or it did not. ``certificate`` and ``guarantee`` speak of the aggregate.
     steps : mapping of name to number
         Where an optimiser moved the model: the length of the step to the ``aggregate``, that of
         the step ``taken``, their ``ratio`` taken / aggregate, and their ``cosine``. What is no
@@ -97,6 +100,7 @@ class RoundReport:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    certificate: RoundCertificate | None = None
     guarantee: Guarantee | None = None
     stepped: bool = False
     optimizer: str = ""
@@ -127,6 +131,8 @@ class RoundReport:
         if self.weighting and self.weights:
             made_of = ", ".join(f"{site} {share:.1%}" for site, share in self.weights.items())
             lines.append(f"the aggregate is made of: {made_of}")
+        if self.certificate:
+            lines.append(self.certificate.sentence())
         if self.guarantee:
             lines.append(self.guarantee.line())
         if self.optimizer:
@@ -138,10 +144,20 @@ class RoundReport:
         return lines
 
     def guarantee_metrics(self) -> dict[str, float]:
-        """Return the guarantee as numbers: 1 holds, 0 does not hold, -1 cannot be known."""
+        """Return certificate and guarantee as numbers: 1 holds, 0 does not, -1 cannot be known.
+
+        What is no finite number is left out.
+        """
+        numbers: dict[str, float] = {}
+        if self.certificate is not None:
+            numbers["certificate"] = float(_VERDICTS.index(self.certificate.verdict) - 1)
+            numbers["certificate-survives"] = float(self.certificate.survives)
+            for name in ("kappa", "radius"):
+                if math.isfinite(value := getattr(self.certificate, name)):
+                    numbers[f"certificate-{name}"] = value
         if self.guarantee is None:
-            return {}
-        numbers = {"guarantee": float(_VERDICTS.index(self.guarantee.verdict) - 1)}
+            return numbers
+        numbers["guarantee"] = float(_VERDICTS.index(self.guarantee.verdict) - 1)
         if self.guarantee.sin_alpha is not None:
             numbers["sin-alpha"] = self.guarantee.sin_alpha
         return numbers
@@ -153,6 +169,7 @@ class RoundReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
         values = dict(vars(self))
+        values["certificate"] = self.certificate and self.certificate.to_json()
         values["guarantee"] = self.guarantee and self.guarantee.to_json()
         values["weighting"] = self.weighting and self.weighting.to_json()
         values["refused"] = [[refused.client, refused.reason] for refused in self.refused]
@@ -181,6 +198,8 @@ class RoundReport:
             read[name] = {
                 client: math.inf if value is None else value for client, value in read[name]
             }
+        if read["certificate"] is not None:
+            read["certificate"] = RoundCertificate.from_json(read["certificate"])
         if read["guarantee"] is not None:
             read["guarantee"] = Guarantee.from_json(read["guarantee"])
         if read["weighting"] is not None:
@@ -198,6 +217,7 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "optimizer": "",
     "steps": {},
     "weighting": None,
+    "certificate": None,
 }
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "quarantined", "selected")
@@ -242,7 +262,7 @@ def _moved(optimizer: str, steps: Mapping[str, float]) -> str:
             f", {steps['ratio']:.3g} times as far as the aggregate is ({steps['taken']:.3g} for "
             f"{steps['aggregate']:.3g}{angle})"
         )
-    return f"moved by {optimizer}{compared}: a guarantee speaks of the aggregate alone"
+    return f"moved by {optimizer}{compared}: certificate and guarantee speak of the aggregate alone"
 
 
 def _finite(value: Any) -> Any:

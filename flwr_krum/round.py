@@ -21,6 +21,8 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
+from flwr_krum.certificate import limit_of
+from flwr_krum.certified import RoundCertificate, certified
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
@@ -64,6 +66,7 @@ class RoundOptions(TypedDict, total=False):
     root: Root | None
     weights: Mapping[ClientId, float] | None
     weight_cap: float | None
+    certificate: bool
 
 
 REPORTS_KEPT = 10_000
@@ -151,6 +154,10 @@ class Rounds:
     weight_cap : float, 0 < weight_cap < 0.5, or None (default: 0.25)
         The weights of a round's accepted sites are cut so that the f heaviest hold at most this
         share; None cuts nothing, and one site may then hold most of the model.
+    certificate : bool (default: True)
+        Say in every report what is certain of the aggregate whoever the liars are, see
+        `flwr_krum.certificate`; it takes n x n work, and the distances between all replies where
+        the rule needs none.
 
     Raises
     ------
@@ -177,6 +184,7 @@ class Rounds:
     root: Root | None = None
     weights: Mapping[ClientId, float] | None = None
     weight_cap: float | None = DEFAULT_CAP
+    certificate: bool = True
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
@@ -362,10 +370,11 @@ class Rounds:
             in_force = self._in_force(intake)
             degrades = self.on_infeasible == "degrade"
             fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
+            heard = {reply.client for reply in replies} | set(failed)
             step, failure = None, None
             if not veto:
                 step, failure = self._try_step(fitted, intake, server_round)
-        heard = {reply.client for reply in replies} | set(failed)
+            certificate = self._certify(step, intake, in_force.f, len(heard))
         report = RoundReport(
             server_round=server_round,
             rule=str(fitted.rule),
@@ -383,6 +392,7 @@ class Rounds:
             kept=intake.kept,
             weighting=fitted.weighting,
             **({} if step is None else chosen(step.aggregate, intake.clients)),
+            certificate=certificate,
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
@@ -450,6 +460,25 @@ class Rounds:
         last = self._server_rows.step_to(updates, intake.keys, aggregate.layers)
         note = _together(aggregate.choice.note, missing)
         return _Step(aggregate, guarantee, model, note, step.moments, step.compared, last)
+
+    def _certify(
+        self, step: _Step | None, intake: Intake, f: int, heard: int
+    ) -> RoundCertificate | None:
+        """Say what is certain of the aggregate that the model moved to, or towards.
+
+        The limit is that of the clients who were asked and the declared f: neither refusals nor
+        silence raise it.
+        """
+        if not self.certificate or step is None or step.model is None or intake.updates is None:
+            return None
+        with stage("certificate"):
+            asked = len(self.asked) or heard
+            declared = f_in_force(self.rule, asked, 0, asked).f
+            limit = limit_of(asked, declared) if 2 * declared < asked else 1.0
+            is_sent = self.template is None or not self.template.narrows
+            return certified(
+                step.aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent
+            )
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""

@@ -104,7 +104,7 @@ FLOORS = (
     ("kernel", "calls"),
     ("boundary", "rules", "moments", "tensors", "certificate"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
-    ("guarantee", "weights", "adapters"),
+    ("guarantee", "weights", "adapters", "certified"),
     ("report", "fitted"),
     ("lines", "lock", "step"),
     ("journal", "log"),

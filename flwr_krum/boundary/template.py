@@ -134,6 +134,11 @@ class Template:
         return cls(formats, frozenset(_floats(formats)))
 
     @property
+    def narrows(self) -> bool:
+        """Whether arrays are rounded when they are sent: bfloat16 is computed with as float32."""
+        return any(array.dtype == BFLOAT16 for array in (self.model or {}).values())
+
+    @property
     def travelling(self) -> tuple[str, ...]:
         """The keys that a reply holds unless all replies agree on fewer."""
         return tuple(self.formats) if self.shared is None else self.shared

@@ -13,7 +13,15 @@ from contextvars import ContextVar
 from typing import Literal, TypeAlias
 
 Stage: TypeAlias = Literal[
-    "decode", "check", "metrics", "geometry", "rule", "guarantee", "combine", "encode"
+    "decode",
+    "check",
+    "metrics",
+    "geometry",
+    "rule",
+    "guarantee",
+    "combine",
+    "encode",
+    "certificate",
 ]
 """The stages of a round, in order."""
 

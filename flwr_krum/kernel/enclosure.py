@@ -138,7 +138,7 @@ class Points:
         if not np.isfinite(weights).all():
             return full
         try:
-            total = math.fsum(weights)
+            total = math.fsum(weights.tolist())
         except OverflowError:
             return np.full(p, np.inf)
         if abs(1.0 - total) <= NOTHING:

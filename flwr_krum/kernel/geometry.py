@@ -7,6 +7,7 @@ of the mixed rows is ``M G M^T``, n x n work and never another pass over the mod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +18,7 @@ from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.enclosure import Points
-from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
+from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances, squared_from
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score
 from flwr_krum.kernel.updates import ClientUpdates
 
@@ -132,6 +133,7 @@ class ClientGeometry(Geometry):
         self.n = updates.n
         self.server_rows = tuple(updates.server_rows)
         self._updates = updates.compared
+        self._measured = updates.measured
         self._ranked: Distances | None = None
         self.ranking: Ranking | None = None
 
@@ -185,6 +187,22 @@ class ClientGeometry(Geometry):
                 distances = sharper(self._updates.clients_alone(), distances, doubtful)
         return Points.of_clients(distances, self._zeros_are_exact)
 
+    def squared_from(self, layers: Sequence[Array], scale: float) -> tuple[Float64, Float64]:
+        """Return the squared distances (n,) of a model from the clients, and their errors.
+
+        Another pass over the models. Never for products of layers.
+
+        Parameters
+        ----------
+        layers : L arrays
+            In the layers of the updates that this is the geometry of.
+        scale : float
+            The unit of the distances.
+        """
+        seen = self._measured
+        compared = layers if seen is None else [layers[i] for i in seen]
+        return squared_from(self._updates.clients_alone(), compared, scale)
+
     @property
     def _zeros_are_exact(self) -> bool:
         # The square of the smallest difference of float32 is a float64.
@@ -225,9 +243,19 @@ def _too_coarse(distances: Distances, weights: Float64) -> Indices:
     """
     n = len(weights)
     squared, error = distances.squared, distances.error
-    close = float(np.partition(squared, n * n // 4, axis=None)[n * n // 4])
     alike = (squared <= error).sum(axis=1) > 1
-    rough = (error * np.abs(weights)).max(axis=0) > ROUGH * close
+    size = np.abs(weights)
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows, spare = squared @ weights, error @ size
+        heights = rows - 0.5 * float(weights @ rows)
+        spare += 0.5 * float(size @ spare)
+    # The error of a far client's distances is small beside its own height.
+    if (spare <= ROUGH * heights).all():
+        return np.flatnonzero(alike)
+    close = float(np.partition(squared, n * n // 4, axis=None)[n * n // 4])
+    if (spare <= ROUGH * np.maximum(heights, close)).all():
+        return np.flatnonzero(alike)
+    rough = (error * size).max(axis=0) > ROUGH * close
     return np.flatnonzero(alike | rough)
 
 

@@ -7,11 +7,12 @@ in the order of the tasks: sums over them have the same bits on one core and on 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -50,10 +51,24 @@ def spread(
         yield from pool.map(work, tasks)
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Keep BLAS to one thread per caller: its own spin on a machine that clients share."""
-    limits: AbstractContextManager[Any] = _threadpools().limit(limits=1, user_api="blas")
-    return limits
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread per caller: its own spin on a machine that clients share.
+
+    Within itself it does nothing: to ask BLAS takes longer than what a small round has for it.
+    """
+    if getattr(_here, "is_held", False):
+        yield
+        return
+    _here.is_held = True
+    try:
+        with _threadpools().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _here.is_held = False
+
+
+_here = threading.local()
 
 
 @cache

@@ -6,8 +6,8 @@ function roundsTable(details) {
   const run = RUNS[details.dataset.run];
   const hostile = new Set(run.byzantine);
   const evaluated = new Map(run.evaluated.map((t, i) => [t, i]));
-  const columns = ["round", "accuracy", "loss", "accepted", "refused", "failed", "silent", "f in force", "selected", "Byzantine selected", "guarantee", "sin(α)", "moved", "rule", "note"];
-  const words = new Set([10, 12, 13, 14]);
+  const columns = ["round", "accuracy", "loss", "accepted", "refused", "failed", "silent", "f in force", "selected", "Byzantine selected", "certificate", "guarantee", "sin(α)", "moved", "rule", "note"];
+  const words = new Set([10, 11, 13, 14, 15]);
   const body = make("tbody");
   run.rounds.forEach((t, k) => {
     const cells = [...run.cells[k]];
@@ -21,6 +21,7 @@ function roundsTable(details) {
       String(run.f[k]),
       count("S"),
       String(cells.filter((letter, c) => letter === "S" && hostile.has(c)).length),
+      VERDICTS[run.certificates[k]],
       VERDICTS[run.verdicts[k]],
       number(run.sines[k]),
       run.stepped[k] ? "yes" : "no",

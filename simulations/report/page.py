@@ -13,6 +13,9 @@ from simulations.report.texts import shown
 from simulations.show.html import render_page
 
 _HERE = Path(__file__).parent
+_LONGEST_SENTENCE = 1000
+"""Characters of what a run comes to: a certificate names clients."""
+
 _SCRIPTS = ("parts.js", "curves.js", "maps.js", "page.js")
 
 
@@ -51,7 +54,8 @@ def render(runs: Sequence[Run]) -> str:
                 "refusals": tables.refusals(run),
                 "clients": tables.clients(run),
                 "conclusion": [
-                    shown(line) for line in conclusion(run.reports, run.config.settings.batch_size)
+                    shown(line, _LONGEST_SENTENCE)
+                    for line in conclusion(run.reports, run.config.settings.batch_size)
                 ],
             }
             for run in runs

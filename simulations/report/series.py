@@ -30,7 +30,8 @@ def series(run: Run) -> dict[str, Any]:
         Names; which of the clients attack, by index.
     evaluated, accuracy, loss
         One entry per evaluation; what was not a number is null.
-    rounds, cells, scores, f, selected, rules, verdicts, sines, stepped
+    rounds, cells, scores, f, selected, rules, certificates, verdicts, sines,
+    stepped
         One entry per round. ``cells`` has a letter per client. ``scores`` has a number, null or,
         for a score beyond every number, the text "∞" per client; it is null where the rule has
         none.
@@ -45,6 +46,7 @@ def series(run: Run) -> dict[str, Any]:
     texts, rules, notes = TextTable(), TextTable(), TextTable()
     evaluations = [record for record in run.history if record.accuracy is not None]
     reports, guarantees = run.reports, [report.guarantee for report in run.reports]
+    certificates = [report.certificate for report in reports]
     return {
         "label": shown(run.label),
         "clients": [shown(client) for client in clients],
@@ -58,6 +60,7 @@ def series(run: Run) -> dict[str, Any]:
         "f": [report.byzantine for report in reports],
         "rules": [rules.number(report.rule) for report in reports],
         "stepped": [int(report.stepped) for report in reports],
+        "certificates": "".join(VERDICTS[c.verdict] if c else "-" for c in certificates),
         "verdicts": "".join(VERDICTS[g.verdict] if g else "-" for g in guarantees),
         "sines": [_digits(g.sin_alpha) if g else None for g in guarantees],
         "reasons": _sparse(notes.number(g.reason) if g and g.reason else None for g in guarantees),

@@ -52,14 +52,16 @@ def summary(runs: Sequence[Run]) -> Table:
     """Return one row per run: what it was and what came out."""
     columns = (
         "run", "accuracy", "Byzantine selected", "replies refused", "rounds without a step",
-        "guarantee holds", "does not hold", "cannot be known", "rounds", "n", "f", "rule", "attack",
+        "certificate holds", "certificate does not", "guarantee holds",
+        "does not hold", "cannot be known", "rounds", "n", "f", "rule", "attack",
     )  # fmt: skip
-    return Table(columns, tuple(_summary_row(run) for run in runs), frozenset({0, 11, 12}))
+    return Table(columns, tuple(_summary_row(run) for run in runs), frozenset({0, 13, 14}))
 
 
 def _summary_row(run: Run) -> tuple[str, ...]:
     settings, reports = run.config.settings, run.reports
     verdicts = Counter(report.guarantee.verdict for report in reports if report.guarantee)
+    certain = Counter(report.certificate.verdict for report in reports if report.certificate)
     share = byzantine_share(run.byzantine, (report.selected for report in reports))
     return (
         shown(run.label),
@@ -67,6 +69,7 @@ def _summary_row(run: Run) -> tuple[str, ...]:
         "–" if share is None else f"{share:.1%}",
         str(sum(len(report.refused) for report in reports)),
         str(sum(not report.stepped for report in reports)),
+        *(str(certain[verdict]) for verdict in ("holds", "does not hold")),
         *(str(verdicts[verdict]) for verdict in ("holds", "does not hold", "cannot be known")),
         _rounds(run),
         str(settings.num_clients),

@@ -16,7 +16,7 @@ MOST = 200
 REST = "one of many further texts: the journal has it"
 
 
-def shown(text: object) -> str:
+def shown(text: object, longest: int = LONGEST) -> str:
     r"""Return a text as the page shows it: one line, visible characters, not too long.
 
     Examples
@@ -24,9 +24,9 @@ def shown(text: object) -> str:
     >>> shown("write\u202ebackwards") == "write\ufffdbackwards"
     True
     """
-    line = " ".join(str(text)[: 2 * LONGEST].split())
+    line = " ".join(str(text)[: 2 * longest].split())
     clean = "".join(c if c.isprintable() else "\ufffd" for c in line)
-    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 class TextTable:

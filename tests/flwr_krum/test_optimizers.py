@@ -556,7 +556,8 @@ def test_a_report_says_who_moved_the_model_and_of_what_the_guarantee_speaks(begu
     rounds, _, _ = begun()
     report = rounds.reports[-1]
     (line,) = (line for line in report.lines() if line.startswith("moved by"))
-    beginning, end = f"moved by {FedAdam()}, ", ": a guarantee speaks of the aggregate alone"
+    beginning = f"moved by {FedAdam()}, "
+    end = ": certificate and guarantee speak of the aggregate alone"
     assert (line[: len(beginning)], line[-len(end) :]) == (beginning, end)
     assert not report.is_remarkable()
     assert RoundReport.from_json(report.to_json()) == report

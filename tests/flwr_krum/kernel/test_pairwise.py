@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flwr_krum.kernel.pairwise import squared_distances
+from flwr_krum.kernel.pairwise import length_at_most, squared_distances, squared_from
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
 from flwr_krum.kernel.ways import gram
@@ -193,3 +194,30 @@ def test_a_global_model_that_is_no_help_does_no_harm(value):
     np.testing.assert_allclose(
         found.squared / found.scale**2, references.squared_distances(V), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("d", [3, 5 * BLOCK + 1])
+def test_a_model_is_as_far_from_the_clients_as_it_says(device, dtype, d):
+    rng = np.random.default_rng(d)
+    X = rng.standard_normal((6, d)).astype(dtype)
+    X[1] *= dtype(50.0)
+    updates = replace(ClientUpdates.from_layers([(row,) for row in X], (X[2],)), device=device)
+    found, error = squared_from(updates, (X[0],))
+    apart = ((X.astype(np.longdouble) - X[0]) ** 2).sum(axis=1)
+    assert found[0] == 0.0
+    assert (np.abs(found - apart) <= error).all()
+    assert (error <= 1e-9 * found + 1e-300).all()
+    far, _ = squared_from(updates, (X[0],), scale=0.5)
+    np.testing.assert_allclose(far, found / 4.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_length_is_never_too_small_and_hardly_too_large(dtype):
+    rng = np.random.default_rng(3)
+    layers = [rng.standard_normal((300, 500)).astype(dtype), np.ones(7, dtype)]
+    length = math.sqrt(sum(float((layer.astype(float) ** 2).sum()) for layer in layers))
+    assert length <= length_at_most(layers) <= 1.02 * length
+    assert length_at_most([np.zeros(4, dtype)]) < 1e-15
+    assert length_at_most([np.full(4, 1e-30, np.float32)]) >= 2e-30
+    assert math.isinf(length_at_most([np.full(4, 1e30, np.float32)]))

@@ -3,6 +3,7 @@
 import pytest
 
 from flwr_krum.boundary.replies import Refused
+from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
 from simulations.report.page import render
@@ -16,6 +17,7 @@ def two_rounds(make_run, **config):
         1, "Krum(f=2)", 2, received=(0, 1, 2, 3, 4, 5), refused=(Refused(6, "holds NaN"),),
         stepped=True,
         scores={0: 3.0, 1: 1.5, 2: 0.25, 3: 8.0, 4: 9.0, 5: 0.125}, selected=(5,),
+        certificate=RoundCertificate("holds", 6, 1, 1.0, 0.2, 3.0, 1),
         guarantee=Guarantee("does not hold", 6, 1, 5.0, 1.0, 0.1, 50.0, 2500.0),
     )  # fmt: skip
     second = RoundReport(
@@ -168,7 +170,8 @@ def test_the_table_of_rounds_is_built_when_it_is_opened(open_page, make_run):
     assert dict(zip(heads, rows[0], strict=True)) == {
         "round": "1", "accuracy": "0.5100", "loss": "0.9900", "accepted": "6", "refused": "1",
         "failed": "0", "silent": "0", "f in force": "2", "selected": "1",
-        "Byzantine selected": "1", "guarantee": "does not hold", "sin(α)": "50", "moved": "yes",
+        "Byzantine selected": "1", "certificate": "holds",
+        "guarantee": "does not hold", "sin(α)": "50", "moved": "yes",
         "rule": "Krum(f=2)", "note": "",
     }  # fmt: skip
     assert rows[1][-3:] == ["no", "Krum(f=2)", "nobody moved"]

@@ -1,4 +1,5 @@
 from flwr_krum.boundary.replies import Refused
+from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
 from simulations.report.tables import clients, origins, refusals, settings, summary
@@ -22,9 +23,10 @@ def krum_round(t, selected, refused=(), verdict="holds", **other):
 
 
 def test_the_summary_counts_what_came_out(make_run):
+    far = RoundCertificate("does not hold", 6, 2, 1.0)
     run = make_run(
-        krum_round(1, (0, 6)),
-        krum_round(2, (5, 6), [(0, "NaN")], verdict="does not hold"),
+        krum_round(1, (0, 6), certificate=RoundCertificate("holds", 7, 2, 1.0)),
+        krum_round(2, (5, 6), [(0, "NaN")], verdict="does not hold", certificate=far),
         krum_round(3, (1, 2), [(0, "NaN"), (1, "Inf")], verdict="does not hold"),
         krum_round(4, (), verdict="cannot be known", stepped=False),
         label="mine", f=2, attack="gaussian", num_server_rounds=10,
@@ -36,6 +38,8 @@ def test_the_summary_counts_what_came_out(make_run):
             "Byzantine selected": "50.0%",  # 6, 5 and 6 of six selections
             "replies refused": "3",
             "rounds without a step": "1",
+            "certificate holds": "1",
+            "certificate does not": "1",
             "guarantee holds": "1",
             "does not hold": "2",
             "cannot be known": "1",
