@@ -307,11 +307,11 @@ class FedAdam(Adaptive):
 
 
 OPTIMIZERS: Mapping[str, type[ServerOptimizer]] = {
-    "sgd": SGD,
     "fedavgm": FedAvgM,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
     "fedyogi": FedYogi,
+    "sgd": SGD,
 }
 """The optimisers by the names under which they are written."""
 

@@ -154,7 +154,7 @@ class Rounds:
     weight_cap : float, 0 < weight_cap < 0.5, or None (default: 0.25)
         The weights of a round's accepted sites are cut so that the f heaviest hold at most this
         share; None cuts nothing, and one site may then hold most of the model.
-    certificate : bool (default: True)
+    certificate : bool (default: False)
         Say in every report what is certain of the aggregate whoever the liars are, see
         `flwr_krum.certificate`; it takes n x n work, and the distances between all replies where
         the rule needs none.
@@ -184,7 +184,7 @@ class Rounds:
     root: Root | None = None
     weights: Mapping[ClientId, float] | None = None
     weight_cap: float | None = DEFAULT_CAP
-    certificate: bool = True
+    certificate: bool = False
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None

@@ -136,6 +136,7 @@ class _Federation:
             "quarantine": config.quarantine or None,
             "journal": journal,
             "rounds_done": start.done,
+            "certificate": config.certificate,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
             "root": RootLearner(config.settings, task, start.done) if config.needs_root else None,

@@ -62,6 +62,9 @@ class RunConfig:
             may_be_empty=True,
         ),
     )
+    certificate: bool = setting(
+        False, Flag("Say in every report what is certain of the round whoever the liars are.")
+    )
     evaluate_every: int = setting(
         0, Whole("Rounds between two evaluations on the test set; 0 is the task's own.", 0)
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from flwr_krum import round as a_round
 from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
@@ -18,7 +20,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.optimizers import FedAdam
 from flwr_krum.report import RoundReport
-from flwr_krum.round import InfeasibleRoundError, Rounds
+from flwr_krum.round import InfeasibleRoundError
 from flwr_krum.rules import (
     Average,
     Bulyan,
@@ -34,6 +36,8 @@ from flwr_krum.rules import (
 from flwr_krum.space import LowRank
 from tests.flwr_krum.every_set import Round
 from tests.flwr_krum.npy_bytes import npy
+
+Rounds = partial(a_round.Rounds, certificate=True)
 
 N, F = 11, 2
 RULES = {
@@ -90,7 +94,7 @@ def certificate_of(rule, X, w=None, **options):
 def test_a_rounds_certificate_is_what_a_look_at_every_set_finds(federation, name):
     rng, rule = np.random.default_rng(sorted(RULES).index(name)), RULES[name]
     options = {"root": own_model} if "root" in rule.server_rows else {}
-    strategy = federation.custom(rule, largest_step=math.inf, **options)
+    strategy = federation.custom(rule, largest_step=math.inf, certificate=True, **options)
     for t in range(1, 5):
         w, replies = drawn(rng)
         federation.configure(strategy, w, replies, t)
@@ -262,12 +266,12 @@ def test_a_round_that_does_not_move_the_model_has_no_certificate():
 def test_a_strategy_that_asks_for_none_has_none_and_the_same_model(federation):
     w, replies = drawn(np.random.default_rng(16))
     models = []
-    for options in ({}, {"certificate": False}):
+    for options in ({"certificate": True}, {}):
         strategy = federation.strategy("MultiKrum", F, **options)
         federation.configure(strategy, w, replies)
         new, metrics = federation.aggregate(strategy, replies)
         models.append([layer.tobytes() for layer in new])
-        assert ("certificate" in metrics) == (not options)
+        assert ("certificate" in metrics) == bool(options)
     assert strategy.last_report.certificate is None
     assert models[0] == models[1]
 

@@ -45,7 +45,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
-    result = cli("run", *flat, "--no-strict")
+    result = cli("run", *flat, "--no-strict", "--certificate")
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "mine/config.json").read_text())
     assert written == {
@@ -59,6 +59,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
         "server-optimizer": "", "knowledge": "own", "momentum": 0.5, "weight-decay": 0.01,
         "clip-norm": 2.0, "local-epochs": 1, "split": "shards(each=3)", "holders": "honest",
+        "certificate": True,
     }  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def test_a_run_under_an_optimizer_that_is_killed_rounds_after_its_last_model_goe
         patch.setattr(history.HistoryWriter, "__exit__", lambda *_: None)
         with pytest.raises(KilledError):
             run(config(**options), observer=observer)
-    done, _, state = read_saved(tmp_path / "run")
+    done, _, state, _ = read_saved(tmp_path / "run")
     assert len(read_journal(tmp_path / "run/journal.jsonl")) == 8
     assert done == state["optimizer/round"] == 5
     run(config(resume=True, **options))
