@@ -156,10 +156,16 @@ def entries(what: str, texts: Iterable[str], known: Collection[str]) -> tuple[st
 
 
 def left_out(arena: Arena) -> dict[str, str]:
-    """Return the registered rules and attacks that `ALL` leaves out of an arena, and why."""
-    return {
-        name: why for name, why in LEFT_OUT.items() if name not in {*arena.rules, *arena.attacks}
-    }
+    """Return what an arena with all other rules, or attacks, has not of the registered, and why.
+
+    Where it has some of them alone, nothing was left out that had been asked for.
+    """
+    found: dict[str, str] = {}
+    for known, fought in ((RULES, arena.rules), (ATTACKS, arena.attacks)):
+        missing = set(known).difference(fought)
+        if missing <= LEFT_OUT.keys():
+            found |= {name: why for name, why in LEFT_OUT.items() if name in missing}
+    return found
 
 
 def bouts_of(arena: Arena) -> list[Bout]:

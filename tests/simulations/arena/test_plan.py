@@ -18,7 +18,12 @@ def test_all_are_all_that_are_registered_but_for_those_that_are_said_to_be_left_
     assert set(plan.rules) | reasons.keys() & RULES.keys() == RULES.keys()
     assert set(plan.attacks) | reasons.keys() & ATTACKS.keys() == {"none", *ATTACKS}
     assert set(reasons) == {"norm-bounding", "non-finite"}
-    assert left_out(arena(["norm-bounding(C=1)", "norm-bounding"])).keys() == {"non-finite"}
+    assert left_out(arena(["all; norm-bounding"], ["all"])).keys() == {"non-finite"}
+
+
+def test_where_some_were_asked_for_nothing_is_said_to_be_left_out():
+    assert left_out(arena()) == {}
+    assert left_out(arena(["all"])).keys() == {"norm-bounding"}
 
 
 def test_no_attack_is_the_first_column_whether_it_is_named_or_not():
