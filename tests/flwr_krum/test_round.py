@@ -36,7 +36,7 @@ def known(rounds, asked=range(1, 100), w=0.0, dtype=np.float64):
 
 
 def test_a_round_returns_the_new_model_and_reports_by_client(replies):
-    rounds = known(Rounds(Krum(1)), [5, 4, 3, 2, 1])
+    rounds = known(Rounds(Krum(1), certificate=True), [5, 4, 3, 2, 1])
     model, report = rounds.finish(7, replies(CONFORMANCE)[::-1])
     assert decode(model["w"]).tolist() == [10]
     assert report.server_round == 7
