@@ -44,7 +44,7 @@ class Team:
     members : tuple of int
         Partitions of the attackers that share their rows; one alone where each acts for itself.
     place : int
-        This client's among them.
+        This client's among them; in all else, members of a team are equal.
     shown : tuple of int
         Partitions whose updates are the scene's ``honest``.
     trained : tuple of int
@@ -52,7 +52,7 @@ class Team:
     """
 
     members: tuple[int, ...]
-    place: int
+    place: int = field(compare=False)
     shown: tuple[int, ...]
     trained: tuple[int, ...]
 
@@ -92,12 +92,10 @@ class _Trainee(HonestClient):
 class Point:
     """Where a team stands; at equal points it sends equal rows."""
 
+    team: Team
     settings: Settings
     task: Task
     attack: Attack
-    members: tuple[int, ...]
-    shown: tuple[int, ...]
-    trained: tuple[int, ...]
     server_round: int
     content: bytes  # a digest of the parameters
     noted: bytes  # and of the memory
@@ -120,12 +118,10 @@ class Point:
         """Say where a team stands, by digests where its members will ask for the same."""
         shared = len(team.members) > 1
         return cls(
+            team,
             settings,
             task,
             attack,
-            team.members,
-            team.shown,
-            team.trained,
             server_round,
             _digest(parameters) if shared else b"",
             _digest([memory[name] for name in sorted(memory)]) if shared else b"",
@@ -156,7 +152,7 @@ _playing = threading.Lock()
 
 def played(point: Point) -> Played:
     """Return what a team makes of a round, worked out once for all its members."""
-    if len(point.members) == 1:
+    if len(point.team.members) == 1:
         return _play(point)
     # One at a time: Flower's older engine calls the clients of a round from several threads, and
     # those that come second are to find the rows, not to compute them again.
@@ -170,9 +166,9 @@ def _once(point: Point) -> Played:
 
 
 def _play(point: Point) -> Played:
-    settings, attack = point.settings, point.attack
-    members, shown = point.members, point.shown
-    learnt = Learnt(point.known, {}) if point.known is not None else learnt_by(point, point.trained)
+    team, settings, attack = point.team, point.settings, point.attack
+    members, shown = team.members, team.shown
+    learnt = Learnt(point.known, {}) if point.known is not None else learnt_by(point, team.trained)
     w = floats(point.parameters)
     own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
     honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
@@ -211,7 +207,7 @@ def learnt_by(point: Point, partitions: Sequence[int]) -> Learnt:
     for i in partitions:
         client = (
             _Trainee(point.settings, point.task, i, attack)
-            if poisons and i in point.members
+            if poisons and i in point.team.members
             else HonestClient(point.settings, point.task, i)
         )
         before = point.memory.get(client.velocity_key)

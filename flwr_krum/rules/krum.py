@@ -17,12 +17,13 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.facts import ALL, Facts, Kappa
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 
 def krum_scores(squared: Array, neighbours: int) -> Array:
@@ -64,7 +65,7 @@ class Krum(Rule):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, ``2f + 2 >= n`` and strict.
+        If f is no integer >= 0 or, when called, ``2f + 2 >= n`` and strict.
 
     Examples
     --------

@@ -13,10 +13,11 @@ from typing import ClassVar, Self, overload
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import Facts
-from flwr_krum.rules.rule import Choice, Rule, Weighs, whole_number
+from flwr_krum.rules.rule import Choice, Rule, Weighs
 
 MOST_CLIENTS = 100_000
 """Clients up to which a requirement is searched for."""

@@ -40,7 +40,7 @@ class TrimmedMean(Rule):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n; if beta is illegal.
+        If f is no integer >= 0 or, when called, illegal for n; if beta is illegal.
 
     Examples
     --------
