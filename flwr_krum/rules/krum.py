@@ -78,6 +78,7 @@ class Krum(Rule):
     requirement = "2f + 2 < n"
     in_proposition_1 = True
     weighs = "selected"
+    is_ranking = True
     facts = Facts(
         source="Blanchard et al. 2017, Proposition 1",
         breakdown="1/2",

@@ -182,6 +182,8 @@ class Chain(Rule):
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""
         f = self.liars(geometry.n)
         fitted = self.fitted(geometry.n, f)
+        if not fitted.rule.is_ranking:
+            _ = geometry.squared  # that it needs: no rough ones beside them, for the mixing alone
         M = fitted.mixing.matrix(geometry, server_round)
         return fitted.rule.choose(geometry.mixed(M), server_round).after(M)
 

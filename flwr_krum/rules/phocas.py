@@ -43,6 +43,7 @@ class Phocas(Rule):
     """
 
     requirement = "2f < n"
+    is_ranking = True
     facts = Facts(
         source="as for the trimmed mean",
         breakdown="1/2",

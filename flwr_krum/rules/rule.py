@@ -206,6 +206,9 @@ class Rule(ABC):
     weighs: ClassVar[Weighs | None] = None
     """How declared weights count, see `Weighs`; None where the rule has no definition with them."""
 
+    is_ranking: ClassVar[bool] = False
+    """Whether it ranks, or reads coordinates: distances in float32 then decide what they can."""
+
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
 

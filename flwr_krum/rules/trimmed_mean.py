@@ -53,6 +53,7 @@ class TrimmedMean(Rule):
     beta: float | None = None
 
     weighs = "copies"
+    is_ranking = True
     facts = Facts(
         source="Yin et al. 2018, Definition 2",
         breakdown="1/2, beta where it is given",
