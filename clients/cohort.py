@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clients.adversary import Adversary
+from clients.batches import Batches
 from clients.collusion import Rows, floats
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import perceptron, stacked
@@ -80,6 +81,7 @@ class Cohort:
         sizes = [len(client.shard) for client in clients]
         self._rows = torch.cat([client.shard for client in clients]).numpy()
         self._starts = np.cumsum([0, *sizes[:-1]])
+        self._draws = Batches(self.clients)
 
     def propose(
         self, asked: Sequence[int], parameters: NDArrays, server_round: int
@@ -167,13 +169,12 @@ class Cohort:
         rate = np.float32(learning_rate(self._settings, server_round))
         poisoned = [k for k, i in enumerate(workers) if i in poisoned]
         velocity = self._velocities(workers, copies)
-        draws = [self.clients[i].draws(server_round) for i in group]
-        first = [next(drawn) for drawn in draws]
+        first, *later = self._draws.drawn(group, server_round)
         batches = self._batches(group, first, poisoned)
         losses, gradient = self._learn(copies, *batches, len(workers))
         copies, velocity = self._descended(copies, gradient, rate, velocity)
-        for drawn in zip(*draws[: len(workers)], strict=True):
-            batches = self._batches(workers, drawn, poisoned)
+        for drawn in later if workers else ():
+            batches = self._batches(workers, drawn[: len(workers)], poisoned)
             _, gradient = self._learn(copies, *batches, len(workers))
             copies, velocity = self._descended(copies, gradient, rate, velocity)
         return losses.tolist(), copies, velocity
@@ -204,14 +205,14 @@ class Cohort:
     def _batches(
         self,
         group: Sequence[int],
-        drawn: Sequence[NDArray[np.int64]],
+        drawn: NDArray[np.int64],
         poisoned: Sequence[int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the examples (n, N, ...) and labels (n, N) that some clients drew.
 
         Those at the places ``poisoned`` are what the attackers there make of theirs.
         """
-        rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
+        rows = self._rows[self._starts[list(group), None] + drawn]
         x, y = self._x[rows], self._y[rows]
         for k in poisoned:
             x[k], y[k] = self._adversaries[group[k]].poisoned(x[k], y[k])
