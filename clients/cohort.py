@@ -20,7 +20,7 @@ from torch import nn
 
 from clients.adversary import Adversary
 from clients.batches import Batches
-from clients.collusion import Rows, floats
+from clients.collusion import Rows, Seen, floats
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import perceptron, stacked
 from clients.learning.descent import as_rows, directed, from_rows
@@ -119,11 +119,11 @@ class Cohort:
         learnt = self._round(parameters, server_round, workers, watchers, poisoned)
         for i in sorted(honest):
             self._remember(i, learnt)
-        updates = learnt.updates(parameters, known)
+        seen = _seen(learnt, parameters, known) if forgers else None
         found = {i: (learnt.model_of(i), learnt.losses[i]) for i in honest}
         for i, client in forgers.items():
             self._remember(i, learnt)
-            found[i] = (client.forge(parameters, server_round, updates), learnt.losses[i])
+            found[i] = (client.forge(parameters, server_round, seen), learnt.losses[i])
         return [found[i] for i in asked]
 
     def _round(
@@ -219,6 +219,12 @@ class Cohort:
         return x, y
 
 
+def _seen(learnt: _Learnt, parameters: NDArrays, known: Collection[int]) -> Seen:
+    w = floats(parameters)
+    w.setflags(write=False)  # all attackers get it
+    return Seen(w, learnt.updates(w, known))
+
+
 @dataclass(frozen=True)
 class _Learnt:
     """What came of a round of training, by place in the cohort."""
@@ -233,11 +239,8 @@ class _Learnt:
         group, k = self.places[i]
         return [layer[k] for layer in self.groups[group]]
 
-    def updates(self, parameters: NDArrays, known: Collection[int]) -> dict[int, Rows]:
-        """Return the updates (d,) of some clients."""
-        if not known:
-            return {}
-        w = floats(parameters)
+    def updates(self, w: Rows, known: Collection[int]) -> dict[int, Rows]:
+        """Return the updates (d,) of some clients from the global model w (d,)."""
         found = {}
         for number, layers in enumerate(self.groups):
             wanted = {

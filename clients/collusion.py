@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,14 @@ Rows = NDArray[np.float64]
 
 Known = Mapping[int, Rows]
 """Updates (d,) by partition."""
+
+
+class Seen(NamedTuple):
+    """What is worked out for all teams of a round: the global model (d,), and honest updates."""
+
+    model: Rows
+    updates: Known
+
 
 _NOTE = "attack/"
 """What stands before the name of an attack's note in a client's memory."""
@@ -103,7 +112,7 @@ class Point:
     noted: bytes  # and of the memory
     parameters: NDArrays = field(compare=False, repr=False)
     memory: Mapping[str, np.ndarray] = field(compare=False, repr=False)
-    known: Known | None = field(compare=False, repr=False)
+    seen: Seen | None = field(compare=False, repr=False)
 
     @classmethod
     def of(
@@ -115,7 +124,7 @@ class Point:
         memory: Mapping[str, np.ndarray],
         server_round: int,
         parameters: NDArrays,
-        known: Known | None = None,
+        seen: Seen | None = None,
     ) -> Point:
         """Say where a team stands, by digests where its members will ask for the same."""
         shared = len(team.members) > 1
@@ -131,7 +140,7 @@ class Point:
             _digest([memory[name] for name in sorted(memory)]) if shared else b"",
             parameters,
             memory,
-            known,
+            seen,
         )
 
 
@@ -172,8 +181,10 @@ def _once(point: Point) -> Played:
 def _play(point: Point) -> Played:
     settings, attack = point.settings, point.attack
     members, shown = point.members, point.shown
-    learnt = Learnt(point.known, {}) if point.known is not None else learnt_by(point, point.trained)
-    w = floats(point.parameters)
+    if point.seen is None:
+        w, learnt = floats(point.parameters), learnt_by(point, point.trained)
+    else:
+        w, learnt = point.seen.model, Learnt(point.seen.updates, {})
     own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
     honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     # An attacker alone draws for itself, a team from a stream that no client's place has.
