@@ -27,6 +27,7 @@ from clients.learning.descent import as_rows, directed, from_rows
 from clients.learning.models import build_model
 from clients.learning.schedules import learning_rate
 from clients.learning.stacked import Stack, stack
+from clients.streams import Purpose, Streams
 
 EXAMPLES = 128
 """Examples that pass through a stacked model at once: more would leave the cache."""
@@ -82,6 +83,7 @@ class Cohort:
         self._rows = torch.cat([client.shard for client in clients]).numpy()
         self._starts = np.cumsum([0, *sizes[:-1]])
         self._draws = Batches(self.clients)
+        self._attacks = Streams(settings.seed, Purpose.ATTACK, range(settings.num_clients + 1))
 
     def propose(
         self, asked: Sequence[int], parameters: NDArrays, server_round: int
@@ -119,12 +121,23 @@ class Cohort:
         learnt = self._round(parameters, server_round, workers, watchers, poisoned)
         for i in sorted(honest):
             self._remember(i, learnt)
-        seen = _seen(learnt, parameters, known) if forgers else None
+        seen = self._seen(learnt, parameters, known, server_round) if forgers else None
         found = {i: (learnt.model_of(i), learnt.losses[i]) for i in honest}
         for i, client in forgers.items():
             self._remember(i, learnt)
             found[i] = (client.forge(parameters, server_round, seen), learnt.losses[i])
         return [found[i] for i in asked]
+
+    def _seen(
+        self, learnt: _Learnt, parameters: NDArrays, known: Collection[int], server_round: int
+    ) -> Seen:
+        w = floats(parameters)
+        w.setflags(write=False)  # all attackers get it
+
+        def stream(place: int) -> np.random.Generator:
+            return np.random.Generator(*self._attacks.bits([place], server_round))
+
+        return Seen(w, learnt.updates(w, known), stream)
 
     def _round(
         self,
@@ -217,12 +230,6 @@ class Cohort:
         for k in poisoned:
             x[k], y[k] = self._adversaries[group[k]].poisoned(x[k], y[k])
         return x, y
-
-
-def _seen(learnt: _Learnt, parameters: NDArrays, known: Collection[int]) -> Seen:
-    w = floats(parameters)
-    w.setflags(write=False)  # all attackers get it
-    return Seen(w, learnt.updates(w, known))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -34,10 +34,14 @@ Known = Mapping[int, Rows]
 
 
 class Seen(NamedTuple):
-    """What is worked out for all teams of a round: the global model (d,), and honest updates."""
+    """What is worked out for all teams of a round.
+
+    The global model (d,), honest updates, and the attackers' stream at each place.
+    """
 
     model: Rows
     updates: Known
+    stream: Callable[[int], np.random.Generator]
 
 
 _NOTE = "attack/"
@@ -181,14 +185,16 @@ def _once(point: Point) -> Played:
 def _play(point: Point) -> Played:
     settings, attack = point.settings, point.attack
     members, shown = point.members, point.shown
-    if point.seen is None:
-        w, learnt = floats(point.parameters), learnt_by(point, point.trained)
-    else:
-        w, learnt = point.seen.model, Learnt(point.seen.updates, {})
-    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
-    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     # An attacker alone draws for itself, a team from a stream that no client's place has.
     who = members[0] if len(members) == 1 else settings.num_clients
+    if point.seen is None:
+        w, learnt = floats(point.parameters), learnt_by(point, point.trained)
+        rng = stream(settings.seed, Purpose.ATTACK, who, point.server_round)
+    else:
+        w, learnt = point.seen.model, Learnt(point.seen.updates, {})
+        rng = point.seen.stream(who)
+    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
+    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     notes = {
         name.removeprefix(_NOTE): array
         for name, array in point.memory.items()
@@ -197,7 +203,7 @@ def _play(point: Point) -> Played:
     scene = Scene(
         honest,
         len(members),
-        stream(settings.seed, Purpose.ATTACK, who, point.server_round),
+        rng,
         server_round=point.server_round,
         n=settings.num_clients,
         own=own,

@@ -4,7 +4,7 @@ import pytest
 from clients.batches import Batches
 from clients.honest import HonestClient
 from clients.settings import Settings
-from clients.streams import seeds
+from clients.streams import Purpose, Streams, seeds, stream
 from clients.tasks import load_task
 
 
@@ -12,6 +12,15 @@ def _clients(**keys):
     settings = Settings(num_clients=7, **keys)
     task = load_task(settings)
     return [HonestClient(settings, task, i) for i in range(7)]
+
+
+@pytest.mark.parametrize("server_round", [1, 700, 699, 2**32 - 1, 2**32, 2**64])
+def test_streams_at_many_places_are_those_of_their_names(server_round):
+    streams = Streams(2**32 - 1, Purpose.ATTACK, [3, 5, 2**32 - 1])
+    found = [np.random.Generator(bits) for bits in streams.bits([2, 0], server_round)]
+    wanted = [stream(2**32 - 1, Purpose.ATTACK, i, server_round) for i in (2**32 - 1, 3)]
+    for ours, named in zip(found, wanted, strict=True):
+        assert (ours.standard_normal(5) == named.standard_normal(5)).all()
 
 
 def test_seeds_are_those_of_numpys_seed_sequence():
