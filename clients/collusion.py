@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,18 @@ Rows = NDArray[np.float64]
 
 Known = Mapping[int, Rows]
 """Updates (d,) by partition."""
+
+
+class Seen(NamedTuple):
+    """What is worked out for all teams of a round.
+
+    The global model (d,), honest updates, and the attackers' stream at each place.
+    """
+
+    model: Rows
+    updates: Known
+    stream: Callable[[int], np.random.Generator]
+
 
 _NOTE = "attack/"
 """What stands before the name of an attack's note in a client's memory."""
@@ -101,7 +114,7 @@ class Point:
     noted: bytes  # and of the memory
     parameters: NDArrays = field(compare=False, repr=False)
     memory: Mapping[str, np.ndarray] = field(compare=False, repr=False)
-    known: Known | None = field(compare=False, repr=False)
+    seen: Seen | None = field(compare=False, repr=False)
 
     @classmethod
     def of(
@@ -113,7 +126,7 @@ class Point:
         memory: Mapping[str, np.ndarray],
         server_round: int,
         parameters: NDArrays,
-        known: Known | None = None,
+        seen: Seen | None = None,
     ) -> Point:
         """Say where a team stands, by digests where its members will ask for the same."""
         shared = len(team.members) > 1
@@ -127,7 +140,7 @@ class Point:
             _digest([memory[name] for name in sorted(memory)]) if shared else b"",
             parameters,
             memory,
-            known,
+            seen,
         )
 
 
@@ -168,12 +181,16 @@ def _once(point: Point) -> Played:
 def _play(point: Point) -> Played:
     team, settings, attack = point.team, point.settings, point.attack
     members, shown = team.members, team.shown
-    learnt = Learnt(point.known, {}) if point.known is not None else learnt_by(point, team.trained)
-    w = floats(point.parameters)
-    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
-    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     # An attacker alone draws for itself, a team from a stream that no client's place has.
     who = members[0] if len(members) == 1 else settings.num_clients
+    if point.seen is None:
+        w, learnt = floats(point.parameters), learnt_by(point, team.trained)
+        rng = stream(settings.seed, Purpose.ATTACK, who, point.server_round)
+    else:
+        w, learnt = point.seen.model, Learnt(point.seen.updates, {})
+        rng = point.seen.stream(who)
+    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
+    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     notes = {
         name.removeprefix(_NOTE): array
         for name, array in point.memory.items()
@@ -182,7 +199,7 @@ def _play(point: Point) -> Played:
     scene = Scene(
         honest,
         len(members),
-        stream(settings.seed, Purpose.ATTACK, who, point.server_round),
+        rng,
         server_round=point.server_round,
         n=settings.num_clients,
         own=own,

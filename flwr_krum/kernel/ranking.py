@@ -244,6 +244,8 @@ def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
     """Map each client to the first client with the very same values (itself, mostly)."""
     twins = np.arange(updates.n)
     candidates = np.argwhere((squared == 0.0) & below_diagonal(updates.n))
+    if not candidates.size:
+        return twins
     marks = ways.fingerprints(updates, np.unique(candidates))
     for j, i in candidates.tolist():
         if twins[j] == j and marks.get(i) == marks.get(j) and updates.are_equal(i, j):

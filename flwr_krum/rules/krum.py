@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Self
 
@@ -41,6 +41,7 @@ def krum_scores(squared: Array, neighbours: int) -> Array:
     return scores
 
 
+@lru_cache(maxsize=64)  # n and f are the same in most rounds
 def eta_squared(n: int, f: int) -> Fraction:
     """Return ``eta(n, f)^2`` of Proposition 1 exactly, for ``2f + 2 < n``."""
     spread = Fraction(f * (n - f - 2) + f**2 * (n - f - 1), n - 2 * f - 2)
