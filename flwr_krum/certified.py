@@ -12,15 +12,18 @@ from typing import Any, Self, get_args
 
 import numpy as np
 
+from flwr_krum.boundary.intake import Intake
 from flwr_krum.boundary.replies import ClientId
-from flwr_krum.certificate import Certificate, Direction, Verdict, certify, rounding_to
+from flwr_krum.certificate import Certificate, Direction, Verdict, certify, limit_of, rounding_to
+from flwr_krum.in_force import f_in_force
 from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.combine import NOTHING
 from flwr_krum.kernel.distances import UNIT
 from flwr_krum.kernel.enclosure import Points
 from flwr_krum.kernel.pairwise import length_at_most
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.rules.rule import Aggregate
+from flwr_krum.rules.rule import Aggregate, Rule
 
 FACTORS = "the rule saw products of arrays, and a mean of their factors is no mean of products"
 """Why nothing is known of what was mixed from low-rank adapters."""
@@ -160,6 +163,36 @@ class RoundCertificate:
     def _names(self, names: Mapping[ClientId, object] | None) -> list[object]:
         clients = (*self.honest_if, *self.unless)
         return [client if names is None else names[client] for client in clients]
+
+
+def certified_round(
+    rule: Rule, aggregate: Aggregate, intake: Intake, f: int, asked: int, *, is_sent: bool
+) -> RoundCertificate | None:
+    """Certify the aggregate of a round; None where nothing was accepted.
+
+    The limit is that of the clients who were asked and the declared f: neither refusals nor
+    silence raise it.
+
+    Parameters
+    ----------
+    rule : Rule
+        As the operator declares it.
+    aggregate : Aggregate
+    intake : Intake
+        The replies that it was made of.
+    f : int
+        The f in force.
+    asked : int
+        Clients that were asked.
+    is_sent : bool
+        As for `certified`.
+    """
+    if intake.updates is None:
+        return None
+    with stage("certificate"):
+        declared = f_in_force(rule, asked, 0, asked).f
+        limit = limit_of(asked, declared) if 2 * declared < asked else 1.0
+        return certified(aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent)
 
 
 def certified(

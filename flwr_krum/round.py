@@ -21,8 +21,7 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
-from flwr_krum.certificate import limit_of
-from flwr_krum.certified import RoundCertificate, certified
+from flwr_krum.certified import RoundCertificate, certified_round
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
@@ -464,21 +463,12 @@ class Rounds:
     def _certify(
         self, step: _Step | None, intake: Intake, f: int, heard: int
     ) -> RoundCertificate | None:
-        """Say what is certain of the aggregate that the model moved to, or towards.
-
-        The limit is that of the clients who were asked and the declared f: neither refusals nor
-        silence raise it.
-        """
-        if not self.certificate or step is None or step.model is None or intake.updates is None:
+        """Say what is certain of the aggregate that the model moved to, or towards."""
+        if not self.certificate or step is None or step.model is None:
             return None
-        with stage("certificate"):
-            asked = len(self.asked) or heard
-            declared = f_in_force(self.rule, asked, 0, asked).f
-            limit = limit_of(asked, declared) if 2 * declared < asked else 1.0
-            is_sent = self.template is None or not self.template.narrows
-            return certified(
-                step.aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent
-            )
+        asked = len(self.asked) or heard
+        is_sent = self.template is None or not self.template.narrows
+        return certified_round(self.rule, step.aggregate, intake, f, asked, is_sent=is_sent)
 
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""
