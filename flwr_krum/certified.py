@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from flwr_krum.kernel.enclosure import Points
 from flwr_krum.kernel.pairwise import length_at_most
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules.rule import Aggregate, Rule
+
+Require: TypeAlias = Literal["certificate"]
+"""What a step must have to be taken."""
 
 FACTORS = "the rule saw products of arrays, and a mean of their factors is no mean of products"
 """Why nothing is known of what was mixed from low-rank adapters."""
@@ -163,6 +166,35 @@ class RoundCertificate:
     def _names(self, names: Mapping[ClientId, object] | None) -> list[object]:
         clients = (*self.honest_if, *self.unless)
         return [client if names is None else names[client] for client in clients]
+
+
+def is_certified(certificate: bool | None, require: Require | None) -> bool:
+    """Say whether rounds are certified: where it is asked for, or required.
+
+    Raises
+    ------
+    ValueError
+        If no such thing can be required, or a certificate is, and declined.
+    """
+    if require not in (None, *get_args(Require)):
+        raise ValueError(f"require must be None or one of {get_args(Require)}, got {require!r}")
+    if require == "certificate" and certificate is not None and not certificate:
+        raise ValueError(
+            f"require={require!r} needs certificates, and certificate={certificate!r} makes none: "
+            "leave out one of them"
+        )
+    return bool(certificate) or require == "certificate"
+
+
+def unmet(certificate: RoundCertificate) -> str:
+    """Say why a step that must be certified is not taken; empty if it is.
+
+    Only "holds" will do. Whoever can have a reply refused could otherwise bring about that nothing
+    can be known, and be free.
+    """
+    if certificate.verdict == "holds":
+        return ""
+    return f'require="certificate": it {certificate.verdict}, and the step is not taken'
 
 
 def certified_round(

@@ -21,7 +21,7 @@ from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, few, on_one_line
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
-from flwr_krum.certified import RoundCertificate, certified_round
+from flwr_krum.certified import Require, RoundCertificate, certified_round, is_certified, unmet
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
@@ -65,7 +65,8 @@ class RoundOptions(TypedDict, total=False):
     root: Root | None
     weights: Mapping[ClientId, float] | None
     weight_cap: float | None
-    certificate: bool
+    certificate: bool | None
+    require: Require | None
 
 
 REPORTS_KEPT = 10_000
@@ -86,6 +87,10 @@ class _Step(NamedTuple):
     moments: Moments | None = None
     steps: Mapping[str, float] = MappingProxyType({})
     last_step: Model | None = None
+
+    def not_taken(self, why: str) -> _Step:
+        """Return what is left of a step that is not taken, for whatever reason."""
+        return _Step(self.aggregate, self.guarantee, None, _together(self.note, why))
 
 
 @dataclass
@@ -153,10 +158,15 @@ class Rounds:
     weight_cap : float, 0 < weight_cap < 0.5, or None (default: 0.25)
         The weights of a round's accepted sites are cut so that the f heaviest hold at most this
         share; None cuts nothing, and one site may then hold most of the model.
-    certificate : bool (default: False)
+    certificate : bool (optional)
         Say in every report what is certain of the aggregate whoever the liars are, see
         `flwr_krum.certificate`; it takes n x n work, and the distances between all replies where
-        the rule needs none.
+        the rule needs none. By default where it is required.
+    require : "certificate" (optional)
+        Keep the model in every round whose certificate does not say "holds", also where it cannot
+        be known. Liars can bring that about, in every round with a rule that has no coefficient,
+        such as averaging; with one whose coefficient is above the limit nothing rules it out; and
+        refusals may leave too few replies for f. They stop the learning then, and do not steer it.
 
     Raises
     ------
@@ -183,7 +193,8 @@ class Rounds:
     root: Root | None = None
     weights: Mapping[ClientId, float] | None = None
     weight_cap: float | None = DEFAULT_CAP
-    certificate: bool = False
+    certificate: bool | None = None
+    require: Require | None = None
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
@@ -206,6 +217,7 @@ class Rounds:
                 f"on_infeasible must be one of {get_args(OnInfeasible)}, got {self.on_infeasible!r}"
             )
         self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
+        self.certificate = is_certified(self.certificate, self.require)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
         whole_number("rounds_done", self.rounds_done, 0)
@@ -268,9 +280,15 @@ class Rounds:
             f"Distances between: {self.space or 'arrays as they are'}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
             str(self._weights),
+            f"Certificate: {self._certificate_told()}",
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
         ]
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
+
+    def _certificate_told(self) -> str:
+        if self.require:
+            return "each round, and the model stays where it does not hold or cannot be known"
+        return "each round" if self.certificate else "none"
 
     def conclusion(self) -> list[str]:
         """Return what is to be said at the end of a run, in Flower's style."""
@@ -374,6 +392,8 @@ class Rounds:
             if not veto:
                 step, failure = self._try_step(fitted, intake, server_round)
             certificate = self._certify(step, intake, in_force.f, len(heard))
+            if step and certificate and self.require and (why := unmet(certificate)):
+                step = step.not_taken(why)
         report = RoundReport(
             server_round=server_round,
             rule=str(fitted.rule),

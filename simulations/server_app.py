@@ -137,6 +137,7 @@ class _Federation:
             "journal": journal,
             "rounds_done": start.done,
             "certificate": config.certificate,
+            "require": "certificate" if config.require == "certificate" else None,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
             "root": RootLearner(config.settings, task, start.done) if config.needs_root else None,

@@ -14,7 +14,7 @@ from flwr_krum.kernel.arrays import Array
 from flwr_krum.lines import FileError, writing
 from flwr_krum.moments import OptimizerStateError, remembered
 from flwr_krum.optimizers import ServerOptimizer
-from simulations.run.config import RunConfig
+from simulations.run.config import NOTHING, RunConfig
 from simulations.run.history import (
     HISTORY_FILE,
     JOURNAL_FILE,
@@ -31,7 +31,7 @@ MAY_CHANGE = (
 )
 """Keys in which a resumed run may differ from its beginning."""
 
-UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all"}
+UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all", "require": NOTHING}
 """What the config of a run does not say that was made before there were other values."""
 
 
