@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
-from flwr_krum.boundary.intake import Intake
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.certificate import Certificate, Direction, Verdict, certify, limit_of, rounding_to
 from flwr_krum.in_force import f_in_force
 from flwr_krum.kernel.arrays import Float64
-from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.combine import NOTHING
 from flwr_krum.kernel.distances import UNIT
 from flwr_krum.kernel.enclosure import Points
@@ -46,6 +45,8 @@ class RoundCertificate:
         The largest kappa with which it "holds": fixed before the round.
     kappa, radius : float
         At f; never too small, and infinite where nothing is known.
+    curve : tuple of float
+        Kappa for every number of liars 0..(n - 1) // 2, rounded up to four digits.
     survives : int
         The largest number of liars up to which kappa is within the limit; -1 for none.
     progress : float or None
@@ -65,6 +66,7 @@ class RoundCertificate:
     limit: float
     kappa: float = math.inf
     radius: float = math.inf
+    curve: tuple[float, ...] = ()
     survives: int = -1
     progress: float | None = None
     direction: Direction = "cannot be known"
@@ -96,6 +98,7 @@ class RoundCertificate:
             limit=certificate.limit,
             kappa=certificate.kappa[f] if is_legal else math.inf,
             radius=certificate.radius[f] if is_legal else math.inf,
+            curve=tuple(map(_rounded_up, certificate.kappa)),
             survives=certificate.survives,
             progress=progress if centred and math.isfinite(progress) else None,
             direction=certificate.direction if centred else "cannot be known",
@@ -123,11 +126,14 @@ class RoundCertificate:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is not as by default, as JSON values."""
-        return {
+        values: dict[str, Any] = {
             field.name: list(value) if isinstance(value, tuple) else value
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
+        if "curve" in values:  # JSON has no infinity
+            values["curve"] = [x if math.isfinite(x) else None for x in values["curve"]]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -142,7 +148,8 @@ class RoundCertificate:
         if read.verdict not in get_args(Verdict):
             raise ValueError(f"{read.verdict!r} is no verdict of a certificate")
         named = {"honest_if": tuple(read.honest_if), "unless": tuple(read.unless)}
-        return cls(**{**values, **named})
+        curve = tuple(math.inf if x is None else x for x in read.curve)
+        return cls(**{**values, **named, "curve": curve})
 
     def _certificate(self) -> Certificate:
         """Return it with clients by their index in ``honest_if``, and in ``unless`` after that."""
@@ -197,34 +204,13 @@ def unmet(certificate: RoundCertificate) -> str:
     return f'require="certificate": it {certificate.verdict}, and the step is not taken'
 
 
-def certified_round(
-    rule: Rule, aggregate: Aggregate, intake: Intake, f: int, asked: int, *, is_sent: bool
-) -> RoundCertificate | None:
-    """Certify the aggregate of a round; None where nothing was accepted.
+def limit_before(rule: Rule, asked: int) -> float:
+    """Return the limit of a round: that of the clients who are asked and of the declared f.
 
-    The limit is that of the clients who were asked and the declared f: neither refusals nor
-    silence raise it.
-
-    Parameters
-    ----------
-    rule : Rule
-        As the operator declares it.
-    aggregate : Aggregate
-    intake : Intake
-        The replies that it was made of.
-    f : int
-        The f in force.
-    asked : int
-        Clients that were asked.
-    is_sent : bool
-        As for `certified`.
+    It is fixed before they answer: neither refusals nor silence raise it.
     """
-    if intake.updates is None:
-        return None
-    with stage("certificate"):
-        declared = f_in_force(rule, asked, 0, asked).f
-        limit = limit_of(asked, declared) if 2 * declared < asked else 1.0
-        return certified(aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent)
+    declared = f_in_force(rule, asked, 0, asked).f
+    return limit_of(asked, declared) if 2 * declared < asked else 1.0
 
 
 def certified(
@@ -291,6 +277,14 @@ def certified(
         points, weights, f, limit=limit, rounding=rounding if is_sent else None, is_brief=True
     )
     return RoundCertificate.of(found, clients, centred=updates.reference is not None)
+
+
+def _rounded_up(value: float) -> float:
+    """Return four digits of a number, which is not smaller."""
+    if not math.isfinite(value) or value == 0.0:
+        return value
+    up = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(Decimal(value)))
+    return up if up >= value else math.nextafter(up, math.inf)
 
 
 def _of_sums(weights: Float64, rest: float, points: Points, length: float) -> float:

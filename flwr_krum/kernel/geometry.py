@@ -19,7 +19,7 @@ from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.enclosure import Points
 from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances, squared_from
-from flwr_krum.kernel.ranking import Contrast, Ranking, Score
+from flwr_krum.kernel.ranking import Contrast, Ranking, Score, rank_as_rounded
 from flwr_krum.kernel.updates import ClientUpdates
 
 LARGEST = 1e300
@@ -164,12 +164,12 @@ class ClientGeometry(Geometry):
     @cached_property
     def all_products(self) -> Float64:
         """Inner products of the clients' updates and the server's rows."""
-        return _within_floats(self._sharp.gram)
+        return within_floats(self._sharp.gram)
 
     @cached_property
     def all_squared(self) -> Float64:
         """Squared distances of the same rows."""
-        return _within_floats(self._sharp.squared)
+        return within_floats(self._sharp.squared)
 
     def points(self) -> Points:
         """Return the clients, the server's rows and the global model as points.
@@ -281,7 +281,7 @@ class _Mixed(Geometry):
         """``M G M^T``."""
         with np.errstate(over="ignore", invalid="ignore"):
             products: Float64 = self._mix @ self._base.all_products @ self._mix.T
-        return _within_floats(products)
+        return within_floats(products)
 
     @cached_property
     def all_squared(self) -> Float64:
@@ -305,7 +305,7 @@ class _Mixed(Geometry):
         # The same mixture twice is the same row, whatever rounding made of it.
         _, kind = np.unique(self._mix, axis=0, return_inverse=True)
         squared[kind.reshape(-1, 1) == kind.reshape(1, -1)] = 0.0
-        return _within_floats((squared + squared.T) / 2.0)
+        return within_floats((squared + squared.T) / 2.0)
 
     @cached_property
     def near(self) -> NDArray[np.bool_]:
@@ -316,9 +316,7 @@ class _Mixed(Geometry):
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, in float64."""
-        scores = score(self.squared)
-        order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
-        return Ranking(order[:count], order, scores)
+        return rank_as_rounded(self.squared, score, count)
 
     @property
     def d(self) -> int:
@@ -339,6 +337,6 @@ def _apart(mix: Float64, base: Float64, sign: float) -> tuple[Float64, Float64]:
     return squared, abs(sign) * (own_terms[:, None] + own_terms[None, :] + 2.0 * terms)
 
 
-def _within_floats(matrix: Array) -> Float64:
+def within_floats(matrix: Array) -> Float64:
     """Return the matrix with what overflowed, or is not a number, as the largest there is."""
     return np.nan_to_num(matrix, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)

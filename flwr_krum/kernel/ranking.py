@@ -143,6 +143,22 @@ def rank(
     return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
 
 
+def rank_as_rounded(squared: Float64, score: Score, count: int) -> Ranking:
+    """Return the ``count`` rows of smallest score as float64 has them, where no model is at hand.
+
+    Parameters
+    ----------
+    squared : (n, n)
+        Squared distances.
+    score : callable
+    count : int
+        As for `rank`.
+    """
+    scores = score(squared)
+    order = tuple(sorted(range(len(squared)), key=lambda i: (scores[i], i)))
+    return Ranking(order[:count], order, scores)
+
+
 def _ranking_of_some(among: Ranking, some: Indices, count: int, distances: Distances) -> Ranking:
     """Return a ranking of some clients as one of all; the others have an infinite score."""
     scores = np.full(len(distances.squared), np.inf)
