@@ -17,6 +17,7 @@ from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import MIXINGS, RULES, Krum
 from simulations.arena.command import arena
+from simulations.certify.command import certify
 from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
@@ -58,6 +59,7 @@ OF_A_SPLIT = (
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(arena)
+app.command()(certify)
 app.command()(figure)
 app.command()(speed)
 

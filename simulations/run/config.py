@@ -77,6 +77,10 @@ class RunConfig:
             (NOTHING, *get_args(Require)),
         ),
     )
+    distances: bool = setting(
+        False,
+        Flag("Keep who was how far from whom in every round, for the command certify."),
+    )
     evaluate_every: int = setting(
         0, Whole("Rounds between two evaluations on the test set; 0 is the task's own.", 0)
     )

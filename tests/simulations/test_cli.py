@@ -2,20 +2,11 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 from flwr_krum.journal import read_journal
 from flwr_krum.rules import PAPER
-from simulations.cli import app
 from simulations.run.history import read_history
 from simulations.studies import proposition_1
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Call the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
 def test_run_leaves_history_model_config_and_picture(cli, tmp_path):
@@ -45,7 +36,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
-    result = cli("run", *flat, "--no-strict")
+    result = cli("run", *flat, "--no-strict", "--distances")
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "mine/config.json").read_text())
     assert written == {
@@ -59,7 +50,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
         "server-optimizer": "", "knowledge": "own", "momentum": 0.5, "weight-decay": 0.01,
         "clip-norm": 2.0, "local-epochs": 1, "split": "shards(each=3)", "holders": "honest",
-        "certificate": True, "require": "certificate",
+        "certificate": True, "require": "certificate", "distances": True,
     }  # fmt: skip
 
 
