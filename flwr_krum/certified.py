@@ -45,8 +45,6 @@ class RoundCertificate:
         The largest kappa with which it "holds": fixed before the round.
     kappa, radius : float
         At f; never too small, and infinite where nothing is known.
-    curve : tuple of float
-        Kappa for every number of liars 0..(n - 1) // 2, rounded up to four digits.
     survives : int
         The largest number of liars up to which kappa is within the limit; -1 for none.
     progress : float or None
@@ -58,6 +56,8 @@ class RoundCertificate:
     is_final : bool
     reason : str
         As in `flwr_krum.certificate.Certificate`.
+    curve : tuple of float
+        Kappa for every number of liars 0..(n - 1) // 2, rounded up to four digits.
     """
 
     verdict: Verdict
@@ -66,7 +66,6 @@ class RoundCertificate:
     limit: float
     kappa: float = math.inf
     radius: float = math.inf
-    curve: tuple[float, ...] = ()
     survives: int = -1
     progress: float | None = None
     direction: Direction = "cannot be known"
@@ -76,6 +75,7 @@ class RoundCertificate:
     unless: tuple[ClientId, ...] = ()
     is_final: bool = False
     reason: str = ""
+    curve: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, certificate: Certificate, clients: Sequence[ClientId], *, centred: bool) -> Self:
