@@ -16,6 +16,7 @@ from flwr_krum.rules import RULES
 from simulations.arena.plan import ALL, entries
 from simulations.certify.judge import Judged, as_it_was, judged, why_not
 from simulations.report import write_report
+from simulations.report.certified import CertifiedRounds
 from simulations.report.runs import Run, read_runs
 from simulations.run.history import DISTANCES_FILE
 
@@ -44,7 +45,9 @@ def certify(
     for sentence in why_not(made):
         console.print(sentence, soft_wrap=True, highlight=False)
     if page is not None:
-        write_report([run], page)
+        rounds = [record.server_round for record in records]
+        curves = [CertifiedRounds(e.rule, rounds, e.certificates) for e in made if e.known]
+        write_report([run], page, curves)
         console.print(f"report: {page}", soft_wrap=True)
 
 
