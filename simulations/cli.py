@@ -17,6 +17,7 @@ from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import MIXINGS, RULES, Krum
 from simulations.arena.command import arena
+from simulations.certify.command import certify
 from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
@@ -34,10 +35,12 @@ from simulations.run.history import (
 from simulations.show import attacks as attack_pages
 from simulations.show import splits
 from simulations.show.options import with_settings
+from simulations.show.pages import with_block
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
 from simulations.show.sentences import InSentences
-from simulations.show.terminal import add_run, one_of, progress_bar, show
+from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
+from simulations.studies import certificates as certificates_study
 from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
@@ -58,6 +61,7 @@ OF_A_SPLIT = (
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(arena)
+app.command()(certify)
 app.command()(figure)
 app.command()(speed)
 
@@ -116,6 +120,27 @@ def survive(
         accidents = accidents_section()
     write_page(page, survey(), accidents)
     Console().print(page.read_text(), soft_wrap=True)
+
+
+@app.command()
+def certificates(
+    rounds: Annotated[int, Option(min=1, help="Rounds of each attack.")] = 200,
+    seed: Annotated[int, Option()] = 0,
+    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+) -> None:
+    """Count how often each rule's certificate holds under attack, and hold it against the truth."""
+    console = Console()
+    with rounds_bar(list(certificates_study.ATTACKS), rounds) as watch:
+        found = certificates_study.study(rounds, seed, watch)
+    command = "python -m simulations certificates"
+    command += f" --rounds {rounds}" if rounds != 200 else ""
+    command += f" --seed {seed}" if seed else ""
+    block = certificates_study.markdown(found, rounds, command)
+    console.print(block, soft_wrap=True, highlight=False, markup=False)
+    if page is not None:
+        before = page.read_text() if page.exists() else ""
+        page.write_text(with_block(before, "certificates under attack", block))
+        console.print(f"page: {page}", soft_wrap=True)
 
 
 @app.command()

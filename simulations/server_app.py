@@ -36,7 +36,7 @@ from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
 from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in
-from simulations.run.history import JOURNAL_FILE, HistoryWriter, RoundRecord
+from simulations.run.history import DISTANCES_FILE, JOURNAL_FILE, HistoryWriter, RoundRecord
 from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
 from simulations.run.start import Start, start_of
@@ -137,6 +137,8 @@ class _Federation:
             "journal": journal,
             "rounds_done": start.done,
             "certificate": config.certificate,
+            "require": "certificate" if config.require == "certificate" else None,
+            "distances": Path(config.run_dir, DISTANCES_FILE) if config.distances else None,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
             "root": RootLearner(config.settings, task, start.done) if config.needs_root else None,

@@ -28,6 +28,7 @@ HISTORY_FILE = "history.jsonl"
 MODEL_FILE = "model.npz"
 CONFIG_FILE = "config.json"
 JOURNAL_FILE = "journal.jsonl"
+DISTANCES_FILE = "distances.jsonl"
 SAVE_EVERY = 1.0
 """Seconds of work that a run which is killed may have to repeat: a model costs more to save than a
 small round to run."""
