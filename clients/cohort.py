@@ -146,8 +146,8 @@ class Cohort:
                 places = {i: (len(learnt.groups), k) for k, i in enumerate(at_work)}
                 learnt.places.update(places)
                 learnt.groups.append(layers)
-            if velocity:
-                learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
+                if velocity:
+                    learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
         return learnt
 
     def _train(
@@ -190,12 +190,12 @@ class Cohort:
 
     def _velocities(self, workers: Sequence[int], like: Stack) -> Stack:
         """Return the momenta of some clients; empty where there are none."""
-        if not self._settings.momentum or not workers:
+        if not self._settings.momentum:
             return {}
-        width = sum(part[0].size for part in like.values())
-        zeros = np.zeros(width, np.float32)
-        clients = [self.clients[i] for i in workers]
-        return from_rows(np.stack([c.memory.get(c.velocity_key, zeros) for c in clients]), like)
+        rows = np.zeros((len(workers), sum(part[0].size for part in like.values())), np.float32)
+        for row, client in zip(rows, (self.clients[i] for i in workers), strict=True):
+            row[:] = client.memory.get(client.velocity_key, 0.0)
+        return from_rows(rows, like)
 
     def _remember(self, i: int, learnt: _Learnt) -> None:
         if i in learnt.velocities:
