@@ -7,7 +7,7 @@ Byzantine clients report besides comes from the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -80,6 +80,8 @@ class Cohort:
         sizes = [len(client.shard) for client in clients]
         self._rows = torch.cat([client.shard for client in clients]).numpy()
         self._starts = np.cumsum([0, *sizes[:-1]])
+        self.factor: float | None = None
+        """What the attack chose in the last round: the first attacker's, None without one."""
 
     def propose(
         self, asked: Sequence[int], parameters: NDArrays, server_round: int
@@ -100,13 +102,25 @@ class Cohort:
         list of (arrays, loss), in the order of ``asked``
             Those of ``client.answer`` up to the rounding of float32.
         """
-        if self._learn is None or self._settings.local_epochs:  # not in batches of one size
-            return [self.clients[i].propose(parameters, server_round) for i in asked]
         forgers = {
             i: client
             for i in asked
             if (client := self._adversaries.get(i)) and client.is_at_work(server_round)
         }
+        found = self._answers(asked, forgers, parameters, server_round)
+        chosen = (client.factor for client in forgers.values())
+        self.factor = next((factor for factor in chosen if factor is not None), None)
+        return found
+
+    def _answers(
+        self,
+        asked: Sequence[int],
+        forgers: Mapping[int, Adversary],
+        parameters: NDArrays,
+        server_round: int,
+    ) -> list[Proposal]:
+        if self._learn is None or self._settings.local_epochs:  # not in batches of one size
+            return [self.clients[i].propose(parameters, server_round) for i in asked]
         known = {i for client in forgers.values() for i in client.trained}
         honest = set(asked).difference(forgers)
         # In one order whoever is asked first: a place in a batched product decides last bits.
@@ -146,7 +160,7 @@ class Cohort:
                 places = {i: (len(learnt.groups), k) for k, i in enumerate(at_work)}
                 learnt.places.update(places)
                 learnt.groups.append(layers)
-                if velocity:
+                if self._settings.keeps_momentum:
                     learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
         return learnt
 

@@ -31,7 +31,7 @@ Rows = NDArray[np.float64]
 Known = Mapping[int, Rows]
 """Updates (d,) by partition."""
 
-_NOTE = "attack/"
+NOTE = "attack/"
 """What stands before the name of an attack's note in a client's memory."""
 
 
@@ -179,9 +179,9 @@ def _play(point: Point) -> Played:
     # An attacker alone draws for itself, a team from a stream that no client's place has.
     who = members[0] if len(members) == 1 else settings.num_clients
     notes = {
-        name.removeprefix(_NOTE): array
+        name.removeprefix(NOTE): array
         for name, array in point.memory.items()
-        if name.startswith(_NOTE)
+        if name.startswith(NOTE)
     }
     scene = Scene(
         honest,
@@ -198,7 +198,7 @@ def _play(point: Point) -> Played:
     )
     with np.errstate(over="ignore", invalid="ignore"):
         models = w + attack.on(scene)
-    noted = {f"{_NOTE}{name}": array for name, array in notes.items()}
+    noted = {f"{NOTE}{name}": array for name, array in notes.items()}
     return Played(models, {**learnt.velocities, **noted})
 
 

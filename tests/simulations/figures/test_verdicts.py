@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import bootstrap
 
 from simulations.figures.statements import Check, Quantity, Statement
-from simulations.figures.verdicts import Outcome, verdicts_of
-from simulations.run.intervals import t_interval
+from simulations.figures.verdicts import verdicts_of
+from simulations.run.intervals import Outcome, t_interval
 
 WINDOW = (51, 100)
 
