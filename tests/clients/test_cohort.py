@@ -48,12 +48,14 @@ def test_a_forged_model_is_the_forgers_own_to_the_byte(make_task, initial_parame
 
 @pytest.mark.parametrize("task", ["spambase", "mnist"])
 @pytest.mark.parametrize("batch_size", [1, 64, 200])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "momentum", [{}, {"momentum": 0.9}, {"momentum": 0.9, "momentum_over": "steps"}]
+)
 def test_groups_of_clients_answer_like_all_at_once(
     make_task, initial_parameters, task, batch_size, momentum
 ):
     # Of 64 examples two clients make a group, the third of forgers alone; of 200 each is its own.
-    common = {"task": task, "batch_size": batch_size, "momentum": momentum}
+    common = {"task": task, "batch_size": batch_size, **momentum}
     settings = Settings(num_clients=6, f=2, attack="gaussian", **common)
     together, alone = (make_cohort(settings, make_task(30, task)) for _ in range(2))
     w = initial_parameters(settings)
