@@ -16,7 +16,7 @@ from clients.fields import key_of
 from flwr_krum.kernel.threads import cores
 from simulations.arena.make import Made, Options, make, publish
 from simulations.arena.plan import ALL, DECIDED, NAMES, arena_of, read_file
-from simulations.arena.words import interval, outcome
+from simulations.arena.words import behind, interval, outcome
 from simulations.engines.kept import DATA
 from simulations.engines.ray_tasks import HERE
 from simulations.run.config import run_settings
@@ -117,13 +117,14 @@ def _command(given: dict[str, Any], file: str) -> str:
 
 def _show(console: Console, made: Made) -> None:
     table = Table(title="rules by their worst case", title_justify="left")
-    for column in ("rule", "worst case", "95 % interval", "under", "no attack"):
+    for column in ("rule", "worst case", "95 % interval", "under", "behind the best", "no attack"):
         table.add_column(column, overflow="fold")
     for standing in made.standings:
         worst, peace = standing.worst, standing.results[0]
         if worst.scores:
             last = interval(worst.last_interval)
-            table.add_row(standing.rule, outcome(worst), last, worst.attack, outcome(peace))
+            under = (outcome(worst), last, worst.attack, behind(standing.behind))
+            table.add_row(standing.rule, *under, outcome(peace))
     console.print(table)
     for standing in made.standings:
         if standing.worst.reason:

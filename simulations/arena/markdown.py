@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from simulations.arena.facts import READING, Facts
 from simulations.arena.results import Result, Standing
-from simulations.arena.words import behind, factor, interval, outcome, share
+from simulations.arena.words import factor, far, interval, outcome, share
 from simulations.run.intervals import Outcome
 
 
@@ -57,16 +57,8 @@ def _table(standings: Sequence[Standing]) -> Iterator[str]:
             yield _row([standing.rule, outcome(worst), *[""] * (len(columns) - 2)])
             continue
         cells = [_cell(result) for result in standing.results]
-        under = [outcome(worst), interval(worst.last_interval), worst.attack, _far(standing)]
+        under = [outcome(worst), interval(worst.last_interval), worst.attack, far(standing)]
         yield _row([standing.rule, *under, *cells])
-
-
-def _far(standing: Standing) -> str:
-    """Write how far a worst case is behind the best one."""
-    found = standing.behind
-    if found is None:
-        return "best"
-    return f"{behind(found)} ({interval(found.interval)})" if found.interval else behind(found)
 
 
 def _cell(result: Result) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulations.arena.results import Behind, Result, Score
+from simulations.arena.results import Behind, Result, Score, Standing
 from simulations.run.intervals import Interval, Outcome
 
 NOTHING = "–"
@@ -35,6 +35,14 @@ def behind(found: Behind | None) -> str:
         return NOTHING
     mark = "?" if found.outcome == Outcome.UNKNOWN else ""
     return f"{found.interval.mean:.3f}{mark}"
+
+
+def far(standing: Standing) -> str:
+    """Write how far a rule's worst case is behind the best one, with its interval."""
+    found = standing.behind
+    if found is None:
+        return "best" if standing.worst.last is not None else NOTHING
+    return f"{behind(found)} ({interval(found.interval)})" if found.interval else behind(found)
 
 
 def behind_in_full(found: Behind) -> str:
