@@ -22,6 +22,7 @@ from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
 from simulations.figures.command import figure
+from simulations.published.command import published
 from simulations.real.command import add_real
 from simulations.report import write_report
 from simulations.run.config import RunConfig, run_settings
@@ -63,6 +64,7 @@ app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, h
 app.command()(arena)
 app.command()(certify)
 app.command()(figure)
+app.command()(published)
 app.command()(speed)
 
 

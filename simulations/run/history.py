@@ -59,6 +59,8 @@ class RoundRecord:
     attack_success : float or None
         Share of the test examples with a backdoor's trigger, not of its target class, that the
         model takes for it; None where there is no backdoor, or no evaluation.
+    factor : float or None
+        What the attack chose; None of one that chooses none, and where its clients are not seen.
     """
 
     round: int
@@ -69,6 +71,7 @@ class RoundRecord:
     refused: Mapping[str, str] | None = None
     stepped: bool = False
     attack_success: float | None = None
+    factor: float | None = None
 
 
 class HistoryWriter:
@@ -255,11 +258,12 @@ _KINDS = {
     "refused": dict | None,
     "stepped": bool,
     "attack_success": float | int | None,
+    "factor": float | int | None,
 }
 """What the JSON value of a record's field is."""
 
 
-_UNSAID = {"attack_success": None}
+_UNSAID = {"attack_success": None, "factor": None}
 """What the lines of older runs do not say."""
 
 

@@ -31,7 +31,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
         "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
         "--knowledge": "own", "--momentum": "0.5", "--weight-decay": "0.01", "--clip-norm": "2",
-        "--local-epochs": "1",
+        "--local-epochs": "1", "--momentum-over": "steps",
         "--split": "shards(each=3)", "--holders": "honest", "--require": "certificate",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
@@ -48,7 +48,8 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
-        "server-optimizer": "", "knowledge": "own", "momentum": 0.5, "weight-decay": 0.01,
+        "server-optimizer": "", "knowledge": "own", "momentum": 0.5,
+        "momentum-over": "steps", "weight-decay": 0.01,
         "clip-norm": 2.0, "local-epochs": 1, "split": "shards(each=3)", "holders": "honest",
         "certificate": True, "require": "certificate", "distances": True,
     }  # fmt: skip
