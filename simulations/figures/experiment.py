@@ -19,7 +19,7 @@ from simulations.run.config import RunConfig
 from simulations.run.history import final_window
 
 FOLDER = Path(__file__).parent
-NAMES = ("2", "3", "4", "5", "main-4", "main-5", "main-6", "K1", "K2", "A1")
+NAMES = ("2", "3", "4", "5", "main-4", "main-5", "main-6", "K1", "K2", "A1", "A2")
 """The figures there are, in the order of the page: the supplement's, the main paper's, ours."""
 
 KEYS = {"title", "caption", "source", "y", "x", "rounds", "seeds", "windows", "settings"} | {

@@ -218,7 +218,10 @@ def colour_of(rule: str) -> str:
 
 def _round_axis(ax: Axes, last: int) -> None:
     ax.set_xlim(0, last)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    grid = ax.get_gridspec()
+    is_narrow = grid is not None and grid.ncols > 3  # the last number would meet the next 0
+    prune = "upper" if is_narrow else None
+    ax.xaxis.set_major_locator(MaxNLocator(4 if is_narrow else 5, integer=True, prune=prune))
     ax.set_xlabel("round")
     if last > LINEAR_UP_TO:
         ax.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
