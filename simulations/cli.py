@@ -33,6 +33,7 @@ from simulations.run.history import (
 )
 from simulations.show import attacks as attack_pages
 from simulations.show import splits
+from simulations.show import worst_kappa as worst_page
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
@@ -44,6 +45,7 @@ from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1, measure_attacks
 from simulations.studies.speed import speed
 from simulations.studies.survival import survey, write_page
+from simulations.studies.worst_records import ALL, examine_all, keep
 
 # A laboratory reports to nobody unless its user says so.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -148,6 +150,30 @@ def attacks(
         console.print(f"pages: {attack_pages.FOLDER}")
     else:
         console.print(attack_pages.terminal_table())
+
+
+@app.command("worst-kappa")
+def worst_kappa(
+    rules: Annotated[
+        list[str], Option("--rules", "--rule", help=f"Rules with ; between them, or {ALL}.")
+    ] = [ALL],  # noqa: B006 (typer reads it)
+    n: Annotated[int, Option("-n", min=3, help="Clients.")] = 20,
+    f: Annotated[int, Option("-f", min=1, help="Liars among them.")] = 6,
+    budget: Annotated[int, Option(min=100, help="Inputs that a search tries.")] = 6000,
+    seed: Annotated[int, Option(min=0, help="The first of the seeds.")] = 0,
+    seeds: Annotated[int, Option(min=1, help="Searches beside each other.")] = 3,
+    write: Annotated[
+        bool, Option("--write", help=f"Keep the inputs, and tell of them in {worst_page.PAGE}.")
+    ] = False,
+) -> None:
+    """Search for the replies that bring a rule farthest from the mean of the honest."""
+    console = Console()
+    found = examine_all(rules, n, f, budget, range(seed, seed + seeds), console.print)
+    console.print(worst_page.terminal_table(found))
+    if write:
+        keep(found, n, f)
+        worst_page.PAGE.write_text(worst_page.with_records(worst_page.PAGE.read_text()))
+        console.print(f"page: {worst_page.PAGE}")
 
 
 @app.command()
