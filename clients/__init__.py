@@ -11,7 +11,7 @@ from clients.learning.schedules import learning_rate
 from clients.learning.steps import evaluate
 from clients.roles import build_client, partition_of, role_of
 from clients.settings import Settings
-from clients.tasks import DataError, Task, load_task, partition, shards_of
+from clients.tasks import DataError, Task, load_task, shards_of
 
 __all__ = [
     "Adversary",
@@ -26,7 +26,6 @@ __all__ = [
     "load_parameters",
     "load_task",
     "parameters_of",
-    "partition",
     "partition_of",
     "role_of",
     "shards_of",

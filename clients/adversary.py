@@ -12,7 +12,7 @@ from flwr.app import RecordDict
 from flwr.common import NDArrays
 from numpy.typing import NDArray
 
-from clients.collusion import Known, Point, Rows, Team, learnt_by, played
+from clients.collusion import Point, Rows, Seen, Team, learnt_by, played
 from clients.honest import HonestClient
 from clients.memory import Memory
 from clients.settings import Settings
@@ -53,9 +53,7 @@ class Adversary(HonestClient):
             return self._rest(parameters, server_round)
         return self.forge(parameters, server_round), self.first_loss(parameters, server_round)
 
-    def forge(
-        self, parameters: NDArrays, server_round: int, known: Known | None = None
-    ) -> NDArrays:
+    def forge(self, parameters: NDArrays, server_round: int, seen: Seen | None = None) -> NDArrays:
         """Return the model to send, of the shapes and dtypes of the parameters.
 
         Parameters
@@ -63,10 +61,10 @@ class Adversary(HonestClient):
         parameters : list[np.ndarray]
             The global model, in state-dict order; left as it is.
         server_round : int
-        known : mapping of (d,) by partition, optional
-            Updates of `trained`; by default they are worked out.
+        seen : Seen, optional
+            The global model, and the updates of `trained`; by default they are worked out.
         """
-        made = played(self._point(parameters, server_round, known))
+        made = played(self._point(parameters, server_round, seen))
         self.memory.update(made.notes)
         return _model(parameters, made.models[self.team.place])
 
@@ -93,7 +91,7 @@ class Adversary(HonestClient):
             self.memory.update(learnt_by(point, others).velocities)
         return super().propose(parameters, server_round)
 
-    def _point(self, parameters: NDArrays, server_round: int, known: Known | None = None) -> Point:
+    def _point(self, parameters: NDArrays, server_round: int, seen: Seen | None = None) -> Point:
         return Point.of(
             self.team,
             self.settings,
@@ -102,7 +100,7 @@ class Adversary(HonestClient):
             dict(self.memory),
             server_round,
             parameters,
-            known,
+            seen,
         )
 
 

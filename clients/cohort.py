@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from clients.adversary import Adversary
-from clients.collusion import Rows, floats
+from clients.batches import Batches
+from clients.collusion import Rows, Seen, floats
 from clients.honest import HonestClient, in_dtypes_of
 from clients.learning import perceptron, stacked
 from clients.learning.descent import as_rows, directed, from_rows
 from clients.learning.models import build_model
 from clients.learning.schedules import learning_rate
 from clients.learning.stacked import Stack, stack
+from clients.streams import Purpose, Streams
 
 EXAMPLES = 128
 """Examples that pass through a stacked model at once: more would leave the cache."""
@@ -80,6 +82,8 @@ class Cohort:
         sizes = [len(client.shard) for client in clients]
         self._rows = torch.cat([client.shard for client in clients]).numpy()
         self._starts = np.cumsum([0, *sizes[:-1]])
+        self._draws = Batches(self.clients)
+        self._attacks = Streams(settings.seed, Purpose.ATTACK, range(settings.num_clients + 1))
 
     def propose(
         self, asked: Sequence[int], parameters: NDArrays, server_round: int
@@ -117,12 +121,23 @@ class Cohort:
         learnt = self._round(parameters, server_round, workers, watchers, poisoned)
         for i in sorted(honest):
             self._remember(i, learnt)
-        updates = learnt.updates(parameters, known)
+        seen = self._seen(learnt, parameters, known, server_round) if forgers else None
         found = {i: (learnt.model_of(i), learnt.losses[i]) for i in honest}
         for i, client in forgers.items():
             self._remember(i, learnt)
-            found[i] = (client.forge(parameters, server_round, updates), learnt.losses[i])
+            found[i] = (client.forge(parameters, server_round, seen), learnt.losses[i])
         return [found[i] for i in asked]
+
+    def _seen(
+        self, learnt: _Learnt, parameters: NDArrays, known: Collection[int], server_round: int
+    ) -> Seen:
+        w = floats(parameters)
+        w.setflags(write=False)  # all attackers get it
+
+        def stream(place: int) -> np.random.Generator:
+            return np.random.Generator(*self._attacks.bits([place], server_round))
+
+        return Seen(w, learnt.updates(w, known), stream)
 
     def _round(
         self,
@@ -167,13 +182,12 @@ class Cohort:
         rate = np.float32(learning_rate(self._settings, server_round))
         poisoned = [k for k, i in enumerate(workers) if i in poisoned]
         velocity = self._velocities(workers, copies)
-        draws = [self.clients[i].draws(server_round) for i in group]
-        first = [next(drawn) for drawn in draws]
+        first, *later = self._draws.drawn(group, server_round)
         batches = self._batches(group, first, poisoned)
         losses, gradient = self._learn(copies, *batches, len(workers))
         copies, velocity = self._descended(copies, gradient, rate, velocity)
-        for drawn in zip(*draws[: len(workers)], strict=True):
-            batches = self._batches(workers, drawn, poisoned)
+        for drawn in later if workers else ():
+            batches = self._batches(workers, drawn[: len(workers)], poisoned)
             _, gradient = self._learn(copies, *batches, len(workers))
             copies, velocity = self._descended(copies, gradient, rate, velocity)
         return losses.tolist(), copies, velocity
@@ -204,14 +218,14 @@ class Cohort:
     def _batches(
         self,
         group: Sequence[int],
-        drawn: Sequence[NDArray[np.int64]],
+        drawn: NDArray[np.int64],
         poisoned: Sequence[int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the examples (n, N, ...) and labels (n, N) that some clients drew.
 
         Those at the places ``poisoned`` are what the attackers there make of theirs.
         """
-        rows = self._rows[self._starts[list(group), None] + np.stack(drawn)]
+        rows = self._rows[self._starts[list(group), None] + drawn]
         x, y = self._x[rows], self._y[rows]
         for k in poisoned:
             x[k], y[k] = self._adversaries[group[k]].poisoned(x[k], y[k])
@@ -232,11 +246,8 @@ class _Learnt:
         group, k = self.places[i]
         return [layer[k] for layer in self.groups[group]]
 
-    def updates(self, parameters: NDArrays, known: Collection[int]) -> dict[int, Rows]:
-        """Return the updates (d,) of some clients."""
-        if not known:
-            return {}
-        w = floats(parameters)
+    def updates(self, w: Rows, known: Collection[int]) -> dict[int, Rows]:
+        """Return the updates (d,) of some clients from the global model w (d,)."""
         found = {}
         for number, layers in enumerate(self.groups):
             wanted = {

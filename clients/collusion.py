@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,18 @@ Rows = NDArray[np.float64]
 Known = Mapping[int, Rows]
 """Updates (d,) by partition."""
 
+
+class Seen(NamedTuple):
+    """What is worked out for all teams of a round.
+
+    The global model (d,), honest updates, and the attackers' stream at each place.
+    """
+
+    model: Rows
+    updates: Known
+    stream: Callable[[int], np.random.Generator]
+
+
 _NOTE = "attack/"
 """What stands before the name of an attack's note in a client's memory."""
 
@@ -44,7 +57,7 @@ class Team:
     members : tuple of int
         Partitions of the attackers that share their rows; one alone where each acts for itself.
     place : int
-        This client's among them.
+        This client's among them; in all else, members of a team are equal.
     shown : tuple of int
         Partitions whose updates are the scene's ``honest``.
     trained : tuple of int
@@ -52,7 +65,7 @@ class Team:
     """
 
     members: tuple[int, ...]
-    place: int
+    place: int = field(compare=False)
     shown: tuple[int, ...]
     trained: tuple[int, ...]
 
@@ -92,18 +105,16 @@ class _Trainee(HonestClient):
 class Point:
     """Where a team stands; at equal points it sends equal rows."""
 
+    team: Team
     settings: Settings
     task: Task
     attack: Attack
-    members: tuple[int, ...]
-    shown: tuple[int, ...]
-    trained: tuple[int, ...]
     server_round: int
     content: bytes  # a digest of the parameters
     noted: bytes  # and of the memory
     parameters: NDArrays = field(compare=False, repr=False)
     memory: Mapping[str, np.ndarray] = field(compare=False, repr=False)
-    known: Known | None = field(compare=False, repr=False)
+    seen: Seen | None = field(compare=False, repr=False)
 
     @classmethod
     def of(
@@ -115,23 +126,21 @@ class Point:
         memory: Mapping[str, np.ndarray],
         server_round: int,
         parameters: NDArrays,
-        known: Known | None = None,
+        seen: Seen | None = None,
     ) -> Point:
         """Say where a team stands, by digests where its members will ask for the same."""
         shared = len(team.members) > 1
         return cls(
+            team,
             settings,
             task,
             attack,
-            team.members,
-            team.shown,
-            team.trained,
             server_round,
             _digest(parameters) if shared else b"",
             _digest([memory[name] for name in sorted(memory)]) if shared else b"",
             parameters,
             memory,
-            known,
+            seen,
         )
 
 
@@ -156,7 +165,7 @@ _playing = threading.Lock()
 
 def played(point: Point) -> Played:
     """Return what a team makes of a round, worked out once for all its members."""
-    if len(point.members) == 1:
+    if len(point.team.members) == 1:
         return _play(point)
     # One at a time: Flower's older engine calls the clients of a round from several threads, and
     # those that come second are to find the rows, not to compute them again.
@@ -170,14 +179,18 @@ def _once(point: Point) -> Played:
 
 
 def _play(point: Point) -> Played:
-    settings, attack = point.settings, point.attack
-    members, shown = point.members, point.shown
-    learnt = Learnt(point.known, {}) if point.known is not None else learnt_by(point, point.trained)
-    w = floats(point.parameters)
-    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
-    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
+    team, settings, attack = point.team, point.settings, point.attack
+    members, shown = team.members, team.shown
     # An attacker alone draws for itself, a team from a stream that no client's place has.
     who = members[0] if len(members) == 1 else settings.num_clients
+    if point.seen is None:
+        w, learnt = floats(point.parameters), learnt_by(point, team.trained)
+        rng = stream(settings.seed, Purpose.ATTACK, who, point.server_round)
+    else:
+        w, learnt = point.seen.model, Learnt(point.seen.updates, {})
+        rng = point.seen.stream(who)
+    own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
+    honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     notes = {
         name.removeprefix(_NOTE): array
         for name, array in point.memory.items()
@@ -186,7 +199,7 @@ def _play(point: Point) -> Played:
     scene = Scene(
         honest,
         len(members),
-        stream(settings.seed, Purpose.ATTACK, who, point.server_round),
+        rng,
         server_round=point.server_round,
         n=settings.num_clients,
         own=own,
@@ -211,7 +224,7 @@ def learnt_by(point: Point, partitions: Sequence[int]) -> Learnt:
     for i in partitions:
         client = (
             _Trainee(point.settings, point.task, i, attack)
-            if poisons and i in point.members
+            if poisons and i in point.team.members
             else HonestClient(point.settings, point.task, i)
         )
         before = point.memory.get(client.velocity_key)

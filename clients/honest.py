@@ -113,7 +113,9 @@ class HonestClient(NumPyClient):
         model = replica(settings)
         load_parameters(model, parameters)
         rate = learning_rate(settings, server_round)
-        like = {name: p.detach().numpy()[None] for name, p in model.named_parameters()}
+        like: Stack = {}
+        if not settings.is_plain:
+            like = {name: p.detach().numpy()[None] for name, p in model.named_parameters()}
         moving = _velocity_of(settings, like, velocity)
         losses = []
         with own_draws(settings, self.partition_id, server_round):

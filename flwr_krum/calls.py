@@ -16,8 +16,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from types import ModuleType
@@ -60,6 +60,28 @@ class Call:
         listed = [_literal(value) for value in self.arguments]
         listed += [f"{key}={_literal(value)}" for key, value in self.options.items()]
         return f"{self.name}({', '.join(listed)})" if listed else self.name
+
+
+@contextmanager
+def reading(what: str, text: object) -> Iterator[None]:
+    """Name what a text was meant to be, and the text, in every error of its reading.
+
+    Raises
+    ------
+    ValueError
+        ``<what> is <text>: <the error>``.
+
+    Examples
+    --------
+    >>> with reading("rule", "krum(g=1)"):
+    ...     raise ValueError("krum has no g")
+    Traceback (most recent call last):
+    ValueError: rule is 'krum(g=1)': krum has no g
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what} is {text!r}: {error}") from error
 
 
 def parse_calls(text: str) -> tuple[Call, ...]:

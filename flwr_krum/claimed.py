@@ -52,8 +52,7 @@ def examine(
     reported = {reply.client: reply.metrics for reply in replies}
     heard = sorted((c for c in set(clients) if answers[c] == 1), key=client_order)
     claims = Claims([reported[client] for client in heard], liars(len(heard)))
-    metrics = claims.trimmed_means()
-    metrics.pop(count_key, None)
+    metrics = claims.trimmed_means(count_key)
     doubted = {heard[i]: doubt for i, doubt in claims.doubts(count_key).items()}
     for client in clients:
         if answers[client] > 1:

@@ -17,7 +17,7 @@ from numbers import Real
 
 import numpy as np
 
-from flwr_krum.calls import build, look_up, parse_calls
+from flwr_krum.calls import build, look_up, parse_calls, reading
 from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.updates import BLOCK
 from flwr_krum.moments import Moments, moment_dtype
@@ -329,12 +329,10 @@ def parse_optimizer(text: str) -> ServerOptimizer:
     >>> parse_optimizer("fedadam(eta=0.01)")
     FedAdam(eta=0.01, beta_1=0.9, beta_2=0.99, tau=0.001)
     """
-    try:
+    with reading("server optimizer", text):
         call, *others = parse_calls(text)
         kind = look_up(call, OPTIMIZERS)
         if others or not (isinstance(kind, type) and issubclass(kind, ServerOptimizer)):
             what = "a chain" if others else f"no subclass of {ServerOptimizer.__qualname__}"
             raise ValueError(f"it is {what}, expected one optimizer")
         return build(call, kind, {})
-    except ValueError as error:
-        raise ValueError(f"server optimizer is {text!r}: {error}") from error

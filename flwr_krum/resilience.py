@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 
+from flwr_krum.checks import whole_number
 from flwr_krum.rules.krum import Krum, eta_squared
-from flwr_krum.rules.rule import Rule, whole_number
+from flwr_krum.rules.rule import Rule
 
 
 def eta(n: int, f: int) -> float:
@@ -81,7 +82,7 @@ def max_byzantine(n: int, rule: Rule | None = None) -> int:
     Raises
     ------
     ValueError
-        If n is not a whole number >= 1, or no f >= 0 is legal.
+        If n is no integer >= 1, or no f >= 0 is legal.
     """
     whole_number("n", n, 1)
     rule = Krum() if rule is None else rule

@@ -23,6 +23,7 @@ from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, Model, Template, check_keys
 from flwr_krum.certificate import limit_of
 from flwr_krum.certified import RoundCertificate, certified
+from flwr_krum.checks import whole_number
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
@@ -37,7 +38,7 @@ from flwr_krum.log import conclusion, tree
 from flwr_krum.moments import Moments, OptimizerState
 from flwr_krum.optimizers import ServerOptimizer
 from flwr_krum.report import RoundReport, chosen
-from flwr_krum.rules.rule import Aggregate, Rule, whole_number
+from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.space import LowRank, check_space
 from flwr_krum.step import LARGEST_STEP, LearningRate, ServerStep

@@ -101,7 +101,7 @@ def test_no_import_leads_where_none_may(source, target):
 
 
 FLOORS = (
-    ("kernel", "calls"),
+    ("kernel", "calls", "checks"),
     ("boundary", "rules", "moments", "tensors", "certificate"),
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights", "adapters", "certified"),

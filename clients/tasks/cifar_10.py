@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from clients.tasks.files import DataError, check_sum
+from clients.tasks.folds import split
 from clients.tasks.originals import Examples, divided
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 from clients.tasks.torchvision_ops import import_torchvision_datasets
 
@@ -30,7 +30,7 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     download : bool
         Whether torchvision may download and unpack it there.
     seed, folds, fold
-        As for `clients.tasks.shards.split`, of the 50,000 training images; the 10,000 test images
+        As for `clients.tasks.folds.split`, of the 50,000 training images; the 10,000 test images
         are left alone, and without folds the set's own division is taken.
 
     Raises

@@ -45,7 +45,7 @@ class CsvFile:
         folder, download
             Without effect: the path says where the file is.
         seed, folds, fold
-            As for `clients.tasks.shards.split`.
+            As for `clients.tasks.folds.split`.
 
         Raises
         ------

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from clients.tasks.files import check_labels, packaged, read_table
+from clients.tasks.folds import split
 from clients.tasks.originals import divided
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 
 ROWS = 1797
@@ -28,7 +28,7 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     folder, download
         Without effect: nothing is looked for outside of the package.
     seed, folds, fold
-        As for `clients.tasks.shards.split`.
+        As for `clients.tasks.folds.split`.
 
     Raises
     ------

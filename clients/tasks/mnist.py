@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from clients.tasks.files import check_labels, packaged, read_table
+from clients.tasks.folds import split
 from clients.tasks.originals import CLASSES, SIDE, Examples, Originals, divided, examples
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 
 EMBEDDED_ROWS = 5_000
@@ -45,7 +45,7 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     seed : int
         Fixes the random split of the embedded images; the full set has its own.
     folds, fold : int
-        As for `clients.tasks.shards.split`. Of the full set the 60,000 training images are
+        As for `clients.tasks.folds.split`. Of the full set the 60,000 training images are
         divided, and the 10,000 test images are left alone.
 
     Raises

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from clients.tasks.files import DataError, check_labels, check_sum
+from clients.tasks.folds import split
 from clients.tasks.idx import read_idx
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 from clients.tasks.torchvision_ops import import_torchvision_datasets
 

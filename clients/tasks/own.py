@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from clients.tasks.folds import split
 from clients.tasks.originals import Examples, divided
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 from flwr_krum.calls import Call, build
 

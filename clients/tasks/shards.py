@@ -1,64 +1,50 @@
-"""Random divisions of rows: training against test, and among the clients."""
+"""Which training rows each client holds."""
 
-import numpy as np
+from functools import lru_cache
 
+from clients.settings import Settings
 from clients.streams import Purpose, stream
-from clients.tasks.splits import Iid
+from clients.tasks.splits import Rows
+from clients.tasks.task import Task
+from clients.tasks.written import divide
 
 
-def partition(num_rows: int, num_partitions: int, seed: int) -> list[np.ndarray]:
-    """Deal rows to clients i.i.d., by a seeded permutation.
+def shards_of(settings: Settings, task: Task) -> list[Rows]:
+    """Return the training rows of every client that holds data, in the order of partition ids.
 
     Parameters
     ----------
-    num_rows : int
-        Rows to deal.
-    num_partitions : int
-        Clients to deal them to, 1 <= num_partitions <= num_rows.
-    seed : int
-        Equal seeds give equal shards.
-
-    Returns
-    -------
-    list[np.ndarray]
-        One array of row numbers per client. Every row is in exactly one; sizes differ by at most 1.
+    settings : Settings
+        Only split, holders, num_clients, f and seed matter here. Where the honest alone hold
+        data, there are n - f shards.
+    task : Task
+        The data that `settings` asks for.
 
     Raises
     ------
     ValueError
-        If a client would have no row.
+        If there is no such split of these rows, or a client would hold nothing.
     """
-    if not 1 <= num_partitions <= num_rows:
-        raise ValueError(
-            f"got {num_partitions} partitions for {num_rows} rows, expected 1 to {num_rows}"
-        )
-    return Iid()(np.zeros(num_rows, np.int64), num_partitions, stream(seed, Purpose.PARTITION))
+    holders = settings.num_clients - (settings.f if settings.holders == "honest" else 0)
+    return list(_divided(task, settings.split, holders, settings.seed))
 
 
-def split(num_rows: int, seed: int, folds: int = 0, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows for training and those for the test, as two index arrays.
+def shard_of(settings: Settings, task: Task, partition_id: int) -> Rows:
+    """Return the training rows of one client.
 
-    Parameters
-    ----------
-    num_rows : int
-        Rows to divide, in an order that the seed decides.
-    seed : int
-        Equal seeds give equal divisions.
-    folds : int
-        k of a k-fold cross-validation, at least 2; 0 is a single 80/20 split.
-    fold : int
-        Which of the k parts is the test, 0 <= fold < k. Each row is in exactly one.
+    An attacker without data of its own borrows the shard of an honest client: of
+    ``partition_id mod (n - f)``.
 
     Raises
     ------
     ValueError
-        If a fold would have no row.
+        As for `shards_of`.
     """
-    permutation = stream(seed, Purpose.SPLIT).permutation(num_rows)
-    if not folds:
-        num_train = num_rows * 4 // 5
-        return permutation[:num_train], permutation[num_train:]
-    if folds > num_rows:
-        raise ValueError(f"got {folds} folds for {num_rows} rows, expected at most {num_rows}")
-    parts = np.array_split(permutation, folds)
-    return np.concatenate(parts[:fold] + parts[fold + 1 :]), parts[fold]
+    shards = shards_of(settings, task)
+    return shards[partition_id % len(shards)]
+
+
+@lru_cache(maxsize=4)  # of a split of many rows: a client asks for its own alone
+def _divided(task: Task, split: str, holders: int, seed: int) -> list[Rows]:
+    labels = task.train_y.numpy()
+    return divide(split, labels, holders, stream(seed, Purpose.PARTITION))

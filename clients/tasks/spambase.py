@@ -29,7 +29,7 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     seed : int
         Fixes the split.
     folds, fold : int
-        As for `clients.tasks.shards.split`.
+        As for `clients.tasks.folds.split`.
 
     Raises
     ------

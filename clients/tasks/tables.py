@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from clients.tasks.folds import split
 from clients.tasks.originals import divided
-from clients.tasks.shards import split
 from clients.tasks.task import Task
 
 

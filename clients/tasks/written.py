@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clients.tasks.splits import SPLITS, Labels, Rows, Split
-from flwr_krum.calls import Call, build, look_up, parse_call
+from flwr_krum.calls import Call, build, look_up, parse_call, reading
 
 ADAPTED = "flwr-datasets:"
 """Before the name of a partitioner of that package."""
@@ -39,10 +39,8 @@ def parse_split(text: str) -> Division:
     >>> parse_split("dirichlet(alpha=0.3)")
     Dirichlet(alpha=0.3, least=10, balanced=False)
     """
-    try:
+    with reading("split", text):
         return _made(parse_call(text))
-    except ValueError as error:
-        raise ValueError(f"split is {text!r}: {error}") from error
 
 
 def _made(call: Call) -> Division:

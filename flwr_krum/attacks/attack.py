@@ -247,19 +247,23 @@ class Attack(ABC):
     def on(self, scene: Scene) -> Float64:
         """Return the updates (f, d) that the attackers send in a scene.
 
+        Where the attack is not at work, they are the attackers' own honest ones.
+
         Raises
         ------
         ValueError
             If something is missing that the attack needs.
         """
+        is_at_work = self.is_at_work(scene.server_round)
+        needs: frozenset[Need] = self.needs if is_at_work else frozenset({"own"})
         try:
-            for name in sorted(self.needs):
+            for name in sorted(needs):
                 scene.required(name)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__} {error}") from None
         # What becomes too large for float64 is sent as Inf: refusing it is the server's part.
         with np.errstate(over="ignore", invalid="ignore"):
-            rows = np.asarray(self.rows(scene), np.float64)
+            rows = np.asarray(self.rows(scene) if is_at_work else scene.own, np.float64)
         wanted = (scene.f, scene.honest.shape[1])
         if rows.shape not in (wanted, wanted[1:]):
             raise ValueError(
@@ -296,8 +300,8 @@ class Wrapper(Attack):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the other one needs, and what the attackers would honestly send."""
-        return self.attack.needs | {"own"}
+        """What the other one needs."""
+        return self.attack.needs
 
     @property
     def gradient_examples(self) -> int:
@@ -322,11 +326,8 @@ class Wrapper(Attack):
         return self.attack.spoiled(content)
 
     def rows(self, scene: Scene) -> Float64:
-        """Return the other one's rows, or the honest ones of a round in which it is not at work."""
-        if self.is_at_work(scene.server_round):
-            return self.attack.rows(scene)
-        own: Float64 = scene.required("own")
-        return own
+        """Return the other one's rows."""
+        return self.attack.rows(scene)
 
 
 def trigger_of(attack: Attack | None) -> Trigger | None:

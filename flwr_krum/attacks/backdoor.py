@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number, one_of, whole
+from flwr_krum.checks import number, one_of, whole_number
 from flwr_krum.kernel.arrays import Array, Float64
 
 Corner: TypeAlias = Literal["bottom-right", "bottom-left", "top-right", "top-left"]
@@ -68,9 +68,9 @@ class Backdoor(Attack):
     )
 
     def __post_init__(self) -> None:
-        whole("size", self.size, 1)
+        whole_number("size", self.size, 1)
         number("share", self.share, least=0.0, most=1.0)
-        whole("target", self.target, 0)
+        whole_number("target", self.target, 0)
         if self.value is not None:
             number("value", self.value)
         number("boost", self.boost, least=0.0)

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Knowledge, Scene
-from flwr_krum.attacks.checks import number, one_of
 from flwr_krum.attacks.search import Search, finite_rows, mean_of
+from flwr_krum.checks import number, one_of
 from flwr_krum.kernel.arrays import Float64
 
 Known: TypeAlias = Literal["full", "partial"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Scene
-from flwr_krum.attacks.checks import number
+from flwr_krum.checks import number
 from flwr_krum.kernel.arrays import Float64
 
 

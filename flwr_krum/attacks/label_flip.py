@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import one_of, whole
+from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 
 Way: TypeAlias = Literal["reversed", "derangement", "pair"]
@@ -57,8 +57,8 @@ class LabelFlip(Attack):
 
     def __post_init__(self) -> None:
         one_of("way", self.way, ("reversed", "derangement", "pair"))
-        whole("source", self.source, 0)
-        whole("target", self.target, 0)
+        whole_number("source", self.source, 0)
+        whole_number("target", self.target, 0)
         if self.source == self.target:
             raise ValueError(f"target is {self.target}, expected another label than the source")
 

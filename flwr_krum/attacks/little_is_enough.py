@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number, one_of, whole
+from flwr_krum.checks import number, one_of, whole_number
 from flwr_krum.kernel.arrays import Float64
 
 Sign: TypeAlias = Literal["minus", "plus"]
@@ -55,7 +55,7 @@ class ALIE(Attack):
         if self.z is not None:
             number("z", self.z)
         one_of("sign", self.sign, ("minus", "plus"))
-        whole("ddof", self.ddof, 0)
+        whole_number("ddof", self.ddof, 0)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from flwr.app import RecordDict
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import one_of
 from flwr_krum.attacks.faults import FAULTS
+from flwr_krum.checks import one_of
 from flwr_krum.kernel.arrays import Float64
 
 

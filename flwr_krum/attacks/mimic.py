@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import one_of, whole
 from flwr_krum.attacks.scaling import scaled
+from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Array, Float64
 
 Of: TypeAlias = Literal["largest", "magnitude"]
@@ -62,10 +62,10 @@ class Mimic(Attack):
     )
 
     def __post_init__(self) -> None:
-        whole("warm_up", self.warm_up, 0)
+        whole_number("warm_up", self.warm_up, 0)
         one_of("of", self.of, ("largest", "magnitude"))
         if self.index is not None:
-            whole("index", self.index, 0)
+            whole_number("index", self.index, 0)
             if self.warm_up:
                 raise ValueError(
                     f"warm_up is {self.warm_up}, expected 0 with an index: no client is looked for"

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Scene
-from flwr_krum.attacks.checks import one_of, whole
 from flwr_krum.attacks.scaling import scaled
+from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Float64
 
 Direction: TypeAlias = Literal["unit", "sign", "std"]
@@ -34,7 +34,7 @@ class _Hidden(Attack):
 
     def __post_init__(self) -> None:
         one_of("direction", self.direction, ("unit", "sign", "std"))
-        whole("ddof", self.ddof, 0)
+        whole_number("ddof", self.ddof, 0)
 
     def rows(self, scene: Scene) -> Float64:
         """Return the one row that all send."""

@@ -24,7 +24,7 @@ SEEN: frozenset[Need] = frozenset({"own", "model", "memory"})
 """What an attack may need that a mod can give it."""
 
 COUNT, MEMORY = "flwr-krum.attack", "flwr-krum.attack.memory"
-"""Names in the context's state: of the messages counted, and of what the attack remembers."""
+"""Names in the context's state, before an attack's text: messages counted, what it remembers."""
 
 
 def attack_mod(attack: str, seed: int = 0) -> Mod:
@@ -63,12 +63,15 @@ def attack_mod(attack: str, seed: int = 0) -> Mod:
             "a mod sees what its own client receives and answers"
         )
 
+    # Of several mods in one app, each counts and remembers for itself.
+    counted, noted = f"{COUNT}.{attack}", f"{MEMORY}.{attack}"
+
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         if not message.metadata.message_type.startswith(MessageType.TRAIN):
             return call_next(message, context)
         # An app may take the arrays out of the message: here they are held.
         received = {name: dict(r) for name, r in message.content.array_records.items()}
-        count = _counted(context.state)
+        count = _counted(context.state, counted)
         server_round = _round_in(message.content, count)
         reply = call_next(message, context)
         if not reply.has_content() or not chosen.is_at_work(server_round):
@@ -78,11 +81,11 @@ def attack_mod(attack: str, seed: int = 0) -> Mod:
         w, x = _flat(model, sent), _flat(sent, sent)
         with np.errstate(over="ignore", invalid="ignore"):
             own = (x - w)[None]
-        memory = dict(from_record(context.state.array_records.get(MEMORY, ArrayRecord())))
+        memory = dict(from_record(context.state.array_records.get(noted, ArrayRecord())))
         rng = np.random.default_rng([seed, context.node_id, count])
         (row,) = chosen(own, 1, rng, own=own, model=w, memory=memory, server_round=server_round)
         if "memory" in chosen.needs:
-            context.state[MEMORY] = to_record(memory)
+            context.state[noted] = to_record(memory)
         with np.errstate(over="ignore", invalid="ignore"):
             reply.content[name] = to_record(_with(sent, w + row))
         reply.content = chosen.spoiled(reply.content)
@@ -99,11 +102,11 @@ def lacking(attack: Attack) -> list[str]:
     return [*found, "a client that trains on other data"] if attack.changes_data else found
 
 
-def _counted(state: RecordDict) -> int:
+def _counted(state: RecordDict, name: str) -> int:
     """Count a training message, and return how many there were, with this one."""
-    before = state.config_records.get(COUNT, ConfigRecord()).get("messages", 0)
+    before = state.config_records.get(name, ConfigRecord()).get("messages", 0)
     count = before + 1 if isinstance(before, int) else 1
-    state[COUNT] = ConfigRecord({"messages": count})
+    state[name] = ConfigRecord({"messages": count})
     return count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number, whole
+from flwr_krum.checks import number, whole_number
 from flwr_krum.kernel.arrays import Float64
 
 
@@ -41,7 +41,7 @@ class Omniscient(Attack):
 
     def __post_init__(self) -> None:
         number("factor", self.factor, least=0.0)
-        whole("examples", self.examples, 0)
+        whole_number("examples", self.examples, 0)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flwr_krum.attacks.attack import AttackFacts, Wrapper
-from flwr_krum.attacks.checks import whole
+from flwr_krum.checks import whole_number
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class OnOff(Wrapper):
     )
 
     def __post_init__(self) -> None:
-        whole("start", self.start, 1)
-        whole("rounds", self.rounds, 0)
-        whole("period", self.period, 0)
-        whole("duty", self.duty, 1)
+        whole_number("start", self.start, 1)
+        whole_number("rounds", self.rounds, 0)
+        whole_number("period", self.period, 0)
+        whole_number("duty", self.duty, 1)
         if self.period and self.duty > self.period:
             raise ValueError(
                 f"duty is {self.duty}, expected at most the period, which is {self.period}"

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import one_of, whole
 from flwr_krum.attacks.factors import SEEKERS, Noted, Seeker
 from flwr_krum.attacks.search import Search, finite_rows
+from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.threads import one_blas_thread
 
@@ -158,7 +158,7 @@ class OptimalALIE(Attack):
     def __post_init__(self) -> None:
         one_of("search", self.search, get_args(Seeker))
         one_of("sign", self.sign, get_args(Sign))
-        whole("ddof", self.ddof, 0)
+        whole_number("ddof", self.ddof, 0)
 
     @property
     def needs(self) -> frozenset[Need]:

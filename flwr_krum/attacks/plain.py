@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number, one_of
+from flwr_krum.checks import number, one_of
 from flwr_krum.kernel.arrays import Float64
 
 Zeroed: TypeAlias = Literal["update", "model"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number, whole
 from flwr_krum.attacks.scaling import length
+from flwr_krum.checks import number, whole_number
 from flwr_krum.kernel.arrays import Array, Float64
 
 LEAST = 0.5
@@ -69,8 +69,8 @@ class PoisonedFL(Attack):
     def __post_init__(self) -> None:
         number("factor", self.factor, above=0.0)
         number("decay", self.decay, above=0.0, most=1.0)
-        whole("every", self.every, 1)
-        whole("seed", self.seed, 0)
+        whole_number("every", self.every, 1)
+        whole_number("seed", self.seed, 0)
 
     @property
     def needs(self) -> frozenset[Need]:

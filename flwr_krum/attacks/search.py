@@ -17,6 +17,7 @@ import numpy as np
 
 from flwr_krum.attacks.attack import Chosen, InForce, Scene
 from flwr_krum.attacks.factors import Trial
+from flwr_krum.attacks.scaling import length
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.geometry import LARGEST, ClientGeometry, Geometry
@@ -209,12 +210,6 @@ def mean_of(honest: Float64) -> Float64:
     with np.errstate(over="ignore"):
         mean: Float64 = honest.mean(axis=0)
     return mean if np.isfinite(mean).all() else (honest / len(honest)).sum(axis=0)
-
-
-def length(vector: Float64) -> float:
-    """Return the length of a vector, also where its square overflows or vanishes."""
-    unit = float(np.abs(vector).max(initial=0.0))
-    return unit * float(np.linalg.norm(vector / unit)) if 0.0 < unit < np.inf else unit
 
 
 def _in_force(rule: InForce, n: int, rng: np.random.Generator) -> InForce:

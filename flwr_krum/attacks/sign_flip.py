@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Knowledge, Need, Scene
-from flwr_krum.attacks.checks import number, one_of
+from flwr_krum.checks import number, one_of
 from flwr_krum.kernel.arrays import Float64
 
 Of: TypeAlias = Literal["own", "mean"]

@@ -14,7 +14,6 @@ from typing import ClassVar
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene, Wrapper
-from flwr_krum.attacks.checks import one_of, whole
 from flwr_krum.attacks.factors import grid
 from flwr_krum.attacks.optimal import (
     Found,
@@ -24,7 +23,9 @@ from flwr_krum.attacks.optimal import (
     deviation_of,
     most_damaging,
 )
-from flwr_krum.attacks.search import GOALS, Goal, Search, finite_rows, length
+from flwr_krum.attacks.scaling import length
+from flwr_krum.attacks.search import GOALS, Goal, Search, finite_rows
+from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.threads import one_blas_thread
 
@@ -76,7 +77,7 @@ class Strongest(Attack):
     """Kinds of attacks whose rows, by their defaults, are tried first: all that have a name."""
 
     def __post_init__(self) -> None:
-        whole("budget", self.budget, 1)
+        whole_number("budget", self.budget, 1)
         one_of("goal", self.goal, GOALS)
 
     @property

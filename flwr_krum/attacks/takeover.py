@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flwr_krum.attacks.attack import Attack, AttackFacts, Need, Scene
-from flwr_krum.attacks.checks import number
 from flwr_krum.attacks.scaling import length
 from flwr_krum.attacks.vectors import steering_vector
+from flwr_krum.checks import number
 from flwr_krum.kernel.arrays import Float64
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from flwr_krum.attacks.attack import Attack, Wrapper
 from flwr_krum.attacks.names import ATTACKS, WRAPPERS
-from flwr_krum.calls import Call, build, look_up, parse_calls
+from flwr_krum.calls import Call, build, look_up, parse_calls, reading
 
 
 def parse_attack(text: str, **usual: object) -> Attack:
@@ -32,14 +32,12 @@ def parse_attack(text: str, **usual: object) -> Attack:
     >>> parse_attack("sign-flip(scale=10)")
     SignFlip(scale=10, of='own')
     """
-    try:
+    with reading("attack", text):
         *before, last = parse_calls(text)
         attack = _built(last, Attack, usual, "an attack")
         for call in reversed(before):
             why = "what stands before a | decides when the attack behind it is at work"
             attack = _built(call, Wrapper, {**usual, "attack": attack}, why)
-    except ValueError as error:
-        raise ValueError(f"attack is {text!r}: {error}") from error
     return attack
 
 

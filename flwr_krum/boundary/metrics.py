@@ -78,11 +78,17 @@ class Claims:
         self._usual = _usual_kinds(self._parsed)
         self._least = max(2 * f, len(reports) // 2) + 1
 
-    def trimmed_means(self) -> dict[str, Metric]:
-        """Return the trimmed mean of every metric that enough of the reports hold alike."""
+    def trimmed_means(self, count_key: str | None = None) -> dict[str, Metric]:
+        """Return the trimmed mean of every metric that enough of the reports hold alike.
+
+        Parameters
+        ----------
+        count_key : str, optional
+            The metric that claims a number of examples: it is never aggregated.
+        """
         result: dict[str, Metric] = {}
         for key, usual in self._usual.items():
-            if usual.alike >= self._least:
+            if key != count_key and usual.alike >= self._least:
                 same = [parsed[key] for parsed in self._parsed if key in parsed]
                 rows = np.array([numbers for kind, numbers in same if kind == usual.kind])
                 means = _trimmed_mean(rows, self._f).tolist()

@@ -29,6 +29,19 @@ ROUGH = 2.0**-16
 """An error of a squared distance, times a weight, that shows beside the distances of others."""
 
 
+NONE: Indices = np.empty(0, np.int64)
+"""No rows."""
+
+ROUNDED = 2.0**-40
+"""More than what float64 rounds in an entry of M, and in a sum over pairs beside its terms."""
+
+SUMS_TO_1 = 2.0**-45
+"""How far a row of a mixing that moves nothing towards the global model may be from the sum 1."""
+
+MOST_ROUGH = 64
+"""Rows whose distances are worked out pair by pair: beyond it, n^4 is no longer small beside d."""
+
+
 class Geometry(ABC):
     """The n x n view of n rows, and of the server's own rows after them.
 
@@ -96,6 +109,14 @@ class Geometry(ABC):
         squares = np.where(self.near, np.maximum(np.diagonal(self.gram), 0.0), LARGEST)
         lengths: Float64 = np.sqrt(squares)
         return lengths
+
+    def rough(self, sharp: Indices = NONE) -> tuple[Float64, Float64] | None:
+        """Return squared distances (n, n) that cost less, and how wrong they may be.
+
+        None where ``squared`` is at hand, or would cost no more. Those of some rows may be asked
+        for as good as float64 has them.
+        """
+        return None
 
     def row_of(self, name: str) -> int:
         """Return where a server row stands in ``all_products`` and ``all_squared``.
@@ -170,6 +191,14 @@ class ClientGeometry(Geometry):
     def all_squared(self) -> Float64:
         """Squared distances of the same rows."""
         return _within_floats(self._sharp.squared)
+
+    def rough(self, sharp: Indices = NONE) -> tuple[Float64, Float64] | None:
+        """Return the clients' distances as they are ranked at first, in float32."""
+        if "_sharp" in self.__dict__ or self.server_rows or not self.distances.coarse:
+            return None
+        if sharp.size:
+            self._ranked = sharper(self._updates.clients_alone(), self.distances, sharp)
+        return self.distances.squared, self.distances.error
 
     def points(self) -> Points:
         """Return the clients, the server's rows and the global model as points.
@@ -303,8 +332,8 @@ class _Mixed(Geometry):
             chosen = np.where(within_terms < apart_terms, within, apart)
             squared = np.maximum(chosen, 0.0)
         # The same mixture twice is the same row, whatever rounding made of it.
-        _, kind = np.unique(self._mix, axis=0, return_inverse=True)
-        squared[kind.reshape(-1, 1) == kind.reshape(1, -1)] = 0.0
+        twins = _first_alike(self._mix)
+        squared[twins[:, None] == twins[None, :]] = 0.0
         return _within_floats((squared + squared.T) / 2.0)
 
     @cached_property
@@ -314,8 +343,30 @@ class _Mixed(Geometry):
         near: NDArray[np.bool_] = np.all(self._mix[: self.n, far] == 0.0, axis=1)
         return near
 
+    def rough(self, sharp: Indices = NONE) -> tuple[Float64, Float64] | None:
+        """Return distances of the mixed rows from rough ones.
+
+        ``||y_r - y_s||^2 = -1/2 sum_ij a_i a_j ||u_i - u_j||^2`` with ``a = M_r - M_s``, of sum 0.
+        """
+        rough, mix = self._base.rough(), self._mix
+        if rough is None or self.n > MOST_ROUGH or np.abs(mix.sum(axis=1) - 1.0).max() > SUMS_TO_1:
+            return None
+        squared, error = rough
+        size = np.abs(mix)
+        apart, both = mix[:, None, :] - mix[None, :, :], size[:, None, :] + size[None, :, :]
+        sizes = np.abs(apart) + ROUNDED * both
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _pairs(apart, squared, apart)
+            wrong = _pairs(sizes, error + ROUNDED * squared, sizes)
+            wrong += 2.0 * ROUNDED * _pairs(sizes, squared, both)
+        return np.maximum(-0.5 * found, 0.0), 0.5 * wrong
+
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, in float64."""
+        if (rough := self.rough()) is not None and np.isfinite(rough).all():
+            found = ranking.rank_where_certain(*rough, _first_alike(self._mix), score, count)
+            if found is not None:
+                return found
         scores = score(self.squared)
         order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
         return Ranking(order[:count], order, scores)
@@ -329,6 +380,19 @@ class _Mixed(Geometry):
         """Return some coordinates (n, b) of the mixed rows."""
         mixed: Float64 = self._mix[: self.n, : self._base.n] @ self._base.columns(chosen)
         return mixed
+
+
+def _first_alike(rows: Float64) -> Indices:
+    """Return, for each row, the first one that is the same."""
+    _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    alike: Indices = first[kind.reshape(-1)]
+    return alike
+
+
+def _pairs(left: Float64, form: Float64, right: Float64) -> Float64:
+    """Return ``sum_ij left_rsi form_ij right_rsj`` for every r and s."""
+    sums: Float64 = np.einsum("rsi,rsi->rs", left @ form, right)
+    return sums
 
 
 def _apart(mix: Float64, base: Float64, sign: float) -> tuple[Float64, Float64]:

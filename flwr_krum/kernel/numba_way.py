@@ -60,6 +60,8 @@ def squared_distances(updates: ClientUpdates, buffers: Buffers) -> Distances | N
     finite = np.ones(n, dtype=bool)
     first = Distances(total, error, finite, gram, np.inf, coarse=single)
     beyond = ~np.isfinite(total)
+    if not beyond.any():
+        return first
     # A client far from all makes all rows infinite; its own row is enough, if it is among few.
     rows = np.flatnonzero(beyond.sum(axis=1) > n // 2)
     beyond[rows] = beyond[:, rows] = False

@@ -143,6 +143,29 @@ def rank(
     return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
 
 
+def rank_where_certain(
+    squared: Float64, error: Float64, twins: Indices, score: Score, count: int
+) -> Ranking | None:
+    """Return the ``count`` rows of smallest score; None where the bounds leave a place open.
+
+    Parameters
+    ----------
+    squared, error : (n, n)
+        Squared distances, and how wrong they may be.
+    twins : (n,)
+        The first of the rows that are the same as each; of these the first is the best.
+    score : callable
+    count : int
+        As for `rank`.
+    """
+    scores = score(squared)[twins]
+    lower, upper = _bounds(squared, error, score)
+    if _contested(lower, upper, twins, count).size:
+        return None
+    order = tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i)))
+    return Ranking(order[:count], order, scores)
+
+
 def _ranking_of_some(among: Ranking, some: Indices, count: int, distances: Distances) -> Ranking:
     """Return a ranking of some clients as one of all; the others have an infinite score."""
     scores = np.full(len(distances.squared), np.inf)
@@ -196,7 +219,7 @@ def _compare(
     """Return the scores, and the clients whose place among the best is not certain."""
     with np.errstate(over="ignore"):
         scores = score(distances.squared)[twins]
-        lower, upper = _bounds(distances, score)
+        lower, upper = _bounds(distances.squared, distances.error, score)
     return scores, _contested(lower, upper, twins, count)
 
 
@@ -209,9 +232,8 @@ def _in_their_own_unit(scores: Float64, score: Score, scale: float) -> Float64:
     return scores
 
 
-def _bounds(distances: Distances, score: Score) -> tuple[Float64, Float64]:
+def _bounds(squared: Float64, error: Float64, score: Score) -> tuple[Float64, Float64]:
     """Return lower and upper bounds of the scores: the score is monotone in every distance."""
-    squared, error = distances.squared, distances.error
     slack = (2 * len(squared) + 4) * UNIT  # the rounding of the score's own sum
     least = np.maximum(squared - error, 0.0, where=np.isfinite(squared), out=squared.copy())
     least[np.isinf(squared)] = np.finfo(np.float64).max  # what overflows is at least this
@@ -222,6 +244,8 @@ def _twins(updates: ClientUpdates, squared: Float64) -> Indices:
     """Map each client to the first client with the very same values (itself, mostly)."""
     twins = np.arange(updates.n)
     candidates = np.argwhere((squared == 0.0) & below_diagonal(updates.n))
+    if not candidates.size:
+        return twins
     marks = ways.fingerprints(updates, np.unique(candidates))
     for j, i in candidates.tolist():
         if twins[j] == j and marks.get(i) == marks.get(j) and updates.are_equal(i, j):

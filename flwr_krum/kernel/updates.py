@@ -199,27 +199,46 @@ class ClientUpdates:
         return dtypes[:1] if is_small and len(set(dtypes)) == 1 else dtypes
 
     @cached_property
+    def flat_rows(self) -> tuple[tuple[Array, ...], ...]:
+        """The pieces, one-dimensional, of all that can be added up.
+
+        That is clients, server rows, the global model last.
+        """
+        if self._joined is not None:
+            return tuple((row,) for row in self._joined)
+        if len(self.piece_dtypes) < len(self.float_layers):
+            return tuple((np.concatenate(layers, axis=None),) for layers in self._floats)
+        return tuple(tuple(layer.ravel() for layer in layers) for layers in self._floats)
+
+    @cached_property
     def flat(self) -> tuple[tuple[Array, ...], ...]:
         """The pieces of each client, one-dimensional."""
-        return tuple(self._pieces(model) for model in self.models)
+        return self.flat_rows[: self.n]
 
     @cached_property
     def flat_reference(self) -> tuple[Array, ...] | None:
         """The pieces of the global model, one-dimensional."""
-        return None if self.reference is None else self._pieces(self.reference)
+        return None if self.reference is None else self.flat_rows[-1]
+
+    @property
+    def _floats(self) -> list[list[Array]]:
+        """The float layers of all that can be added up."""
+        last = () if self.reference is None else (self.reference,)
+        models = (*self.models, *self.server_rows.values(), *last)
+        return [[model[i] for i in self.float_layers] for model in models]
 
     @cached_property
-    def flat_rows(self) -> tuple[tuple[Array, ...], ...]:
-        """The pieces of all that can be added up: clients, server rows, the global model last."""
-        server = (self._pieces(model) for model in self.server_rows.values())
-        last = () if self.flat_reference is None else (self.flat_reference,)
-        return (*self.flat, *server, *last)
-
-    def _pieces(self, model: Sequence[Array]) -> tuple[Array, ...]:
-        layers = [model[i] for i in self.float_layers]
-        if len(self.piece_dtypes) < len(layers):
-            return (np.concatenate(layers, axis=None),)
-        return tuple(layer.ravel() for layer in layers)
+    def _joined(self) -> Array | None:
+        """All of ``flat_rows`` in one matrix, where small layers of one dtype are joined."""
+        if len(self.piece_dtypes) == len(self.float_layers):
+            return None
+        rows, dtype = self._floats, self.piece_dtypes[0]
+        if any(layer.dtype != dtype for layers in rows for layer in layers):
+            return None
+        joined = np.empty((len(rows), self.d), dtype)
+        for row, layers in zip(joined, rows, strict=True):
+            np.concatenate(layers, axis=None, out=row)
+        return joined
 
     def empty_result(self) -> tuple[list[Array], list[Array]]:
         """Return empty float layers for a result, and the same memory as empty pieces."""
@@ -237,14 +256,17 @@ class ClientUpdates:
     @cached_property
     def buffers(self) -> Buffers | None:
         """Where the pieces lie in memory; None if compiled code could not read them."""
-        flat = self.flat_rows
-        for dtype, *same_piece in zip(self.piece_dtypes, *flat, strict=True):
-            if not (dtype.isnative and dtype.itemsize >= 4):
-                return None
-            if not all(piece.dtype == dtype and piece.flags.aligned for piece in same_piece):
-                return None
-        table = np.array([[piece.ctypes.data for piece in model] for model in flat], dtype=np.uintp)
-        table = np.ascontiguousarray(table.T)
+        flat, joined = self.flat_rows, self._joined
+        if not all(dtype.isnative and dtype.itemsize >= 4 for dtype in self.piece_dtypes):
+            return None
+        if joined is not None:
+            places = joined.strides[0] * np.arange(len(joined), dtype=np.uintp)
+            table = (joined.ctypes.data + places)[None]
+        elif _are_readable(flat, self.piece_dtypes):
+            addresses = [[piece.ctypes.data for piece in model] for model in flat]
+            table = np.ascontiguousarray(np.array(addresses, dtype=np.uintp).T)
+        else:
+            return None
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
         return Buffers(table[:, : self.n], reference, table, self.piece_dtypes, flat)
@@ -345,6 +367,14 @@ class Buffers:
     def of(self, rows: Indices) -> Buffers:
         """Return the buffers of some rows in the place of the clients, in the given order."""
         return replace(self, clients=self.rows[:, rows])
+
+
+def _are_readable(flat: Sequence[Sequence[Array]], dtypes: Sequence[np.dtype[Any]]) -> bool:
+    return all(
+        piece.dtype == dtype and piece.flags.aligned
+        for pieces in flat
+        for piece, dtype in zip(pieces, dtypes, strict=True)
+    )
 
 
 def _kinds(model: Sequence[Array]) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -25,6 +25,7 @@ class Average(Rule):
     """
 
     weighs: ClassVar[Weighs | None] = "selected"
+    is_ranking = True
     facts = Facts(
         source="Blanchard et al. 2017, Lemma 1: it bears no liar",
         breakdown="0",

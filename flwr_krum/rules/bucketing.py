@@ -11,11 +11,11 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ORDERED, Facts
 from flwr_krum.rules.mixing import Mixing
-from flwr_krum.rules.rule import whole_number
 
 
 @dataclass(frozen=True)

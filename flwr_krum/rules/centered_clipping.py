@@ -11,9 +11,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import AROUND_MODEL, Facts
-from flwr_krum.rules.rule import STEP, Choice, Rule, whole_number
+from flwr_krum.rules.rule import STEP, Choice, Rule
 
 Start = Literal["model", "step"]
 """The global model, or that model moved by the last step again."""

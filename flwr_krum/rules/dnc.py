@@ -13,10 +13,11 @@ from typing import Self
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import PER_COORDINATE, Facts
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 EMPTY = "no client was kept in every repeat: the model stays"
 

@@ -12,10 +12,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ALL, Facts, Kappa
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 Start = Literal["clients", "model"]
 

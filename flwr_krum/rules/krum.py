@@ -11,18 +11,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Self
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.rules.average import Average
 from flwr_krum.rules.facts import ALL, Facts, Kappa
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 
 def krum_scores(squared: Array, neighbours: int) -> Array:
@@ -40,6 +41,7 @@ def krum_scores(squared: Array, neighbours: int) -> Array:
     return scores
 
 
+@lru_cache(maxsize=64)  # n and f are the same in most rounds
 def eta_squared(n: int, f: int) -> Fraction:
     """Return ``eta(n, f)^2`` of Proposition 1 exactly, for ``2f + 2 < n``."""
     spread = Fraction(f * (n - f - 2) + f**2 * (n - f - 1), n - 2 * f - 2)
@@ -64,7 +66,7 @@ class Krum(Rule):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, ``2f + 2 >= n`` and strict.
+        If f is no integer >= 0 or, when called, ``2f + 2 >= n`` and strict.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class Krum(Rule):
     requirement = "2f + 2 < n"
     in_proposition_1 = True
     weighs = "selected"
+    is_ranking = True
     facts = Facts(
         source="Blanchard et al. 2017, Proposition 1",
         breakdown="1/2",

@@ -35,6 +35,7 @@ class MeaMed(Rule):
     """
 
     requirement = "2f < n"
+    is_ranking = True
     facts = Facts(
         source="as for the median",
         breakdown="1/2",

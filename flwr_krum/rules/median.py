@@ -37,6 +37,7 @@ class Median(Rule):
 
     requirement = "2f < n"
     weighs = "copies"
+    is_ranking = True
     facts = Facts(
         source="Yin et al. 2018; the median of n values lies among the honest ones for 2f < n",
         breakdown="1/2",

@@ -67,6 +67,7 @@ class Medoid(Rule):
 
     requirement = "2f < n"
     weighs = "selected"
+    is_ranking = True
     facts = Facts(
         source="as for the median; Blanchard et al. 2017, supplement, section 4, states none",
         breakdown="1/2",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ORDERED, Facts
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 
 class _TooLongError(Exception):

@@ -13,10 +13,11 @@ from typing import ClassVar, Self, overload
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import Facts
-from flwr_krum.rules.rule import Choice, Rule, Weighs, whole_number
+from flwr_krum.rules.rule import Choice, Rule, Weighs
 
 MOST_CLIENTS = 100_000
 """Clients up to which a requirement is searched for."""
@@ -181,6 +182,8 @@ class Chain(Rule):
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""
         f = self.liars(geometry.n)
         fitted = self.fitted(geometry.n, f)
+        if not fitted.rule.is_ranking:
+            _ = geometry.squared  # that it needs: no rough ones beside them, for the mixing alone
         M = fitted.mixing.matrix(geometry, server_round)
         return fitted.rule.choose(geometry.mixed(M), server_round).after(M)
 

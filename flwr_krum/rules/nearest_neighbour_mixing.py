@@ -60,23 +60,45 @@ class NearestNeighborMixing(Mixing):
         """Return rows of 1/(n - f) at the neighbours."""
         n = geometry.n
         keep = max(1, n - (self.f or 0))
-        nearest = _by_distance(geometry)[:, :keep]
+        nearest = _nearest(geometry, keep)
         M = np.zeros((n, n))
         np.put_along_axis(M, nearest, 1.0 / keep, axis=1)
         return M
 
     def weighed(self, geometry: Geometry, shares: Float64) -> Float64:
         """Return rows of the shares of the neighbours, up to ``1 - W_f``, the last one in part."""
-        nearest = _by_distance(geometry)
+        nearest = _by_distance(geometry.squared)
         take = taken(shares[nearest].T, 0.0, 1.0 - heaviest(shares, self.f or 0)).T
         M = np.zeros((geometry.n, geometry.n))
         np.put_along_axis(M, nearest, take, axis=1)
         return M
 
 
-def _by_distance(geometry: Geometry) -> Indices:
+def _nearest(geometry: Geometry, keep: int) -> Indices:
+    """Return, for each row (n, keep), the nearest ones: by rough distances where these decide."""
+    rough = geometry.rough()
+    for _ in range(2):
+        if rough is None:
+            break
+        nearest, doubtful = _nearest_of_rough(*rough, keep)
+        if not doubtful.size:
+            return nearest
+        rough = geometry.rough(doubtful)
+    return _by_distance(geometry.squared)[:, :keep]
+
+
+def _nearest_of_rough(squared: Float64, error: Float64, keep: int) -> tuple[Indices, Indices]:
+    """Return for each row (n, keep) the nearest ones, and for which rows that is not certain."""
+    order = _by_distance(squared)
+    least = np.take_along_axis(squared - error, order, axis=1)[:, keep:]
+    most = np.take_along_axis(squared + error, order, axis=1)[:, :keep]
+    certain = most.max(axis=1) < least.min(axis=1, initial=np.inf)
+    return order[:, :keep], np.flatnonzero(~certain)
+
+
+def _by_distance(squared: Float64) -> Indices:
     """Return, for each row (n, n), all rows from the nearest, itself, to the farthest."""
-    apart = geometry.squared.copy()
+    apart = squared.copy()
     np.fill_diagonal(apart, -1.0)
     order: Indices = np.argsort(apart, axis=1, kind="stable")
     return order

@@ -33,7 +33,7 @@ class Phocas(Rule):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n.
+        If f is no integer >= 0 or, when called, illegal for n.
 
     Examples
     --------
@@ -43,6 +43,7 @@ class Phocas(Rule):
     """
 
     requirement = "2f < n"
+    is_ranking = True
     facts = Facts(
         source="as for the trimmed mean",
         breakdown="1/2",

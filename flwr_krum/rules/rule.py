@@ -6,7 +6,6 @@ A rule is a small frozen value that is called. It says how many clients it needs
 
 from __future__ import annotations
 
-import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import ClassVar, Final, Literal, Self, TypeAlias
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.geometry import ClientGeometry, Geometry
@@ -191,7 +191,7 @@ class Rule(ABC):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n; if strict is no bool.
+        If f is no integer >= 0 or, when called, illegal for n; if strict is no bool.
     """
 
     f: int | None = None
@@ -205,6 +205,9 @@ class Rule(ABC):
 
     weighs: ClassVar[Weighs | None] = None
     """How declared weights count, see `Weighs`; None where the rule has no definition with them."""
+
+    is_ranking: ClassVar[bool] = False
+    """Whether it ranks, or reads coordinates: distances in float32 then decide what they can."""
 
     in_proposition_1: ClassVar[bool] = False
     """Whether the paper's Proposition 1 is about the rule."""
@@ -373,16 +376,3 @@ def _check_sum(shares: Float64, n: int) -> None:
     is_share = shares.shape == (n,) and (shares > 0.0).all()
     if not (is_share and abs(float(shares.sum()) - 1.0) < 1e-9):
         raise ValueError(f"expected a share > 0 for each of {n} clients, of sum 1, got {shares}")
-
-
-def whole_number(name: str, value: object, minimum: int) -> int:
-    """Return value as an int; raise ValueError unless it is a whole number >= minimum."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = minimum - 1
-    if number < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
-    return number

@@ -13,10 +13,11 @@ from itertools import combinations
 
 import numpy as np
 
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.rules.facts import ALL, Facts, Kappa
-from flwr_krum.rules.rule import Choice, Rule, whole_number
+from flwr_krum.rules.rule import Choice, Rule
 
 STEPS = 6
 """Of the power method; each costs a product (k, n) by (n, n)."""

@@ -40,7 +40,7 @@ class TrimmedMean(Rule):
     Raises
     ------
     ValueError
-        If f is not a whole number >= 0 or, when called, illegal for n; if beta is illegal.
+        If f is no integer >= 0 or, when called, illegal for n; if beta is illegal.
 
     Examples
     --------
@@ -53,6 +53,7 @@ class TrimmedMean(Rule):
     beta: float | None = None
 
     weighs = "copies"
+    is_ranking = True
     facts = Facts(
         source="Yin et al. 2018, Definition 2",
         breakdown="1/2, beta where it is given",

@@ -6,7 +6,7 @@ import operator
 from dataclasses import fields
 from functools import reduce
 
-from flwr_krum.calls import Call, build, look_up, parse_calls
+from flwr_krum.calls import Call, build, look_up, parse_calls, reading
 from flwr_krum.rules import MIXINGS, RULES
 from flwr_krum.rules.mixing import Chain, Mixing, Mixings
 from flwr_krum.rules.rule import Rule
@@ -36,7 +36,7 @@ def parse_rule(text: str, **usual: object) -> Rule:
     >>> parse_rule("multi-krum(m=4)", f=6, seed=1)
     MultiKrum(f=6, strict=True, m=4)
     """
-    try:
+    with reading("rule", text):
         calls = parse_calls(text)
         kinds = [look_up(call, {**RULES, **MIXINGS}) for call in calls]
         for call, kind in zip(calls[:-1], kinds, strict=False):
@@ -44,8 +44,6 @@ def parse_rule(text: str, **usual: object) -> Rule:
         _check(calls[-1], kinds[-1], Rule, "a chain ends with a rule")
         parts = [build(call, kind, usual) for call, kind in zip(calls, kinds, strict=True)]
         rule: Rule = reduce(operator.or_, parts)
-    except ValueError as error:
-        raise ValueError(f"rule is {text!r}: {error}") from error
     return rule
 
 

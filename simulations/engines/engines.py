@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flwr.app import Context, RecordDict
-from threadpoolctl import threadpool_limits
 
 from clients.client_app import build_client_app
 from clients.cohort import Cohort
 from clients.roles import build_client, role_of
+from flwr_krum.kernel.threads import one_blas_thread
 from simulations.engines.fast import CohortGrid
 from simulations.engines.inprocess import InProcessGrid
 from simulations.engines.on_ray import Backend, run_on_ray
@@ -52,7 +52,7 @@ def run(
     if backend and engine != "ray":
         raise ValueError(f"a backend is for engine 'ray', not {engine!r}")
     # As PyTorch in the clients: sums in one order, whatever the machine has and runs besides.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if engine == "ray":
             run_on_ray(config, observer, backend or {})
             return

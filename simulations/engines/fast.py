@@ -6,7 +6,7 @@ Every other message goes the plain way of `simulations.engines.inprocess`. So do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
@@ -21,14 +21,13 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp import ClientApp
-from flwr.common import NDArrays
 from numpy.typing import NDArray
 
 from clients.client_app import arrays_in, config_in, parameters_in
 from clients.cohort import Cohort
 from clients.honest import HonestClient, round_of
 from flwr_krum.boundary.arrivals import PromptGrid
-from flwr_krum.boundary.npy import SERIALIZATION, Form, form_of
+from flwr_krum.boundary.npy import SERIALIZATION, form_of
 from simulations.engines.inprocess import FIRST_NODE_ID, InProcessGrid, failure
 
 _Record = TypeVar("_Record", ArrayRecord, MetricRecord, RecordDict)
@@ -67,14 +66,15 @@ class CohortGrid(InProcessGrid, PromptGrid):
         content = messages[0].content
         keys = arrays_in(content)
         parameters, places = parameters_in(content, self._cohort.clients[0].settings)
+        shapes = [(parameters[p].shape, parameters[p].dtype) for p in places]
+        packers = [(key, p, _packer(*s)) for key, p, s in zip(keys, places, shapes, strict=True)]
         asked = [message.metadata.dst_node_id - FIRST_NODE_ID for message in messages]
         server_round = round_of(config_in(content))
         proposals = self._cohort.propose(asked, parameters, server_round)
         return [
             _reply(
                 self._cohort.clients[i],
-                keys,
-                [arrays[p] for p in places],
+                {key: pack(arrays[p]) for key, p, pack in packers},
                 loss,
                 message,
                 server_round,
@@ -102,13 +102,12 @@ def _is_round_of_training(messages: Sequence[Message]) -> bool:
 
 def _reply(
     client: HonestClient,
-    keys: Iterable[str],
-    arrays: NDArrays,
+    packed: dict[str, Array],
     loss: float,
     message: Message,
     server_round: int,
 ) -> Message:
-    content = _content(keys, arrays, {"num-examples": client.num_examples, "loss": loss})
+    content = _content(packed, {"num-examples": client.num_examples, "loss": loss})
     try:
         content = client.spoiled(content, server_round)
     except Exception as error:
@@ -116,10 +115,9 @@ def _reply(
     return _answering(message, content)
 
 
-def _content(keys: Iterable[str], model: NDArrays, metrics: Mapping[str, float]) -> RecordDict:
+def _content(packed: dict[str, Array], metrics: dict[str, float]) -> RecordDict:
     """Return what `clients.client_app.fit_content` returns, put together without its checks."""
-    packed = {key: _packed(array) for key, array in zip(keys, model, strict=True)}
-    arrays, numbers = _filled(ArrayRecord, packed), _filled(MetricRecord, dict(metrics))
+    arrays, numbers = _filled(ArrayRecord, packed), _filled(MetricRecord, metrics)
     return _filled(RecordDict, {"arrays": arrays, "metrics": numbers})
 
 
@@ -154,14 +152,15 @@ def _empty(kind: type[_Record]) -> dict[str, Any]:
     return dict(vars(kind()))
 
 
-def _packed(array: NDArray[Any]) -> Array:
-    packed = Array.__new__(Array)
-    form, fields = _fields_of(array.shape, array.dtype)
-    vars(packed).update(fields, data=form.header + array.tobytes())
-    return packed
-
-
 @lru_cache
-def _fields_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Form, Mapping[str, object]]:
+def _packer(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], Array]:
+    """Return what makes Flower's Array of an array of this shape and dtype."""
+    header = form_of(shape, dtype).header
     fields = {"dtype": str(dtype), "shape": shape, "stype": SERIALIZATION}
-    return form_of(shape, dtype), fields
+
+    def pack(array: NDArray[Any]) -> Array:
+        packed = Array.__new__(Array)
+        vars(packed).update(fields, data=header + array.tobytes())
+        return packed
+
+    return pack

@@ -6,14 +6,16 @@ formed by one thread in one order.
 
 from __future__ import annotations
 
+import os
 import queue
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from typing import TypeAlias
 
@@ -101,8 +103,20 @@ def _begin(news: News) -> None:
     """Prepare a process for its runs."""
     global _news
     _news = news
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+
+def _end_with_the_parent() -> None:
+    """End this process when the one that made it is gone, also by kill -9: nobody reads its runs.
+
+    What a run has on the disk is whole at any moment.
+    """
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run_one(label: str, config: RunConfig, engine: str) -> RoundRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +37,14 @@ def band_of(values: BySeed) -> Band:
     return Band(np.array(x), median, low, high)
 
 
-def band_words(seeds: int, folds: int = 0, first_seed: int = 0) -> str:
-    """Say what line and band are."""
-    band = "quartiles" if seeds >= QUARTILES_FROM else "least to greatest"
-    words = f"median and {band} of {seeds} seeds" if seeds > 1 else "one seed"
+def band_words(numbers: Collection[int], folds: int = 0, first_seed: int = 0) -> str:
+    """Say what line and band are, from the number of seeds of each curve."""
+    least, most = min(numbers), max(numbers)
+    band = "quartiles" if least >= QUARTILES_FROM else "least to greatest"
+    if least < QUARTILES_FROM <= most:
+        band = f"band (quartiles from {QUARTILES_FROM} seeds on, else least to greatest)"
+    seeds = f"{least}" if least == most else f"{least} to {most}"
+    words = f"median and {band} of {seeds} seeds" if most > 1 else "one seed"
     if first_seed:
         words += f" from {first_seed} on"
     return f"{words}, each the mean of {folds} folds" if folds else words

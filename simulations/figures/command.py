@@ -30,6 +30,7 @@ _NAME = Argument(
     metavar="NAME|FILE.toml",
     help=f"{', '.join(NAMES)}, {FACTS} or {ALL}; K1, K2 and A1 are ours. Or a file of your own.",
 )
+_OUT = Option("--out", "--run-dir", help="Folder of the results.")
 _DATA = one_of(DATA, "Copies inside packages, or the originals.")
 
 
@@ -41,7 +42,7 @@ def figure(
     folds: Annotated[int, Option(min=0, help="k of a k-fold cross-validation.")] = 0,
     data: Annotated[str, _DATA] = DATA[0],
     data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
-    out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/figures"),
+    out: Annotated[Path, _OUT] = Path("runs/figures"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
     page: Annotated[Path | None, Option(help="Markdown page that gets the figure too.")] = None,
 ) -> None:

@@ -122,8 +122,27 @@ class Experiment:
         first, last = self.windows["final"]
         return (first, last) if last <= rounds else final_window(rounds)
 
+    def seeds_of(self, panel: str, curve: str, value: float | None) -> int:
+        """Return with how many seeds a curve is run: the figure's, or more where a claim asks."""
+        place = panel, curve, value
+        asked = (
+            statement.seeds
+            for statement in self.statements
+            for check in statement.checks
+            for quantity in (check.of, check.against)
+            if quantity is not None and (quantity.panel, quantity.curve, quantity.swept) == place
+        )
+        return max([self.seeds, *asked])
+
     def cells(self, rounds: int, seeds: int, folds: int = 0, first_seed: int = 0) -> list[Cell]:
-        """Return every run of the figure, with so many seeds from the first on, all folds of each.
+        """Return every run of the figure, all folds of each seed from the first on.
+
+        Parameters
+        ----------
+        rounds : int
+        seeds : int
+            How many; with 0 as many as `seeds_of` says.
+        folds, first_seed : int
 
         Raises
         ------
@@ -136,7 +155,10 @@ class Experiment:
             for panel, curve, value in product(self.panels, self.curves, values)
             for extra in (
                 {"seed": seed, "folds": folds, "fold": fold}
-                for seed in range(first_seed, first_seed + seeds)
+                for seed in range(
+                    first_seed,
+                    first_seed + (seeds or self.seeds_of(panel.key, curve.key, value)),
+                )
                 for fold in range(max(1, folds))
             )
         ]

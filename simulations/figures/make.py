@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from simulations.figures.bands import band_words
 from simulations.figures.experiment import Experiment
 from simulations.figures.page import Provenance, figure_block, update_page
 from simulations.figures.pictures import draw
-from simulations.figures.rows import write_rows
+from simulations.figures.rows import Row, write_rows
 from simulations.figures.runs import gather, place
 from simulations.figures.verdicts import Verdict, verdicts_of
 
@@ -76,10 +78,10 @@ def make(experiment: Experiment, options: Options) -> Made:
     DataError
         If the data are missing or damaged.
     """
-    seeds, rounds = options.seeds or experiment.seeds, options.rounds or experiment.rounds
+    rounds = options.rounds or experiment.rounds
     cells = [
         place(cell, options.out / "runs", options.data, options.data_dir)
-        for cell in experiment.cells(rounds, seeds, options.folds, options.first_seed)
+        for cell in experiment.cells(rounds, options.seeds, options.folds, options.first_seed)
     ]
     runs = [cell.config for cell in cells]
     words = protocol(runs, options.data)
@@ -88,7 +90,7 @@ def make(experiment: Experiment, options: Options) -> Made:
     effort = make_runs(runs, options.processes, kept, f"figure {experiment.name}")
     rows = gather(experiment.name, cells)
     verdicts = verdicts_of(experiment.statements, rows)
-    band = band_words(seeds, options.folds, options.first_seed)
+    band = band_words(_numbers_of_seeds(rows), options.folds, options.first_seed)
     provenance = Provenance(options.command(experiment.called), words, band, effort)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
@@ -108,6 +110,14 @@ def publish(experiment: Experiment, made: Made, page: Path) -> None:
     update_page(
         page, experiment.name, figure_block(experiment, made.verdicts, made.provenance, link)
     )
+
+
+def _numbers_of_seeds(rows: Iterable[Row]) -> list[int]:
+    """Return how many seeds each of the curves has."""
+    seeds: dict[tuple[str, str, float | None], set[int]] = defaultdict(set)
+    for row in rows:
+        seeds[row.panel, row.curve, row.swept].add(row.seed)
+    return [len(of_curve) for of_curve in seeds.values()]
 
 
 def _sentence(band: str, experiment: Experiment, rounds: int) -> str:

@@ -21,9 +21,9 @@ class Row:
     batch, seed, fold, round : int
         Mini-batch, and which evaluation of which run; round 0 is the initial model.
     accuracy : float
-        On the run's test set.
+        On the run's test set; chance where the model is destroyed.
     loss : float or None
-        None where it was not finite.
+        None where it was not finite: the model is destroyed.
     """
 
     figure: str
@@ -36,6 +36,11 @@ class Row:
     round: int
     accuracy: float
     loss: float | None
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Whether there is no model to speak of."""
+        return self.loss is None
 
 
 COLUMNS = tuple(field.name for field in fields(Row))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from clients.tasks import shapes_of
 from simulations.engines.kept import evaluations, placed
 from simulations.figures.experiment import Cell
 from simulations.figures.rows import Row
@@ -36,10 +37,11 @@ def gather(figure: str, cells: Iterable[Cell]) -> list[Row]:
             seed=cell.config.settings.seed,
             fold=cell.config.settings.fold,
             round=record.round,
-            accuracy=record.accuracy,
+            accuracy=record.accuracy if record.loss is not None else chance,
             loss=record.loss,
         )
         for cell in cells
+        for chance in (1.0 / shapes_of(cell.config.settings.task).classes,)
         for record in _answered(cell.config)
         if record.accuracy is not None
     ]

@@ -20,6 +20,8 @@ Window = tuple[int, int]
 class Quantity:
     """A number that every seed has: an accuracy over a window, or the round that reaches one.
 
+    With ``below`` it is 1 where that accuracy is less, and else 0.
+
     Attributes
     ----------
     curve, panel : str
@@ -30,6 +32,8 @@ class Quantity:
     level : float or None
         ... or, where there is no window, the first evaluated round, from 1 on, of at least this
         accuracy.
+    below : float or None
+        The accuracy below which a run counts as one that failed.
     """
 
     curve: str
@@ -37,6 +41,7 @@ class Quantity:
     swept: float | None = None
     window: Window | None = None
     level: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence, and the checks that it stands or falls with."""
+    """A sentence, and the checks that it stands or falls with.
+
+    Attributes
+    ----------
+    id, says : str
+    checks : tuple of Check
+    seeds : int
+        How many the curves of its checks are run with; 0 is as many as the figure's others.
+    """
 
     id: str
     says: str
     checks: tuple[Check, ...]
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ class Vocabulary:
 
 _KEYS = {
     "of", "minus", "over", "panel", "at", "minus_at", "window", "minus_window", "reaches",
-    "at_least", "at_most", "within",
+    "at_least", "at_most", "within", "below",
 }  # fmt: skip
 
 
@@ -118,7 +132,9 @@ def read_statement(table: Mapping[str, Any], names: Vocabulary) -> Statement:
     A check says ``of`` which curve, ``minus`` or ``over`` which other one, in which ``window`` or
     from when on it ``reaches`` an accuracy, and its bounds: ``at_least``, ``at_most`` or
     ``within``. ``panel`` and ``at`` (a swept value) default to all there are; ``minus_window``
-    and ``minus_at`` to those of the minuend. Where several values are given, each is a check.
+    and ``minus_at`` to those of the minuend. Where several values are given, each is a check. With
+    ``below`` the bounds are those of the share of seeds that end below that accuracy. ``seeds``
+    beside the checks is how many a power calculation asked for before they ran.
 
     Raises
     ------
@@ -126,7 +142,7 @@ def read_statement(table: Mapping[str, Any], names: Vocabulary) -> Statement:
         If a key or a name is unknown, a bound is missing, or there is nothing to measure.
     """
     checks = [check for part in table["check"] for check in _checks(table["id"], dict(part), names)]
-    return Statement(table["id"], table["says"], tuple(checks))
+    return Statement(table["id"], table["says"], tuple(checks), table.get("seeds", 0))
 
 
 def _checks(claim: str, part: dict[str, Any], names: Vocabulary) -> list[Check]:
@@ -136,6 +152,8 @@ def _checks(claim: str, part: dict[str, Any], names: Vocabulary) -> list[Check]:
         raise ValueError(f"claim {claim}: a check takes either 'window' or 'reaches'")
     if "minus" in part and "over" in part:
         raise ValueError(f"claim {claim}: a check takes 'minus' or 'over', not both")
+    if "below" in part and {"minus", "over", "reaches"} & set(part):
+        raise ValueError(f"claim {claim}: 'below' is of one curve, over a window")
     if not {"at_least", "at_most", "within"} & set(part):
         raise ValueError(f"claim {claim}: a check needs 'at_least', 'at_most' or 'within'")
     within = part.get("within", math.inf)
@@ -154,7 +172,14 @@ def _checks(claim: str, part: dict[str, Any], names: Vocabulary) -> list[Check]:
         _listed(part.get("reaches", [None])),
     )
     return [
-        _check(claim, Quantity(of, panel, at, window, level), other, part, names, limits)
+        _check(
+            claim,
+            Quantity(of, panel, at, window, level, part.get("below")),
+            other,
+            part,
+            names,
+            limits,
+        )
         for panel, of, other, at, window, level in choices
     ]
 
@@ -206,6 +231,8 @@ def _words(quantity: Quantity, names: Vocabulary) -> tuple[str, str, str, str]:
         rounds = f"rounds to {quantity.level:.0%}"
     else:
         rounds = "rounds {} to {}".format(*quantity.window)
+    if quantity.below is not None:
+        rounds = f"share of seeds below {quantity.below:g} in {rounds}"
     return names.curves[quantity.curve], value, rounds, names.panels[quantity.panel]
 
 

@@ -2,12 +2,14 @@
 
 Every check gives one number per seed; two curves are compared seed by seed, since runs of one seed
 share their split, shards and mini-batches. Over these numbers stands a two-sided 95 % Student t
-interval (of logarithms for a ratio), and only an interval that lies on one side of the bound
-decides:
+interval (of logarithms for a ratio), over a share of seeds an exact binomial one, and only an
+interval that lies on one side of the bound decides:
 
 - holds: the whole interval keeps the bounds;
 - does not hold: the whole interval breaks one;
 - cannot be told: the interval holds both, or a number is missing.
+
+A model whose loss is not finite is destroyed: its accuracy counts as that of chance.
 
 A claim holds if all its checks do. With several checks this needs no correction: the chance that
 all hold although one is false is at most that of the false one.
@@ -21,12 +23,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from simulations.figures.rows import Row
 from simulations.figures.statements import Check, Quantity, Statement
-from simulations.run.intervals import Interval, t_interval
+from simulations.run.intervals import (
+    MOST_SEEDS,
+    Interval,
+    seeds_to_tell,
+    share_interval,
+    t_interval,
+)
 
 
 class Outcome(StrEnum):
@@ -51,7 +60,8 @@ class Finding:
         None where fewer than two seeds had it.
     outcome : Outcome
     note : str
-        Why it cannot be told, or what was counted how; empty otherwise.
+        Why it cannot be told and how many seeds would tell, or what was counted how; empty
+        otherwise.
     """
 
     check: Check
@@ -105,50 +115,83 @@ def verdicts_of(statements: Iterable[Statement], rows: Sequence[Row]) -> list[Ve
     ]
 
 
-Series = Mapping[tuple[str, str, float | None], Mapping[tuple[int, int], Mapping[int, float]]]
-"""Accuracies by (panel, curve, swept value), by (seed, fold), by round."""
+Series = Mapping[tuple[str, str, float | None], Mapping[tuple[int, int], Mapping[int, Row]]]
+"""Rows by (panel, curve, swept value), by (seed, fold), by round."""
 
 
 def _by_curve(rows: Iterable[Row]) -> Series:
-    series: dict[tuple[str, str, float | None], dict[tuple[int, int], dict[int, float]]]
+    series: dict[tuple[str, str, float | None], dict[tuple[int, int], dict[int, Row]]]
     series = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        series[row.panel, row.curve, row.swept][row.seed, row.fold][row.round] = row.accuracy
+        series[row.panel, row.curve, row.swept][row.seed, row.fold][row.round] = row
     return series
 
 
 def finding_of(check: Check, series: Series) -> Finding:
     """Judge one check."""
     try:
-        values, late = _per_seed(check.of, series)
-        soon: set[int] = set()
+        of, other = _per_seed(check.of, series), _Numbers({}, set(), set())
+        values = of.by_seed
         if check.against is not None:
-            others, soon = _per_seed(check.against, series)
+            other = _per_seed(check.against, series)
             values = {
-                seed: value / others[seed] if check.ratio else value - others[seed]
+                seed: value / other.by_seed[seed] if check.ratio else value - other.by_seed[seed]
                 for seed, value in values.items()
-                if seed in others
+                if seed in other.by_seed
             }
     except _NotRunError as error:
         return Finding(check, 0, None, Outcome.UNKNOWN, str(error))
-    interval = t_interval(list(values.values()), check.ratio)
+    numbers = list(values.values())
+    if check.of.below is not None:
+        interval = share_interval([number < check.of.below for number in numbers])
+    else:
+        interval = t_interval(numbers, check.ratio)
     if interval is not None:
         # Who never arrives took longer than the last round: on that side nothing is known.
         least = 0.0 if check.ratio else -math.inf
         interval = Interval(
-            interval.mean, least if soon else interval.low, math.inf if late else interval.high
+            interval.mean,
+            least if other.never else interval.low,
+            math.inf if of.never else interval.high,
         )
     outcome = _outcome(interval, check.at_least, check.at_most)
-    note = f"never in {len(late | soon)} seeds, counted as the last round" if late | soon else ""
-    return Finding(check, len(values), interval, outcome, note)
+    notes = []
+    if never := of.never | other.never:
+        notes.append(f"never in {len(never)} seeds, counted as the last round")
+    elif outcome == Outcome.UNKNOWN and check.of.below is None and len(numbers) > 1:
+        notes.append(_asked_for(check, numbers))
+    if destroyed := of.destroyed | other.destroyed:
+        notes.append(f"destroyed in {len(destroyed)} seeds, counted as chance")
+    return Finding(check, len(values), interval, outcome, "; ".join(notes))
+
+
+def _asked_for(check: Check, numbers: Sequence[float]) -> str:
+    """Say how many seeds would tell, from the spread of those that there are."""
+    bounds = [bound for bound in (check.at_least, check.at_most) if math.isfinite(bound)]
+    x = np.asarray(numbers)
+    asked = (
+        seeds_to_tell(list(np.log(x)), np.log(bounds).tolist())
+        if check.ratio
+        else (seeds_to_tell(list(x), bounds))
+    )
+    wanted = f"{MOST_SEEDS:,} and more" if asked == MOST_SEEDS else str(asked)
+    return f"{wanted} seeds would tell, 9 times in 10"
 
 
 class _NotRunError(ValueError):
     """The rounds that a quantity is taken from were not run."""
 
 
-def _per_seed(quantity: Quantity, series: Series) -> tuple[dict[int, float], set[int]]:
-    """Return a quantity's number per seed (the mean over folds), and the seeds that lack one.
+class _Numbers(NamedTuple):
+    """A quantity's number per seed, and the seeds that never reach it, or end with no model."""
+
+    by_seed: dict[int, float]
+    never: set[int]
+    destroyed: set[int]
+
+
+def _per_seed(quantity: Quantity, series: Series) -> _Numbers:
+    """Return a quantity's number per seed: the mean over folds.
 
     A seed that never reaches a level has its last round for a number, and is named.
     """
@@ -156,23 +199,28 @@ def _per_seed(quantity: Quantity, series: Series) -> tuple[dict[int, float], set
     if not runs:
         raise _NotRunError(f"{quantity.curve!r} was not run")
     values: dict[int, list[float]] = defaultdict(list)
-    never = set()
-    for (seed, _), accuracies in runs.items():
-        last = max(accuracies)
+    found = _Numbers({}, set(), set())
+    for (seed, _), rows in runs.items():
+        last = max(rows)
         if quantity.window is not None:
-            values[seed].append(_window_mean(accuracies, *quantity.window))
+            inside = _within(rows, *quantity.window)
+            values[seed].append(float(np.mean([row.accuracy for row in inside])))
+            if any(row.is_destroyed for row in inside):
+                found.destroyed.add(seed)
             continue
-        reached = [t for t, a in sorted(accuracies.items()) if t and a >= (quantity.level or 0)]
+        level = quantity.level or 0
+        reached = [t for t, row in sorted(rows.items()) if t and row.accuracy >= level]
         values[seed].append(reached[0] if reached else last)
         if not reached:
-            never.add(seed)
-    return {seed: float(np.mean(numbers)) for seed, numbers in values.items()}, never
+            found.never.add(seed)
+    found.by_seed.update({seed: float(np.mean(numbers)) for seed, numbers in values.items()})
+    return found
 
 
-def _window_mean(accuracies: Mapping[int, float], first: int, last: int) -> float:
-    if max(accuracies) < last:
-        raise _NotRunError(f"needs rounds {first} to {last}, {max(accuracies)} were run")
-    return float(np.mean([a for t, a in accuracies.items() if first <= t <= last]))
+def _within(rows: Mapping[int, Row], first: int, last: int) -> list[Row]:
+    if max(rows) < last:
+        raise _NotRunError(f"needs rounds {first} to {last}, {max(rows)} were run")
+    return [row for t, row in rows.items() if first <= t <= last]
 
 
 def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outcome:

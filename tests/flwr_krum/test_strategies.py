@@ -450,13 +450,13 @@ def test_a_refusal_is_logged_as_a_warning_with_its_reason(federation, caplog):
 @pytest.mark.parametrize("f", [-1, 2.5, "x", True])
 def test_an_illegal_f_is_refused_by_the_constructor(federation, f):
     for name in ("Krum", "MultiKrum", "OneMinusPKrum"):
-        with pytest.raises(ValueError, match="f must be a whole number >= 0, got"):
+        with pytest.raises(ValueError, match=r"f is .*, expected an integer >= 0"):
             federation.strategy(name, **{federation.api.f_name: f})
 
 
 @pytest.mark.parametrize("m", [-1, 1.5, "x"])
 def test_an_illegal_m_is_refused_by_the_constructor(federation, m):
-    with pytest.raises(ValueError, match="m must be a whole number >= 1, got"):
+    with pytest.raises(ValueError, match=r"m is .*, expected an integer >= 1"):
         federation.strategy("MultiKrum", 1, m)
 
 

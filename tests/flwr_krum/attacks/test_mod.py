@@ -202,6 +202,20 @@ def test_the_memory_is_kept_in_the_context_of_the_node():
     np.testing.assert_array_equal(fresh["w"], other["w"])
 
 
+def test_each_of_two_mods_in_one_app_counts_and_remembers_for_itself():
+    texts = "on-off(start=2, rounds=1) | zero", "on-off(start=3) | model-replacement(scale=2)"
+    both, state = ClientApp(mods=[attack_mod(text) for text in texts]), context()
+
+    @both.train()
+    def train(message, context):
+        return Message(RecordDict({"arrays": to_record(trained())}), reply_to=message)
+
+    rows = [noise(both, state) - MODEL["w"] for _ in range(3)]
+    honest = trained()["w"] - MODEL["w"]
+    for row, factor in zip(rows, (1, 0, 2), strict=True):
+        np.testing.assert_array_equal(row, factor * honest)
+
+
 def test_poisoned_fl_begins_with_an_honest_reply_and_goes_on():
     app, state = own_app("poisoned-fl"), context()
     np.testing.assert_array_equal(loaded(app(instruction(), state))["w"], trained()["w"])

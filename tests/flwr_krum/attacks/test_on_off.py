@@ -43,8 +43,8 @@ def test_a_wrapper_is_in_all_else_what_it_wraps():
     assert flip.knowledge == "own"
     assert flip.poisoned(np.zeros((1, 2)), np.array([0]), 10)[1].tolist() == [9]
     assert parse_attack("on-off | alie").knowledge == "all"
-    assert parse_attack("on-off | alie").needs == {"n", "own"}
-    assert parse_attack("on-off | mimic(warm_up=3)").needs == {"memory", "own"}
+    assert parse_attack("on-off | alie").needs == {"n"}
+    assert parse_attack("on-off | mimic(warm_up=3)").needs == {"memory"}
     content = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(2, np.float32))})})
     assert parse_attack("on-off | malformed(fault=no-record)").spoiled(content) == RecordDict()
     unchanged = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(2, np.float32))})})
@@ -66,7 +66,7 @@ def test_a_wrapped_attack_is_written_as_it_is_read():
 
 def test_a_wrapped_attack_says_what_it_lacks():
     with pytest.raises(ValueError, match="OnOff needs the attackers' own honest updates"):
-        parse_attack("on-off | ipm").on(scene(own=None))
+        parse_attack("on-off(start=2) | ipm").on(scene(own=None, server_round=1))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.checks import whole_number
 from flwr_krum.kernel.geometry import ClientGeometry
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Bucketing, ClientUpdates, DnC
-from flwr_krum.rules.rule import whole_number
 from tests.flwr_krum.hard_inputs import updates_of
 from tests.flwr_krum.npy_bytes import npy
 
@@ -174,9 +174,9 @@ def test_it_takes_little_memory_beside_fifty_large_models():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"columns": 0}, "columns must be a whole number >= 1, got 0"),
-        ({"repeats": 0}, "repeats must be a whole number >= 1, got 0"),
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"columns": 0}, "columns is 0, expected an integer >= 1"),
+        ({"repeats": 0}, "repeats is 0, expected an integer >= 1"),
+        ({"seed": -1}, "seed is -1, expected an integer >= 0"),
         ({"c": -0.5}, "c must be a number >= 0, got -0.5"),
         ({"c": math.inf}, "c must be a number >= 0, got inf"),
         ({"c": math.nan}, "c must be a number >= 0, got nan"),

@@ -249,14 +249,14 @@ def test_without_strict_the_neighbours_are_n_minus_f_minus_2_or_at_least_one():
 @pytest.mark.parametrize("f", [-1, 2.5, 1.0, "x", True])
 def test_f_must_be_a_whole_number(f):
     for rule in (Krum, MultiKrum, OneMinusPKrum):
-        with pytest.raises(ValueError, match=r"f must be a whole number >= 0, got") as error:
+        with pytest.raises(ValueError, match=r"f is .*, expected an integer >= 0") as error:
             rule(f)
         assert repr(f) in str(error.value)
 
 
 @pytest.mark.parametrize("m", [0, -3, 1.5, "x", True])
 def test_m_must_be_a_whole_number_of_at_least_one(m):
-    with pytest.raises(ValueError, match=r"m must be a whole number >= 1, got") as error:
+    with pytest.raises(ValueError, match=r"m is .*, expected an integer >= 1") as error:
         MultiKrum(1, m=m)
     assert repr(m) in str(error.value)
 
@@ -346,7 +346,7 @@ def test_p_outside_zero_to_one_is_named(p):
 
 
 def test_seed_and_round_must_be_legal():
-    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
+    with pytest.raises(ValueError, match="seed is -1, expected an integer >= 0"):
         OneMinusPKrum(1, seed=-1)
-    with pytest.raises(ValueError, match="server_round must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="server_round is 0, expected an integer >= 1"):
         OneMinusPKrum(1, p=0.5)(CONFORMANCE, server_round=0)

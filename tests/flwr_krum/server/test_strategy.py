@@ -85,9 +85,9 @@ def test_keeping_more_than_n_minus_f_averages_n_minus_f(results):
 
 
 def test_keeping_less_than_none_is_refused():
-    with pytest.raises(ValueError, match="m must be a whole number >= 1, got -1"):
+    with pytest.raises(ValueError, match="m is -1, expected an integer >= 1"):
         Krum(num_malicious_clients=1, num_clients_to_keep=-1)
-    with pytest.raises(ValueError, match="m must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="m is 0, expected an integer >= 1"):
         MultiKrum(num_malicious_clients=1, num_clients_to_keep=0)
 
 

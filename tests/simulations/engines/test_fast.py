@@ -115,7 +115,8 @@ def content(server_round=1, model=MODEL):
 
 def test_a_reply_holds_the_bytes_that_the_client_app_would_send():
     metrics = {"num-examples": 7, "loss": 0.25}
-    ours = fast._content(MODEL, list(MODEL.values()), metrics)
+    packed = {key: fast._packer(a.shape, a.dtype)(a) for key, a in MODEL.items()}
+    ours = fast._content(packed, metrics)
     flowers = fit_content(MODEL, list(MODEL.values()), 7, {"loss": 0.25})
     assert ours.object_id == flowers.object_id
     assert repr(ours) == repr(flowers)

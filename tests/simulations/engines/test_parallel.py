@@ -1,10 +1,16 @@
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from simulations.engines.engines import quiet_flower, run
 from simulations.engines.parallel import run_all
 from simulations.run.history import read_history
+from tests.simulations.processes import until
 
 PROBLEMS = {
     "spam": {"attack": "gaussian", "f": 3, "num_clients": 10, "num_server_rounds": 12},
@@ -68,3 +74,30 @@ def test_no_process_is_too_few(config):
 
 def test_no_runs_are_over_at_once():
     run_all({})
+
+
+KILLED = """
+import sys
+from simulations.engines.parallel import run_all
+from simulations.run.config import RunConfig
+
+if __name__ == "__main__":
+    options = {"num-clients": 4, "f": 0, "num-server-rounds": 1_000_000, "run-dir": sys.argv[1]}
+    run_all({"long": RunConfig.from_config(options)})
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    folder = tmp_path / "run"
+    parent = subprocess.Popen([sys.executable, program, folder])
+    try:
+        until((folder / "history.jsonl").exists)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+    finally:
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    assert workers
+    psutil.wait_procs(workers, timeout=20.0)
+    assert not any(worker.is_running() for worker in workers)

@@ -63,11 +63,11 @@ def tiny(tmp_path):
 def rows():
     """A function that makes the rows of one curve, given its accuracy by seed (and round)."""
 
-    def make(curve, accuracy, seeds=5, rounds=100, every=10, fold=0, **place):
+    def make(curve, accuracy, seeds=5, rounds=100, every=10, fold=0, loss=0.5, **place):
         where = {"figure": "x", "panel": "", "swept": None, "batch": 3, **place}
         return [
             Row(**where, curve=curve, seed=seed, fold=fold, round=t,
-                accuracy=float(np.asarray(accuracy(seed, t))), loss=None)
+                accuracy=float(np.asarray(accuracy(seed, t))), loss=loss)
             for seed in range(seeds)
             for t in range(0, rounds + 1, every)
         ]  # fmt: skip

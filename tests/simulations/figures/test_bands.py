@@ -9,16 +9,20 @@ def test_few_seeds_have_a_band_from_least_to_greatest():
     assert band.x.tolist() == [0, 10]
     assert band.median.tolist() == [0.2, 0.4]
     assert (band.low.tolist(), band.high.tolist()) == ([0.1, 0.2], [0.3, 0.6])
-    assert band_words(3) == "median and least to greatest of 3 seeds"
+    assert band_words([3]) == "median and least to greatest of 3 seeds"
 
 
 def test_five_seeds_have_a_band_of_quartiles():
     band = band_of({seed: {0.0: y} for seed, y in enumerate([0.5, 0.1, 0.4, 0.2, 0.3])})
     assert (band.low[0], band.median[0], band.high[0]) == pytest.approx((0.2, 0.3, 0.4))
-    assert band_words(5, folds=4) == "median and quartiles of 5 seeds, each the mean of 4 folds"
-    assert band_words(1) == "one seed"
-    assert band_words(10, first_seed=5) == "median and quartiles of 10 seeds from 5 on"
-    assert band_words(1, first_seed=5) == "one seed from 5 on"
+    assert band_words([5], folds=4) == "median and quartiles of 5 seeds, each the mean of 4 folds"
+    assert band_words([1]) == "one seed"
+    assert band_words([10], first_seed=5) == "median and quartiles of 10 seeds from 5 on"
+    assert band_words([1], first_seed=5) == "one seed from 5 on"
+    assert band_words([9, 12, 9]) == "median and quartiles of 9 to 12 seeds"
+    assert band_words([3, 24]) == (
+        "median and band (quartiles from 5 seeds on, else least to greatest) of 3 to 24 seeds"
+    )
 
 
 def test_only_what_all_seeds_have_is_drawn():

@@ -36,7 +36,7 @@ def test_a_figure_leaves_pictures_numbers_and_verdicts(cli, tmp_path, in_this_pr
 
     page = (tmp_path / "docs/figures.md").read_text()
     assert "`python -m simulations figure K2 --seeds 2 --rounds 20`" in page
-    assert "| K2 | 1-p Krum does not survive one unbounded worker" in page
+    assert "| K2 | One unbounded worker in round 1 breaks most runs of 1-p Krum" in page
     for suffix in ("png", "svg", "csv"):
         assert (tmp_path / f"docs/figures/figure-K2.{suffix}").exists()
         assert f"(figures/figure-K2.{suffix})" in page

@@ -130,6 +130,14 @@ def test_seeds_may_begin_anywhere(tiny):
     assert [cell.config.settings.seed for cell in cells] == [5, 6, 7] * 2
 
 
+def test_a_claim_may_ask_for_more_seeds_of_its_own_curves(tiny):
+    asked = tiny(**{'minus = "average"\n': "", "[[claim.check]]": "seeds = 5\n[[claim.check]]"})
+    seeds = [(cell.curve, cell.config.settings.seed) for cell in asked.cells(20, 0)]
+    assert seeds == [*(("krum", s) for s in range(5)), ("average", 0), ("average", 1)]
+    # A number on the command line is that of every curve.
+    assert len(asked.cells(20, 1)) == 2
+
+
 def test_a_curve_may_end_early(tiny):
     experiment = tiny(**{'style = "dashed"': "rounds = 5"})
     rounds = {c.curve: c.config.num_server_rounds for c in experiment.cells(20, 1)}

@@ -7,7 +7,7 @@ import pytest
 
 from clients.tasks import DataError
 from simulations.engines.engines import quiet_flower, run
-from simulations.engines.kept import check_data, key, missing, run_missing
+from simulations.engines.kept import check_data, evaluations, key, missing, run_missing
 from simulations.figures.runs import gather, place
 from simulations.run.config import RunConfig
 
@@ -43,6 +43,17 @@ def test_rows_are_the_evaluations_of_every_run_in_the_order_of_the_curves(make, 
     }
     assert all(0.3 < r.accuracy < 1 for r in rows)
     assert len(in_this_process) == 4
+
+
+def test_a_destroyed_model_has_the_accuracy_of_chance(make, monkeypatch, in_this_process):
+    def evaluated(config):
+        read = evaluations(config)
+        return [replace(r, accuracy=0.0, loss=None) if r.round == 20 else r for r in read]
+
+    monkeypatch.setattr("simulations.figures.runs.evaluations", evaluated)
+    for row in make("a"):
+        assert row.is_destroyed == (row.round == 20)
+        assert row.accuracy == 0.5 if row.is_destroyed else row.accuracy > 0.3
 
 
 @pytest.mark.slow  # starts processes, as engines/test_parallel does

@@ -47,6 +47,15 @@ def test_lists_are_checks_of_their_own():
     assert check.bounds == "at least −0.12, at most 0"
 
 
+def test_a_share_of_seeds_is_of_one_curve_over_a_window():
+    (check,) = checks(of="a", window="E", below=0.7, at_least=0.5)
+    assert check.of.below == 0.7
+    assert check.label == "A; share of seeds below 0.7 in rounds 401 to 500"
+    for more in ({"minus": "b"}, {"over": "b"}):
+        with pytest.raises(ValueError, match="claim 1: 'below' is of one curve, over a window"):
+            checks(of="a", window="E", below=0.7, at_least=0.5, **more)
+
+
 def test_one_curve_is_compared_with_itself_earlier():
     (check,) = checks(of="a", minus="a", window="L", minus_window=[1, 100], at_most=0.1)
     assert (check.of.window, check.against.window) == ((1601, 2000), (1, 100))

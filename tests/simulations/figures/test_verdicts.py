@@ -2,11 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import binom, bootstrap
 
 from simulations.figures.statements import Check, Quantity, Statement
 from simulations.figures.verdicts import Outcome, verdicts_of
-from simulations.run.intervals import t_interval
+from simulations.run.intervals import MOST_SEEDS, seeds_to_tell, share_interval, t_interval
 
 WINDOW = (51, 100)
 
@@ -213,3 +213,56 @@ def test_a_claim_that_holds_in_part_says_for_what(rows):
     sentence = verdict_of(made, checks[0], *[unknown] * 3).sentence
     assert sentence == "cannot be told for 3 of 4 checks; holds for the rest"
     assert verdict_of(made, checks[0]).sentence == "holds"
+
+
+# --- shares of seeds, destroyed models, how many seeds would tell ---
+
+
+@pytest.mark.parametrize(("true", "of"), [(0, 1), (0, 5), (2, 7), (10, 12), (6, 6)])
+def test_the_interval_of_a_share_is_where_the_binomial_tails_are_2_5_per_cent(true, of):
+    interval = share_interval([True] * true + [False] * (of - true))
+    assert interval.mean == true / of
+    if true:
+        assert binom.sf(true - 1, of, interval.low) == pytest.approx(0.025)
+    if true < of:
+        assert binom.cdf(true, of, interval.high) == pytest.approx(0.025)
+    assert (interval.low == 0, interval.high == 1) == (true == 0, true == of)
+
+
+def test_a_share_of_seeds_is_judged_by_its_own_interval(rows):
+    made = rows("a", lambda s, t: 0.4 if s % 4 else 0.9, 12)
+    quantity = Quantity("a", window=WINDOW, below=0.7)
+    finding = finding_of(made, Check("", quantity, at_least=0.4))
+    assert (finding.interval.mean, finding.outcome) == (0.75, Outcome.HOLDS)
+    assert finding_of(made, Check("", quantity, at_least=0.5)).outcome == Outcome.UNKNOWN
+    assert finding_of(made, Check("", quantity, at_most=0.3)).outcome == Outcome.FAILS
+
+
+def test_a_destroyed_model_is_named(rows):
+    alive, destroyed = rows("a", lambda s, t: 0.6, 3), rows("a", lambda s, t: 0.5, 2, loss=None)
+    both = destroyed + [row for row in alive if row.seed == 2]
+    finding = finding_of(both, check(at_most=0.9, against=None))
+    assert finding.note == "destroyed in 2 seeds, counted as chance"
+    assert finding.interval.mean == pytest.approx((0.5 + 0.5 + 0.6) / 3)
+
+
+def test_the_number_of_seeds_that_is_asked_for_tells_9_times_in_10():
+    rng = np.random.default_rng(0)
+    pilot = np.array([0.3, 0.1, 0.2, 0.5, 0.15])
+    asked = seeds_to_tell(list(pilot), [0.4, -1.0])
+    told = 0
+    for _ in range(2000):
+        fresh = t_interval(list(pilot.mean() + pilot.std(ddof=1) * rng.standard_normal(asked)))
+        told += fresh.high < 0.4
+    assert told / 2000 == pytest.approx(0.9, abs=0.03)
+    assert seeds_to_tell([0.5, 0.5], [0.4]) == 2
+    assert seeds_to_tell([0.4, 0.3, 0.5], [0.4]) == MOST_SEEDS
+
+
+def test_what_cannot_be_told_says_how_many_seeds_would_tell(two):
+    rows = two(0.05, size=0.05)
+    finding = finding_of(rows, check(at_least=0.02))
+    gaps = [0.05 + noise("a", s, 0.05) - noise("b", s, 0.05) for s in range(5)]
+    assert finding.outcome == Outcome.UNKNOWN
+    assert finding.note == f"{seeds_to_tell(gaps, [0.02])} seeds would tell, 9 times in 10"
+    assert finding_of(two(0.2), check(at_least=0.02)).note == ""

@@ -1,8 +1,9 @@
-"""Checks of an attack's parameters: an error names the parameter, its value and the legal ones."""
+"""Checks of parameters: an error names the parameter, its value and the legal ones."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,10 +32,17 @@ def number(
     )
 
 
-def whole(name: str, value: object, least: int) -> None:
-    """Raise ValueError unless a value is an integer, at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {least}")
+def whole_number(name: str, value: object, minimum: int) -> int:
+    """Return value as an int; raise ValueError unless it is an integer >= minimum."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
+        raise ValueError(f"{name} is {value!r}, expected an integer >= {minimum}")
+    return number
 
 
 def one_of(name: str, value: object, legal: Sequence[str]) -> None:
