@@ -33,12 +33,12 @@ from simulations.run.history import (
 )
 from simulations.show import attacks as attack_pages
 from simulations.show import splits
-from simulations.show import worst_kappa as worst_page
 from simulations.show.options import with_settings
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, show
+from simulations.studies import worst_page
 from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents

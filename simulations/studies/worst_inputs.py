@@ -70,7 +70,7 @@ class Blueprint:
 
     def __str__(self) -> str:
         liars, honest = ("+".join(map(str, sizes)) for sizes in (self.liars, self.honest))
-        return f"{liars} liars, {honest} honest"
+        return f"{liars} liar{'s' * (sum(self.liars) > 1)}, {honest} honest"
 
 
 def draw_blueprint(n: int, f: int, rng: np.random.Generator) -> Blueprint:

@@ -21,7 +21,7 @@ FOLDER = Path("tests/simulations/studies/worst_kappa")
 
 LEFT_OUT = {
     "norm-bounding": "its bound has no default; `norm-bounding(C=1)` stands for it",
-    "smea": "it would try too many sets for each input; `smea(most_sets=1000)` stands for it",
+    "smea": "it tries every set for each input; `smea(most_sets=1000)` stands for it at small n",
     "monna": "it measures from a model of the server's own: kappa is of that model too",
     "fltrust": "it measures from a model of the server's own: kappa is of that model too",
     "bucketing": "it draws who is mixed with whom: only its expectation is known to be bounded",

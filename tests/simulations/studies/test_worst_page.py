@@ -6,8 +6,8 @@ import numpy as np
 from typer.testing import CliRunner
 
 from simulations.cli import app
-from simulations.show.worst_kappa import COLUMNS, PAGE, proven, row, with_records
 from simulations.studies.worst_kappa import Unbounded, Witness
+from simulations.studies.worst_page import COLUMNS, PAGE, proven, row, with_records
 from simulations.studies.worst_records import FOLDER, Record, keep
 
 MEDIAN = Record("median", 20, 6, 100, {0: 1.8, 1: 1.7}, Witness(1.8, np.ones((20, 1)), "6 liars"))
@@ -43,11 +43,12 @@ def test_a_block_says_who_was_brought_beyond_the_limit(tmp_path):
     within = Record("krum", 20, 6, 9, {0: 1.2}, Witness(1.2, np.ones((20, 1)), "x"))
     fewer = Record("bulyan", 20, 4, 9, {0: 1.2}, Witness(1.2, np.ones((20, 1)), "x"))
     chain = Record("nnm | krum", 20, 6, 9, {0: 9.0}, Witness(9.0, np.ones((20, 1)), "x"))
-    keep([MEDIAN, within, fewer, chain], 20, 6, tmp_path)
+    at_it = Record("caf", 20, 6, 9, {0: 1.5}, Witness(1.5 + 4e-16, np.ones((20, 1)), "x"))
+    keep([MEDIAN, within, fewer, chain, at_it], 20, 6, tmp_path)
     page = with_records("Mine.\n", tmp_path)
     assert page.startswith("Mine.\n")
     assert "- Brought beyond the limit: `median`, `nnm | krum`.\n" in page
-    assert "- Not brought beyond it: `krum`.\n" in page
+    assert "- Not brought beyond it: `krum`, `caf`.\n" in page
     assert "- Without a bound: none.\n" in page
     assert "| nnm \\| krum | 6 | 9 |" in page
     assert "| bulyan | 4 | 1.2 | 1.2 | 9 | x | 0.333 | 1 |" in page
