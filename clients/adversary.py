@@ -12,12 +12,13 @@ from flwr.app import RecordDict
 from flwr.common import NDArrays
 from numpy.typing import NDArray
 
-from clients.collusion import Point, Rows, Seen, Team, learnt_by, played
+from clients.collusion import NOTE, Point, Rows, Seen, Team, learnt_by, played
 from clients.honest import HonestClient
 from clients.memory import Memory
 from clients.settings import Settings
 from clients.tasks import Task
 from flwr_krum.attacks import Attack
+from flwr_krum.attacks.attack import FACTOR
 
 
 class Adversary(HonestClient):
@@ -69,6 +70,12 @@ class Adversary(HonestClient):
         return _model(parameters, made.models[self.team.place])
 
     @property
+    def factor(self) -> float | None:
+        """The factor that the attack chose last; None of one that chooses none."""
+        noted = self.memory.get(f"{NOTE}{FACTOR}")
+        return None if noted is None else float(noted)
+
+    @property
     def trained(self) -> tuple[int, ...]:
         """The partitions whose updates the attack is to see, in their order."""
         return self.team.trained
@@ -85,7 +92,7 @@ class Adversary(HonestClient):
 
     def _rest(self, parameters: NDArrays, server_round: int) -> tuple[NDArrays, float]:
         """Answer honestly, and go on following the momenta of the shards that are known."""
-        if self.settings.momentum:
+        if self.settings.keeps_momentum:
             others = [i for i in self.trained if i != self.partition_id]
             point = self._point(parameters, server_round)
             self.memory.update(learnt_by(point, others).velocities)

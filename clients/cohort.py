@@ -7,7 +7,7 @@ Byzantine clients report besides comes from the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -84,6 +84,8 @@ class Cohort:
         self._starts = np.cumsum([0, *sizes[:-1]])
         self._draws = Batches(self.clients)
         self._attacks = Streams(settings.seed, Purpose.ATTACK, range(settings.num_clients + 1))
+        self.factor: float | None = None
+        """What the attack chose in the last round: the first attacker's, None without one."""
 
     def propose(
         self, asked: Sequence[int], parameters: NDArrays, server_round: int
@@ -104,13 +106,25 @@ class Cohort:
         list of (arrays, loss), in the order of ``asked``
             Those of ``client.answer`` up to the rounding of float32.
         """
-        if self._learn is None or self._settings.local_epochs:  # not in batches of one size
-            return [self.clients[i].propose(parameters, server_round) for i in asked]
         forgers = {
             i: client
             for i in asked
             if (client := self._adversaries.get(i)) and client.is_at_work(server_round)
         }
+        found = self._answers(asked, forgers, parameters, server_round)
+        chosen = (client.factor for client in forgers.values())
+        self.factor = next((factor for factor in chosen if factor is not None), None)
+        return found
+
+    def _answers(
+        self,
+        asked: Sequence[int],
+        forgers: Mapping[int, Adversary],
+        parameters: NDArrays,
+        server_round: int,
+    ) -> list[Proposal]:
+        if self._learn is None or self._settings.local_epochs:  # not in batches of one size
+            return [self.clients[i].propose(parameters, server_round) for i in asked]
         known = {i for client in forgers.values() for i in client.trained}
         honest = set(asked).difference(forgers)
         # In one order whoever is asked first: a place in a batched product decides last bits.
@@ -161,8 +175,8 @@ class Cohort:
                 places = {i: (len(learnt.groups), k) for k, i in enumerate(at_work)}
                 learnt.places.update(places)
                 learnt.groups.append(layers)
-            if velocity:
-                learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
+                if self._settings.keeps_momentum:
+                    learnt.velocities.update(zip(at_work, as_rows(velocity), strict=True))
         return learnt
 
     def _train(
@@ -204,12 +218,12 @@ class Cohort:
 
     def _velocities(self, workers: Sequence[int], like: Stack) -> Stack:
         """Return the momenta of some clients; empty where there are none."""
-        if not self._settings.momentum or not workers:
+        if not self._settings.momentum:
             return {}
-        width = sum(part[0].size for part in like.values())
-        zeros = np.zeros(width, np.float32)
-        clients = [self.clients[i] for i in workers]
-        return from_rows(np.stack([c.memory.get(c.velocity_key, zeros) for c in clients]), like)
+        rows = np.zeros((len(workers), sum(part[0].size for part in like.values())), np.float32)
+        for row, client in zip(rows, (self.clients[i] for i in workers), strict=True):
+            row[:] = client.memory.get(client.velocity_key, 0.0)
+        return from_rows(rows, like)
 
     def _remember(self, i: int, learnt: _Learnt) -> None:
         if i in learnt.velocities:

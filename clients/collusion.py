@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     stream: Callable[[int], np.random.Generator]
 
 
-_NOTE = "attack/"
+NOTE = "attack/"
 """What stands before the name of an attack's note in a client's memory."""
 
 
@@ -192,9 +192,9 @@ def _play(point: Point) -> Played:
     own = np.stack([learnt.updates[i] for i in members]) if "own" in attack.needs else None
     honest = np.stack([learnt.updates[i] for i in shown]) if shown else np.zeros((1, len(w)))
     notes = {
-        name.removeprefix(_NOTE): array
+        name.removeprefix(NOTE): array
         for name, array in point.memory.items()
-        if name.startswith(_NOTE)
+        if name.startswith(NOTE)
     }
     scene = Scene(
         honest,
@@ -211,7 +211,7 @@ def _play(point: Point) -> Played:
     )
     with np.errstate(over="ignore", invalid="ignore"):
         models = w + attack.on(scene)
-    noted = {f"{_NOTE}{name}": array for name, array in notes.items()}
+    noted = {f"{NOTE}{name}": array for name, array in notes.items()}
     return Played(models, {**learnt.velocities, **noted})
 
 

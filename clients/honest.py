@@ -130,7 +130,7 @@ class HonestClient(NumPyClient):
                     for parameter, part in zip(model.parameters(), parts, strict=True):
                         parameter.sub_(part, alpha=rate)
         arrays = in_dtypes_of(parameters, list(parameters_of(model).values()))
-        return Learnt(arrays, losses[0], as_rows(moving)[0] if moving else None)
+        return Learnt(arrays, losses[0], as_rows(moving)[0] if settings.keeps_momentum else None)
 
     def first_loss(self, parameters: NDArrays, server_round: int) -> float:
         """Return the loss that an honest client reports: on the round's first mini-batch."""

@@ -22,6 +22,7 @@ from flwr_krum.rules.written import parse_rule
 SCHEDULES = ("constant", "inverse", "power")
 ROLES_FROM = ("partition", "node")
 HOLDERS = ("all", "honest")
+MOMENTUM_OVER = ("rounds", "steps")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,10 @@ class Settings:
             below=1.0,
         ),
     )
+    momentum_over: str = setting(
+        "rounds",
+        Choice("Over what it keeps it: the rounds, or the steps of one of them.", MOMENTUM_OVER),
+    )
     weight_decay: float = setting(0.0, Number("l of the decay g <- g + l w at an honest client."))
     clip_norm: float = setting(
         0.0, Number("Norm to which an honest client cuts each gradient; 0 is any.")
@@ -228,10 +233,15 @@ class Settings:
         return not (self.momentum or self.weight_decay or self.clip_norm)
 
     @property
+    def keeps_momentum(self) -> bool:
+        """Whether a client's momentum goes on in the next round."""
+        return self.momentum > 0 and self.momentum_over == "rounds"
+
+    @property
     def remembers(self) -> bool:
         """Whether clients keep something over the rounds: a momentum, or an attack its notes."""
         attack = self.build_attack()
-        return self.momentum > 0 or (attack is not None and "memory" in attack.needs)
+        return self.keeps_momentum or (attack is not None and "memory" in attack.needs)
 
     def build_attack(self, text: str = "") -> Attack | None:
         """Return the attack, or the one that another text describes; None of "none".

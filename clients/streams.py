@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     OMNISCIENT = 5
     ROOT = 6
     MODEL = 9
+    HELD_OUT = 10
 
 
 def stream(seed: int, purpose: Purpose, *place: int) -> np.random.Generator:

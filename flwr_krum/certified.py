@@ -8,19 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self, get_args
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
 from flwr_krum.boundary.replies import ClientId
-from flwr_krum.certificate import Certificate, Direction, Verdict, certify, rounding_to
+from flwr_krum.certificate import Certificate, Direction, Verdict, certify, limit_of, rounding_to
+from flwr_krum.in_force import f_in_force
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.combine import NOTHING
 from flwr_krum.kernel.distances import UNIT
 from flwr_krum.kernel.enclosure import Points
 from flwr_krum.kernel.pairwise import length_at_most
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.rules.rule import Aggregate
+from flwr_krum.rules.rule import Aggregate, Rule
+
+Require: TypeAlias = Literal["certificate"]
+"""What a step must have to be taken."""
 
 FACTORS = "the rule saw products of arrays, and a mean of their factors is no mean of products"
 """Why nothing is known of what was mixed from low-rank adapters."""
@@ -51,6 +56,8 @@ class RoundCertificate:
     is_final : bool
     reason : str
         As in `flwr_krum.certificate.Certificate`.
+    curve : tuple of float
+        Kappa for every number of liars 0..(n - 1) // 2, rounded up to four digits.
     """
 
     verdict: Verdict
@@ -68,6 +75,7 @@ class RoundCertificate:
     unless: tuple[ClientId, ...] = ()
     is_final: bool = False
     reason: str = ""
+    curve: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, certificate: Certificate, clients: Sequence[ClientId], *, centred: bool) -> Self:
@@ -90,6 +98,7 @@ class RoundCertificate:
             limit=certificate.limit,
             kappa=certificate.kappa[f] if is_legal else math.inf,
             radius=certificate.radius[f] if is_legal else math.inf,
+            curve=tuple(map(_rounded_up, certificate.kappa)),
             survives=certificate.survives,
             progress=progress if centred and math.isfinite(progress) else None,
             direction=certificate.direction if centred else "cannot be known",
@@ -117,11 +126,14 @@ class RoundCertificate:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is not as by default, as JSON values."""
-        return {
+        values: dict[str, Any] = {
             field.name: list(value) if isinstance(value, tuple) else value
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
+        if "curve" in values:  # JSON has no infinity
+            values["curve"] = [x if math.isfinite(x) else None for x in values["curve"]]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -136,7 +148,8 @@ class RoundCertificate:
         if read.verdict not in get_args(Verdict):
             raise ValueError(f"{read.verdict!r} is no verdict of a certificate")
         named = {"honest_if": tuple(read.honest_if), "unless": tuple(read.unless)}
-        return cls(**{**values, **named})
+        curve = tuple(math.inf if x is None else x for x in read.curve)
+        return cls(**{**values, **named, "curve": curve})
 
     def _certificate(self) -> Certificate:
         """Return it with clients by their index in ``honest_if``, and in ``unless`` after that."""
@@ -160,6 +173,44 @@ class RoundCertificate:
     def _names(self, names: Mapping[ClientId, object] | None) -> list[object]:
         clients = (*self.honest_if, *self.unless)
         return [client if names is None else names[client] for client in clients]
+
+
+def is_certified(certificate: bool | None, require: Require | None) -> bool:
+    """Say whether rounds are certified: where it is asked for, or required.
+
+    Raises
+    ------
+    ValueError
+        If no such thing can be required, or a certificate is, and declined.
+    """
+    if require not in (None, *get_args(Require)):
+        raise ValueError(f"require must be None or one of {get_args(Require)}, got {require!r}")
+    if require == "certificate" and certificate is not None and not certificate:
+        raise ValueError(
+            f"require={require!r} needs certificates, and certificate={certificate!r} makes none: "
+            "leave out one of them"
+        )
+    return bool(certificate) or require == "certificate"
+
+
+def unmet(certificate: RoundCertificate) -> str:
+    """Say why a step that must be certified is not taken; empty if it is.
+
+    Only "holds" will do. Whoever can have a reply refused could otherwise bring about that nothing
+    can be known, and be free.
+    """
+    if certificate.verdict == "holds":
+        return ""
+    return f'require="certificate": it {certificate.verdict}, and the step is not taken'
+
+
+def limit_before(rule: Rule, asked: int) -> float:
+    """Return the limit of a round: that of the clients who are asked and of the declared f.
+
+    It is fixed before they answer: neither refusals nor silence raise it.
+    """
+    declared = f_in_force(rule, asked, 0, asked).f
+    return limit_of(asked, declared) if 2 * declared < asked else 1.0
 
 
 def certified(
@@ -226,6 +277,14 @@ def certified(
         points, weights, f, limit=limit, rounding=rounding if is_sent else None, is_brief=True
     )
     return RoundCertificate.of(found, clients, centred=updates.reference is not None)
+
+
+def _rounded_up(value: float) -> float:
+    """Return four digits of a number, which is not smaller."""
+    if not math.isfinite(value) or value == 0.0:
+        return value
+    up = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(Decimal(value)))
+    return up if up >= value else math.nextafter(up, math.inf)
 
 
 def _of_sums(weights: Float64, rest: float, points: Points, length: float) -> float:

@@ -36,6 +36,8 @@ def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) ->
         lines.append(f"refused most: {worst}")
     certificates = [report.certificate for report in rounds if report.certificate]
     certified = Counter(certificate.verdict for certificate in certificates)
+    if uncertified := sum(report.is_kept_uncertified for report in rounds):
+        lines.append(f"kept for want of a certificate that holds: the model in {uncertified}")
     if certified:
         lines.append("certificate: " + ", ".join(f"{v} in {k}" for v, k in certified.items()))
         middle = sorted(certificates, key=lambda certificate: certificate.kappa)

@@ -62,7 +62,8 @@ class RoundReport:
     kept : tuple of keys
         Arrays of the global model that the replies did not hold, and that stayed as they are.
     certificate : RoundCertificate, optional
-        What is certain of the aggregate of a round that moved the model, whoever the liars are.
+        What is certain of the aggregate that the model moved to, or was kept from for want of it,
+        whoever the liars are.
     guarantee : Guarantee, optional
         What can be said of the paper's condition in this round.
     stepped : bool
@@ -161,6 +162,11 @@ class RoundReport:
         if self.guarantee.sin_alpha is not None:
             numbers["sin-alpha"] = self.guarantee.sin_alpha
         return numbers
+
+    @property
+    def is_kept_uncertified(self) -> bool:
+        """Whether the model stayed because a certificate was required, and did not hold."""
+        return self.certificate is not None and not self.stepped
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""

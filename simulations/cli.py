@@ -17,10 +17,12 @@ from flwr_krum.log import conclusion
 from flwr_krum.resilience import eta
 from flwr_krum.rules import MIXINGS, RULES, Krum
 from simulations.arena.command import arena
+from simulations.certify.command import certify
 from simulations.engines.engines import ENGINES, quiet_flower
 from simulations.engines.engines import run as run_engine
 from simulations.engines.on_ray import Backend, read_backend
 from simulations.figures.command import figure
+from simulations.published.command import published
 from simulations.real.command import add_real
 from simulations.report import write_report
 from simulations.run.config import RunConfig, run_settings
@@ -34,10 +36,12 @@ from simulations.run.history import (
 from simulations.show import attacks as attack_pages
 from simulations.show import splits
 from simulations.show.options import with_settings
+from simulations.show.pages import with_block
 from simulations.show.plots import accuracy_curves
 from simulations.show.rules import PAGE, markdown_page, terminal_table
 from simulations.show.sentences import InSentences
-from simulations.show.terminal import add_run, one_of, progress_bar, show
+from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
+from simulations.studies import certificates as certificates_study
 from simulations.studies import worst_page
 from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
@@ -60,7 +64,9 @@ OF_A_SPLIT = (
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(arena)
+app.command()(certify)
 app.command()(figure)
+app.command()(published)
 app.command()(speed)
 
 
@@ -118,6 +124,27 @@ def survive(
         accidents = accidents_section()
     write_page(page, survey(), accidents)
     Console().print(page.read_text(), soft_wrap=True)
+
+
+@app.command()
+def certificates(
+    rounds: Annotated[int, Option(min=1, help="Rounds of each attack.")] = 200,
+    seed: Annotated[int, Option()] = 0,
+    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+) -> None:
+    """Count how often each rule's certificate holds under attack, and hold it against the truth."""
+    console = Console()
+    with rounds_bar(list(certificates_study.ATTACKS), rounds) as watch:
+        found = certificates_study.study(rounds, seed, watch)
+    command = "python -m simulations certificates"
+    command += f" --rounds {rounds}" if rounds != 200 else ""
+    command += f" --seed {seed}" if seed else ""
+    block = certificates_study.markdown(found, rounds, command)
+    console.print(block, soft_wrap=True, highlight=False, markup=False)
+    if page is not None:
+        before = page.read_text() if page.exists() else ""
+        page.write_text(with_block(before, "certificates under attack", block))
+        console.print(f"page: {page}", soft_wrap=True)
 
 
 @app.command()

@@ -36,7 +36,7 @@ from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
 from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in
-from simulations.run.history import JOURNAL_FILE, HistoryWriter, RoundRecord
+from simulations.run.history import DISTANCES_FILE, JOURNAL_FILE, HistoryWriter, RoundRecord
 from simulations.run.nodes import RoundGrid, wait_for_nodes
 from simulations.run.origin import Origin
 from simulations.run.start import Start, start_of
@@ -49,7 +49,9 @@ NODES_TIMEOUT = 120.0
 
 
 def build_server_app(
-    config: Mapping[str, Any] | None = None, observer: Observer | None = None
+    config: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+    factor: Callable[[], float | None] = lambda: None,
 ) -> ServerApp:
     """Build a ServerApp.
 
@@ -59,6 +61,8 @@ def build_server_app(
         Run config beneath that of the context, for engines that carry none.
     observer : callable, RoundRecord -> None, optional
         Called after every round.
+    factor : callable
+        Says what the attack chose in a round, where the engine sees its clients.
     """
     app = ServerApp()
 
@@ -68,12 +72,18 @@ def build_server_app(
         if run_config.tensorboard:
             writer_for(run_config.tensorboard)  # raises before an older run is replaced
         with alone_in(Path(run_config.run_dir)):
-            _run(run_config, grid, context, observer or _log_round)
+            _run(run_config, grid, context, observer or _log_round, factor)
 
     return app
 
 
-def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) -> None:
+def _run(
+    config: RunConfig,
+    grid: Grid,
+    context: Context,
+    observer: Observer,
+    factor: Callable[[], float | None],
+) -> None:
     least = config.build_rule().least_clients
     bounded = RoundGrid(grid, config.round_timeout, least)
     names = _gather(bounded, config.settings.num_clients, least)
@@ -90,7 +100,7 @@ def _run(config: RunConfig, grid: Grid, context: Context, observer: Observer) ->
     ):
         Origin.now(task.source).write(folder)
         federation = _Federation(
-            config, bounded, names, task, start, history, journal, scalars, observer
+            config, bounded, names, task, start, history, journal, scalars, observer, factor
         )
         if config.api == "message":
             federation.run_messages()
@@ -112,6 +122,7 @@ class _Federation:
         journal: Journal,
         scalars: Scalars | None,
         observer: Observer,
+        factor: Callable[[], float | None],
     ) -> None:
         self._config = config
         self._grid = grid
@@ -122,6 +133,7 @@ class _Federation:
         self._journal = journal
         self._scalars = scalars
         self._observer = observer
+        self._factor = factor
         self._task = task
         self._trigger = trigger_of(config.settings.build_attack())
         if self._trigger is not None:
@@ -137,6 +149,8 @@ class _Federation:
             "journal": journal,
             "rounds_done": start.done,
             "certificate": config.certificate,
+            "require": "certificate" if config.require == "certificate" else None,
+            "distances": Path(config.run_dir, DISTANCES_FILE) if config.distances else None,
             # The laboratory shows what a rule does by itself.
             "largest_step": math.inf,
             "root": RootLearner(config.settings, task, start.done) if config.needs_root else None,
@@ -224,7 +238,10 @@ class _Federation:
                 taken = predicted(model, self._marked_x).numpy()
                 success = self._trigger.success(taken, self._task.test_y.numpy())
         happened = self._what_happened(server_round)
-        record = RoundRecord(server_round, accuracy, loss, **happened, attack_success=success)
+        factor = self._factor() if server_round else None
+        record = RoundRecord(
+            server_round, accuracy, loss, **happened, attack_success=success, factor=factor
+        )
         named = dict(zip(self._model, arrays, strict=True))
         remembered = {**self._strategy.optimizer_state, **self._strategy.last_step}
         self._history.append(record, named, remembered)

@@ -107,7 +107,7 @@ FLOORS = (
     ("guarantee", "weights", "adapters", "certified"),
     ("report", "fitted"),
     ("lines", "lock", "step"),
-    ("journal", "log"),
+    ("journal", "log", "recorded"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),

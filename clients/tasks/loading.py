@@ -19,7 +19,7 @@ Loader = Callable[..., Task]
 
 LOADERS: Mapping[str, Callable[..., Loader]] = {
     "spambase": lambda: spambase.load,
-    "mnist": lambda: mnist.load,
+    "mnist": mnist.Mnist,
     "digits": lambda: digits.load,
     "fashion-mnist": lambda: fashion_mnist.load,
     "cifar-10": lambda: cifar_10.load,

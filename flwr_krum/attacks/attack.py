@@ -31,6 +31,10 @@ Need: TypeAlias = Literal["n", "own", "model", "gradient", "rule", "memory"]
 """What of a `Scene` an attack may ask for, beside honest updates, f and a generator."""
 
 
+FACTOR = "factor"
+"""Under which name a memory has the factor that an attack chose last."""
+
+
 class Chosen(Protocol):
     """What a rule decides, as `flwr_krum.rules.Choice` has it."""
 
@@ -121,6 +125,11 @@ class Scene:
         if value is None:
             raise ValueError(f"needs {MEANINGS[name]} ({name}=), which the adversary does not see")
         return value
+
+    def note_factor(self, factor: float) -> None:
+        """Note the factor that an attack chose in this round, for whoever follows its rounds."""
+        if self.memory is not None:
+            self.memory[FACTOR] = np.array(factor)
 
     @property
     def mean(self) -> Float64:

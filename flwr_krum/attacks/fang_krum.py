@@ -106,7 +106,9 @@ class FangKrum(Attack):
 
     def rows(self, scene: Scene) -> Float64:
         """Return a row for each attacker: the vector, and the same or what lies near it."""
-        row = -self.factor(scene) * np.sign(mean_of(finite_rows(scene.honest)))
+        factor = self.factor(scene)
+        scene.note_factor(factor)
+        row = -factor * np.sign(mean_of(finite_rows(scene.honest)))
         rows = np.tile(row, (scene.f, 1))
         if self.eps > 0.0 and scene.f > 1:
             d = len(row)

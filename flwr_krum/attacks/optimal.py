@@ -121,8 +121,10 @@ class OptimalIPM(Attack):
         return most_damaging(search, [line], self.search)
 
     def rows(self, scene: Scene) -> Float64:
-        """Return the one row that all send."""
-        return self.found(scene).rows
+        """Return the one row that all send, and note its factor."""
+        found = self.found(scene)
+        scene.note_factor(found.factor)
+        return found.rows
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,10 @@ class OptimalALIE(Attack):
         return most_damaging(search, lines, self.search)
 
     def rows(self, scene: Scene) -> Float64:
-        """Return the one row that all send."""
-        return self.found(scene).rows
+        """Return the one row that all send, and note its factor."""
+        found = self.found(scene)
+        scene.note_factor(found.factor)
+        return found.rows
 
 
 def deviation_of(honest: Float64, ddof: int) -> Float64:

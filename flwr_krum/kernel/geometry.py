@@ -185,12 +185,12 @@ class ClientGeometry(Geometry):
     @cached_property
     def all_products(self) -> Float64:
         """Inner products of the clients' updates and the server's rows."""
-        return _within_floats(self._sharp.gram)
+        return within_floats(self._sharp.gram)
 
     @cached_property
     def all_squared(self) -> Float64:
         """Squared distances of the same rows."""
-        return _within_floats(self._sharp.squared)
+        return within_floats(self._sharp.squared)
 
     def rough(self, sharp: Indices = NONE) -> tuple[Float64, Float64] | None:
         """Return the clients' distances as they are ranked at first, in float32."""
@@ -310,7 +310,7 @@ class _Mixed(Geometry):
         """``M G M^T``."""
         with np.errstate(over="ignore", invalid="ignore"):
             products: Float64 = self._mix @ self._base.all_products @ self._mix.T
-        return _within_floats(products)
+        return within_floats(products)
 
     @cached_property
     def all_squared(self) -> Float64:
@@ -334,7 +334,7 @@ class _Mixed(Geometry):
         # The same mixture twice is the same row, whatever rounding made of it.
         twins = _first_alike(self._mix)
         squared[twins[:, None] == twins[None, :]] = 0.0
-        return _within_floats((squared + squared.T) / 2.0)
+        return within_floats((squared + squared.T) / 2.0)
 
     @cached_property
     def near(self) -> NDArray[np.bool_]:
@@ -367,9 +367,7 @@ class _Mixed(Geometry):
             found = ranking.rank_where_certain(*rough, _first_alike(self._mix), score, count)
             if found is not None:
                 return found
-        scores = score(self.squared)
-        order = tuple(sorted(range(self.n), key=lambda i: (scores[i], i)))
-        return Ranking(order[:count], order, scores)
+        return ranking.rank_as_rounded(self.squared, score, count)
 
     @property
     def d(self) -> int:
@@ -403,6 +401,6 @@ def _apart(mix: Float64, base: Float64, sign: float) -> tuple[Float64, Float64]:
     return squared, abs(sign) * (own_terms[:, None] + own_terms[None, :] + 2.0 * terms)
 
 
-def _within_floats(matrix: Array) -> Float64:
+def within_floats(matrix: Array) -> Float64:
     """Return the matrix with what overflowed, or is not a number, as the largest there is."""
     return np.nan_to_num(matrix, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)

@@ -143,6 +143,20 @@ def rank(
     return Ranking(tuple(order[:count]), tuple(order), scores, distances, note)
 
 
+def rank_as_rounded(squared: Float64, score: Score, count: int) -> Ranking:
+    """Return the ``count`` rows of smallest score as float64 has them, where no model is at hand.
+
+    Parameters
+    ----------
+    squared : (n, n)
+        Squared distances.
+    score : callable
+    count : int
+        As for `rank`.
+    """
+    return _as_scored(score(squared), count)
+
+
 def rank_where_certain(
     squared: Float64, error: Float64, twins: Indices, score: Score, count: int
 ) -> Ranking | None:
@@ -158,10 +172,13 @@ def rank_where_certain(
     count : int
         As for `rank`.
     """
-    scores = score(squared)[twins]
     lower, upper = _bounds(squared, error, score)
     if _contested(lower, upper, twins, count).size:
         return None
+    return _as_scored(score(squared)[twins], count)
+
+
+def _as_scored(scores: Float64, count: int) -> Ranking:
     order = tuple(sorted(range(len(scores)), key=lambda i: (scores[i], i)))
     return Ranking(order[:count], order, scores)
 

@@ -15,8 +15,8 @@ from typer import Argument, Option
 from clients.fields import key_of
 from flwr_krum.kernel.threads import cores
 from simulations.arena.make import Made, Options, make, publish
-from simulations.arena.plan import ALL, DECIDED, arena_of, read_file
-from simulations.arena.words import interval, outcome
+from simulations.arena.plan import ALL, DECIDED, NAMES, arena_of, read_file
+from simulations.arena.words import behind, interval, outcome
 from simulations.engines.kept import DATA
 from simulations.engines.ray_tasks import HERE
 from simulations.run.config import run_settings
@@ -45,12 +45,14 @@ _SETTINGS = [name for name in run_settings() if key_of(name) not in DECIDED and 
 def arena(
     options: dict[str, Any],
     file: Annotated[
-        Path | None,
+        str,
         Argument(
-            metavar="FILE.toml",
-            help="Says rules, attacks, rounds, seeds, [settings]; options go before it.",
+            metavar="NAME|FILE.toml",
+            help="Says rules, attacks, rounds, seeds, [settings]; options go before it. "
+            f"{', '.join(NAMES)} come along.",
+            show_default=False,
         ),
-    ] = None,
+    ] = "",
     rules: Annotated[
         list[str], Option(help=f"Rules with ; between them, or {ALL}; may be repeated.")
     ] = [ALL],  # noqa: B006
@@ -97,7 +99,7 @@ def _given() -> dict[str, Any]:
     }
 
 
-def _command(given: dict[str, Any], file: Path | None) -> str:
+def _command(given: dict[str, Any], file: str) -> str:
     """Return the command line that finds the same."""
     options = {option.name: option for option in click.get_current_context().command.params}
     words = ["python", "-m", "simulations", "arena"]
@@ -110,18 +112,19 @@ def _command(given: dict[str, Any], file: Path | None) -> str:
             continue
         for each in value if isinstance(value, list | tuple) else [value]:
             words += [option.opts[0], str(each)]
-    return shlex.join([*words, str(file)] if file else words)
+    return shlex.join([*words, file] if file else words)
 
 
 def _show(console: Console, made: Made) -> None:
     table = Table(title="rules by their worst case", title_justify="left")
-    for column in ("rule", "worst case", "95 % interval", "under", "no attack"):
+    for column in ("rule", "worst case", "95 % interval", "under", "behind the best", "no attack"):
         table.add_column(column, overflow="fold")
     for standing in made.standings:
         worst, peace = standing.worst, standing.results[0]
         if worst.scores:
             last = interval(worst.last_interval)
-            table.add_row(standing.rule, outcome(worst), last, worst.attack, outcome(peace))
+            under = (outcome(worst), last, worst.attack, behind(standing.behind))
+            table.add_row(standing.rule, *under, outcome(peace))
     console.print(table)
     for standing in made.standings:
         if standing.worst.reason:

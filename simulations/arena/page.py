@@ -8,7 +8,16 @@ from pathlib import Path
 
 from simulations.arena.facts import READING, Facts
 from simulations.arena.results import Result, Standing
-from simulations.arena.words import NOTHING, accuracy, in_full, interval, outcome, share
+from simulations.arena.words import (
+    NOTHING,
+    accuracy,
+    behind,
+    factor,
+    in_full,
+    interval,
+    outcome,
+    share,
+)
 from simulations.report.texts import shown
 from simulations.show.html import render_page
 
@@ -41,13 +50,26 @@ class Measure:
     more_is_better: bool
 
 
+def _distance(result: Result) -> float | None:
+    """Return how far a rule is behind the best one, which is not behind."""
+    if result.behind is None:
+        return 0.0 if result.last is not None else None
+    return result.behind.interval.mean if result.behind.interval else None
+
+
 MEASURES = (
     Measure("Last accuracy", lambda r: r.last, outcome, True),
+    Measure("Behind the best rule of the column, seed by seed (?: cannot be told)", _distance,
+            lambda r: "best" if _distance(r) == 0.0 and not r.behind else behind(r.behind), False),
     Measure("Best accuracy", lambda r: r.best, lambda r: accuracy(r.best), True),
     Measure("Attackers among the selected", lambda r: r.byzantine, lambda r: share(r.byzantine),
             False),
     Measure("Rounds skipped", lambda r: r.skipped,
             lambda r: NOTHING if r.skipped is None else f"{r.skipped:.3g}", False),
+    Measure("Rounds in which the certificate held", lambda r: r.certified,
+            lambda r: share(r.certified), True),
+    Measure("Factor that the attack chose, median over the rounds", lambda r: r.factor,
+            lambda r: factor(r.factor), False),
 )  # fmt: skip
 
 
@@ -57,7 +79,12 @@ def write_page(path: Path, standings: Sequence[Standing], facts: Facts) -> None:
         _HERE,
         ("page.js",),
         attacks=[shown(result.attack) for result in standings[0].results],
-        tables=[(measure.title, _table(measure, standings)) for measure in MEASURES],
+        tables=[
+            (measure.title, _table(measure, standings))
+            for measure in MEASURES
+            if any(measure.number(r) is not None for each in standings for r in each.results)
+            or measure is MEASURES[0]
+        ],
         facts=facts,
         reading=READING,
     )

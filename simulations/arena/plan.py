@@ -32,6 +32,13 @@ DECIDED = (
 )
 """Run config keys that the settings of an arena must not hold."""
 
+FOLDER = Path(__file__).parent / "named"
+NAMES = (
+    *("gamma0-control", "gamma0-choose", "gamma0-f2", "gamma0-f3", "gamma0-f4"),
+    "velocity-fl-updates",
+)
+"""The arenas that come along, each a file."""
+
 KEYS = ("rules", "attacks", "rounds", "seeds", "settings")
 """What the file of an arena may say."""
 
@@ -189,14 +196,17 @@ def _reason(arena: Arena, rule: str) -> str:
     return ""
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Read the file of an arena: some of `KEYS`.
+def read_file(name: str) -> dict[str, Any]:
+    """Read the file of an arena, one of `NAMES` or of one's own by its path: some of `KEYS`.
 
     Raises
     ------
     ValueError
-        If it is no TOML, or holds what an arena does not have.
+        If there is no such arena, or its file is no TOML or holds what an arena does not have.
     """
+    path = FOLDER / f"{name}.toml" if name in NAMES else Path(name)
+    if path.suffix != ".toml":
+        raise ValueError(f"arena is {name!r}, expected one of {NAMES} or a file such as my.toml")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
         unknown = sorted(table.keys() - set(KEYS))

@@ -11,7 +11,8 @@ from simulations.arena.words import outcome
 
 COLUMNS = (
     *("rule", "attack", "seed", "outcome", "last_accuracy", "best_accuracy", "best_round"),
-    *("byzantine_share", "rounds_skipped", "attack_success", "run"),
+    *("byzantine_share", "rounds_skipped", "attack_success", "certified_share", "factor"),
+    *("best_rule", "behind", "behind_low", "behind_high", "run"),
 )
 
 
@@ -30,11 +31,16 @@ def _rows(result: Result) -> Iterator[list[str]]:
     if not result.scores:
         empty = [""] * (len(COLUMNS) - 4)
         yield [result.rule, result.attack, "", outcome(result), *empty]
-    for score in result.scores:
+    behind = result.behind
+    interval = behind.interval if behind else None
+    ends = (interval.low, interval.high) if interval else (None, None)
+    for i, score in enumerate(result.scores):
+        paired = (behind.best, behind.values[i]) if behind else (None, None)
         values = (
             *(score.seed, "destroyed" if score.last is None else "ran"),
             *(score.last, score.best, score.best_round, score.byzantine, score.skipped),
-            *(score.attack_success, score.run),
+            *(score.attack_success, score.certified, score.factor),
+            *(*paired, *ends, score.run),
         )
         yield [result.rule, result.attack, *map(_cell, values)]
 

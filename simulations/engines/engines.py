@@ -58,7 +58,7 @@ def run(
             return
         grid = _cohort_grid(config) if engine == "fast" else _single_grid(config)
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-        build_server_app(config.to_config(), observer)(grid, context)
+        build_server_app(config.to_config(), observer, grid.factor)(grid, context)
 
 
 def _single_grid(config: RunConfig) -> InProcessGrid:

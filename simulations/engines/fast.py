@@ -51,6 +51,10 @@ class CohortGrid(InProcessGrid, PromptGrid):
         super().__init__(client_app, len(cohort.clients))
         self._cohort = cohort
 
+    def factor(self) -> float | None:
+        """Return the factor that the attack chose in the last round, if it chooses one."""
+        return self._cohort.factor
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:

@@ -67,6 +67,10 @@ class InProcessGrid(Grid):
         """The run that the grid serves."""
         return self._run
 
+    def factor(self) -> float | None:
+        """Return nothing: what attackers note is their own."""
+        return None
+
     def create_message(
         self,
         content: RecordDict,

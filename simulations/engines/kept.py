@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clients.catalogue import task_call
 from clients.tasks import DataError, Task, load_task
 from simulations.engines.parallel import run_all
 from simulations.engines.ray_tasks import run_all_on_ray
@@ -48,7 +49,8 @@ def placed(config: RunConfig, folder: Path, data: str, data_dir: str) -> RunConf
         nothing.mkdir(parents=True, exist_ok=True)
         where: dict[str, Any] = {"data_dir": str(nothing), "download": False}
     else:
-        where = {"data_dir": data_dir, "download": config.settings.task == "mnist"}
+        is_mnist = task_call(config.settings.task).name == "mnist"
+        where = {"data_dir": data_dir, "download": is_mnist}
     config = replace(config, settings=replace(config.settings, **where), resume=True)
     return replace(config, run_dir=str(folder / key(config, data)))
 

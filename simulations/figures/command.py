@@ -15,7 +15,8 @@ from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
 from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
-from simulations.figures.verdicts import Outcome, Verdict
+from simulations.figures.verdicts import Verdict
+from simulations.run.intervals import Outcome
 from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"

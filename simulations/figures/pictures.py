@@ -25,7 +25,8 @@ from flwr_krum.rules import RULES
 from simulations.figures.bands import band_of, by_seed
 from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
-from simulations.figures.verdicts import Outcome, Verdict
+from simulations.figures.verdicts import Verdict
+from simulations.run.intervals import Outcome
 from simulations.show.plots import PALETTE
 
 PALER = ("#777777", "#FFFFFF")

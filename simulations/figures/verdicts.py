@@ -21,7 +21,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
@@ -32,19 +31,12 @@ from simulations.figures.statements import Check, Quantity, Statement
 from simulations.run.intervals import (
     MOST_SEEDS,
     Interval,
+    Outcome,
+    outcome_of,
     seeds_to_tell,
     share_interval,
     t_interval,
 )
-
-
-class Outcome(StrEnum):
-    """What became of a check or a claim."""
-
-    HOLDS = "holds"
-    FAILS = "does not hold"
-    PARTLY = "holds only for"
-    UNKNOWN = "cannot be told"
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ def finding_of(check: Check, series: Series) -> Finding:
             least if other.never else interval.low,
             math.inf if of.never else interval.high,
         )
-    outcome = _outcome(interval, check.at_least, check.at_most)
+    outcome = outcome_of(interval, check.at_least, check.at_most)
     notes = []
     if never := of.never | other.never:
         notes.append(f"never in {len(never)} seeds, counted as the last round")
@@ -172,7 +164,7 @@ def _asked_for(check: Check, numbers: Sequence[float]) -> str:
     asked = (
         seeds_to_tell(list(np.log(x)), np.log(bounds).tolist())
         if check.ratio
-        else (seeds_to_tell(list(x), bounds))
+        else seeds_to_tell(list(x), bounds)
     )
     wanted = f"{MOST_SEEDS:,} and more" if asked == MOST_SEEDS else str(asked)
     return f"{wanted} seeds would tell, 9 times in 10"
@@ -221,16 +213,6 @@ def _within(rows: Mapping[int, Row], first: int, last: int) -> list[Row]:
     if max(rows) < last:
         raise _NotRunError(f"needs rounds {first} to {last}, {max(rows)} were run")
     return [row for t, row in rows.items() if first <= t <= last]
-
-
-def _outcome(interval: Interval | None, at_least: float, at_most: float) -> Outcome:
-    if interval is None:
-        return Outcome.UNKNOWN
-    if at_least <= interval.low and interval.high <= at_most:
-        return Outcome.HOLDS
-    if interval.high < at_least or interval.low > at_most:
-        return Outcome.FAILS
-    return Outcome.UNKNOWN
 
 
 def _listed(labels: Sequence[str], total: int) -> str:

@@ -151,6 +151,7 @@ function setUpPrinting() {
 
 drawLegends();
 drawCharts();
+certificates();
 for (const place of document.querySelectorAll(".heat")) heatMap(place, Number(place.dataset.run));
 for (const details of document.querySelectorAll("details.rounds")) {
   details.addEventListener("toggle", () => roundsTable(details), { once: true });

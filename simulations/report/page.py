@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flwr_krum.log import conclusion
 from simulations.report import tables
+from simulations.report.certified import CertifiedRounds, certified_series, of_run
 from simulations.report.runs import Run, read_runs
 from simulations.report.series import series
 from simulations.report.texts import shown
@@ -16,10 +17,12 @@ _HERE = Path(__file__).parent
 _LONGEST_SENTENCE = 1000
 """Characters of what a run comes to: a certificate names clients."""
 
-_SCRIPTS = ("parts.js", "curves.js", "maps.js", "page.js")
+_SCRIPTS = ("parts.js", "curves.js", "certificates.js", "maps.js", "page.js")
 
 
-def write_report(folders: Sequence[Path], page: Path) -> None:
+def write_report(
+    folders: Sequence[Path], page: Path, judged: Sequence[CertifiedRounds] = ()
+) -> None:
     """Write the report on the runs in the given folders.
 
     Parameters
@@ -27,19 +30,21 @@ def write_report(folders: Sequence[Path], page: Path) -> None:
     folders : at least one run folder
     page : Path
         The HTML file; its folder is made.
+    judged : sequence of CertifiedRounds
+        Certificates to show in the place of the runs' own: of rules on the replies of one run.
 
     Raises
     ------
     ValueError
         If a folder does not hold a run that can be read.
     """
-    html = render(read_runs(folders))
+    html = render(read_runs(folders), judged)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Return the page as HTML."""
+def render(runs: Sequence[Run], judged: Sequence[CertifiedRounds] = ()) -> str:
+    """Return the page as HTML; see `write_report`."""
     return render_page(
         _HERE,
         _SCRIPTS,
@@ -60,7 +65,10 @@ def render(runs: Sequence[Run]) -> str:
             }
             for run in runs
         ],
-        data=[series(run) for run in runs],
+        data={
+            "runs": [series(run) for run in runs],
+            "certified": certified_series(judged or [of_run(run) for run in runs]),
+        },
     )
 
 

@@ -1,7 +1,7 @@
-// The script of the report: parts.js, curves.js, maps.js and page.js, inlined as one module.
+// The script of the report: parts.js, curves.js, certificates.js, maps.js and page.js, inlined as one module.
 // Texts reach the page as text nodes only, never as HTML.
 
-const RUNS = JSON.parse(document.getElementById("data").textContent);
+const { runs: RUNS, certified: CERTIFIED } = JSON.parse(document.getElementById("data").textContent);
 const COLOURS = 7;
 const WINDOW = 15; // evaluations in a running mean
 const STATES = {
@@ -38,10 +38,12 @@ function svg(name, attributes = {}, ...children) {
 
 const runClass = (r) => `c${r % COLOURS} d${Math.floor(r / COLOURS) % 4}`;
 
-function swatch(r) {
-  const line = svg("line", { x1: 0, x2: 20, y1: 5, y2: 5, class: `curve ${runClass(r)}` });
+function dash(className) {
+  const line = svg("line", { x1: 0, x2: 20, y1: 5, y2: 5, class: `curve ${className}` });
   return svg("svg", { width: 20, height: 10, "aria-hidden": "true" }, line);
 }
+
+const swatch = (r) => dash(runClass(r));
 
 function box(className) {
   const rect = svg("rect", { width: 10, height: 10, rx: 2, class: className });
@@ -89,11 +91,14 @@ const hideTip = () => (tip.hidden = true);
 const line = (text, className = "") =>
   make("p", { className }, make("bdi", { textContent: text }));
 
-function keyLine(r, value) {
-  const label = make("bdi", { textContent: RUNS[r].label });
+/** A line of the tip: the mark of a curve, its name, and a value. */
+function entry(className, name, value) {
+  const label = make("bdi", { textContent: name });
   const shown = make("span", { className: "value", textContent: value });
-  return make("p", { className: "key" }, swatch(r), label, shown);
+  return make("p", { className: "key" }, dash(className), label, shown);
 }
+
+const keyLine = (r, value) => entry(runClass(r), RUNS[r].label, value);
 
 /* ---------- axes ---------- */
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from clients.catalogue import facts_of, located_task
 from clients.fields import (
@@ -28,12 +28,16 @@ from clients.fields import (
 from clients.settings import Settings
 from clients.tasks import parse_split, parse_task
 from flwr_krum.calls import located
+from flwr_krum.certified import Require
 from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
 from flwr_krum.rules import Rule
 from flwr_krum.rules.rule import ROOT
 from flwr_krum.step import ServerStep
 
 APIS = ("message", "fit")
+
+NOTHING = "nothing"
+"""What `RunConfig.require` is where nothing is required."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,18 @@ class RunConfig:
     certificate: bool = setting(
         False, Flag("Say in every report what is certain of the round whoever the liars are.")
     )
+    require: str = setting(
+        NOTHING,
+        Choice(
+            "What a round must have to move the model; a certificate that does not hold, or cannot "
+            "be known, keeps it.",
+            (NOTHING, *get_args(Require)),
+        ),
+    )
+    distances: bool = setting(
+        False,
+        Flag("Keep who was how far from whom in every round, for the command certify."),
+    )
     evaluate_every: int = setting(
         0, Whole("Rounds between two evaluations on the test set; 0 is the task's own.", 0)
     )
@@ -89,6 +105,7 @@ class RunConfig:
         check(self)
         every = self.evaluate_every or facts_of(self.settings.task).evaluate_every
         object.__setattr__(self, "evaluate_every", every)
+        object.__setattr__(self, "certificate", self.certificate or self.require == "certificate")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RunConfig:

@@ -28,6 +28,7 @@ HISTORY_FILE = "history.jsonl"
 MODEL_FILE = "model.npz"
 CONFIG_FILE = "config.json"
 JOURNAL_FILE = "journal.jsonl"
+DISTANCES_FILE = "distances.jsonl"
 SAVE_EVERY = 1.0
 """Seconds of work that a run which is killed may have to repeat: a model costs more to save than a
 small round to run."""
@@ -58,6 +59,8 @@ class RoundRecord:
     attack_success : float or None
         Share of the test examples with a backdoor's trigger, not of its target class, that the
         model takes for it; None where there is no backdoor, or no evaluation.
+    factor : float or None
+        What the attack chose; None of one that chooses none, and where its clients are not seen.
     """
 
     round: int
@@ -68,6 +71,7 @@ class RoundRecord:
     refused: Mapping[str, str] | None = None
     stepped: bool = False
     attack_success: float | None = None
+    factor: float | None = None
 
 
 class HistoryWriter:
@@ -254,11 +258,12 @@ _KINDS = {
     "refused": dict | None,
     "stepped": bool,
     "attack_success": float | int | None,
+    "factor": float | int | None,
 }
 """What the JSON value of a record's field is."""
 
 
-_UNSAID = {"attack_success": None}
+_UNSAID = {"attack_success": None, "factor": None}
 """What the lines of older runs do not say."""
 
 

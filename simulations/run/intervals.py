@@ -1,10 +1,14 @@
-"""What the seeds say of a mean or a share: its confidence interval, and how many would tell."""
+"""What the seeds say of a mean or a share: its interval, whether it keeps bounds, how many tell.
+
+Only an interval that lies on one side of a bound decides.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
@@ -25,6 +29,32 @@ class Interval:
     mean: float
     low: float
     high: float
+
+
+class Outcome(StrEnum):
+    """What became of a check or a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    PARTLY = "holds only for"
+    UNKNOWN = "cannot be told"
+
+
+def outcome_of(interval: Interval | None, at_least: float, at_most: float) -> Outcome:
+    """Say whether a mean keeps its bounds: its whole interval must, or break one.
+
+    Examples
+    --------
+    >>> outcome_of(Interval(0.2, 0.1, 0.3), 0.0, math.inf)
+    <Outcome.HOLDS: 'holds'>
+    """
+    if interval is None:
+        return Outcome.UNKNOWN
+    if at_least <= interval.low and interval.high <= at_most:
+        return Outcome.HOLDS
+    if interval.high < at_least or interval.low > at_most:
+        return Outcome.FAILS
+    return Outcome.UNKNOWN
 
 
 def t_interval(values: Sequence[float], logarithmic: bool = False) -> Interval | None:

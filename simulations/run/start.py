@@ -14,8 +14,9 @@ from flwr_krum.kernel.arrays import Array
 from flwr_krum.lines import FileError, writing
 from flwr_krum.moments import OptimizerStateError, remembered
 from flwr_krum.optimizers import ServerOptimizer
-from simulations.run.config import RunConfig
+from simulations.run.config import NOTHING, RunConfig
 from simulations.run.history import (
+    DISTANCES_FILE,
     HISTORY_FILE,
     JOURNAL_FILE,
     MODEL_FILE,
@@ -27,11 +28,11 @@ from simulations.run.history import (
 
 MAY_CHANGE = (
     *("num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir"),
-    *("round-timeout", "roles"),
+    *("round-timeout", "roles", "distances"),
 )
 """Keys in which a resumed run may differ from its beginning."""
 
-UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all"}
+UNSAID = {"server-optimizer": "", "split": "iid", "holders": "all", "require": NOTHING}
 """What the config of a run does not say that was made before there were other values."""
 
 
@@ -134,7 +135,7 @@ def _checked(model: dict[str, Array], config: RunConfig) -> dict[str, Array]:
 
 def _beginning(config: RunConfig) -> Start:
     """Clear the folder of an older run's rounds, and return the initial model."""
-    for name in (MODEL_FILE, JOURNAL_FILE):
+    for name in (MODEL_FILE, JOURNAL_FILE, DISTANCES_FILE):
         path = Path(config.run_dir, name)
         with writing(path):
             path.unlink(missing_ok=True)

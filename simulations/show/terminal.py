@@ -57,6 +57,18 @@ def show(progress: Progress, line: TaskID, record: RoundRecord) -> None:
 
 
 @contextmanager
+def rounds_bar(labels: Sequence[str], rounds: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a line per label, of so many rounds each; yield what hears (label, rounds done)."""
+    with _bar(MofNCompleteColumn()) as progress:
+        lines = {label: progress.add_task(label, total=rounds) for label in labels}
+
+        def watch(label: str, done: int) -> None:
+            progress.update(lines[label], completed=done)
+
+        yield watch
+
+
+@contextmanager
 def all_runs_bar(
     label: str, configs: Sequence[RunConfig]
 ) -> Iterator[Callable[[str, RoundRecord], None]]:

@@ -137,6 +137,20 @@ def test_momentum_is_the_running_mean_of_the_gradients(make_task, initial_parame
         w = new
 
 
+def test_a_momentum_over_the_steps_of_a_round_begins_anew_in_the_next(
+    make_task, initial_parameters
+):
+    common = {"num_clients": 2, "local_steps": 3, "momentum": 0.9}
+    task, w = make_task(20), initial_parameters(Settings())
+    fresh = [HonestClient(Settings(**common), task, 0).learn(w, t, None).arrays for t in (1, 2)]
+    client = HonestClient(Settings(momentum_over="steps", **common), task, 0)
+    for t, expected in enumerate(fresh, 1):
+        found, _ = client.propose(w, t)
+        assert [a.tobytes() for a in found] == [a.tobytes() for a in expected]
+    assert client.memory == {}
+    assert not client.settings.remembers
+
+
 @pytest.mark.parametrize("most", [1e-3, 1e3])
 def test_a_gradient_is_cut_to_its_norm_and_decayed_by_the_weights(
     make_task, initial_parameters, most

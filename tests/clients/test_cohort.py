@@ -48,12 +48,20 @@ def test_a_forged_model_is_the_forgers_own_to_the_byte(make_task, initial_parame
 
 @pytest.mark.parametrize("task", ["spambase", "mnist"])
 @pytest.mark.parametrize("batch_size", [1, 64, 200])
-def test_groups_of_clients_answer_like_all_at_once(make_task, initial_parameters, task, batch_size):
+@pytest.mark.parametrize(
+    "momentum", [{}, {"momentum": 0.9}, {"momentum": 0.9, "momentum_over": "steps"}]
+)
+def test_groups_of_clients_answer_like_all_at_once(
+    make_task, initial_parameters, task, batch_size, momentum
+):
     # Of 64 examples two clients make a group, the third of forgers alone; of 200 each is its own.
-    settings = Settings(task=task, num_clients=6, f=2, attack="gaussian", batch_size=batch_size)
-    made = make_cohort(settings, make_task(30, task))
+    common = {"task": task, "batch_size": batch_size, **momentum}
+    settings = Settings(num_clients=6, f=2, attack="gaussian", **common)
+    together, alone = (make_cohort(settings, make_task(30, task)) for _ in range(2))
     w = initial_parameters(settings)
-    assert_the_same(made.propose(range(6), w, 1), [c.propose(w, 1) for c in made.clients])
+    for t in (1, 2):
+        expected = [client.propose(w, t) for client in alone.clients]
+        assert_the_same(together.propose(range(6), w, t), expected)
 
 
 def test_who_is_asked_answers_in_that_order(make_task, initial_parameters):

@@ -2,20 +2,11 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 from flwr_krum.journal import read_journal
 from flwr_krum.rules import PAPER
-from simulations.cli import app
 from simulations.run.history import read_history
 from simulations.studies import proposition_1
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Call the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
 def test_run_leaves_history_model_config_and_picture(cli, tmp_path):
@@ -40,12 +31,12 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--fault": "inf", "--quarantine": "3", "--attack-rounds": "1", "--folds": "5",
         "--fold": "4", "--tensorboard": "board", "--round-timeout": "60",
         "--knowledge": "own", "--momentum": "0.5", "--weight-decay": "0.01", "--clip-norm": "2",
-        "--local-epochs": "1",
-        "--split": "shards(each=3)", "--holders": "honest",
+        "--local-epochs": "1", "--momentum-over": "steps",
+        "--split": "shards(each=3)", "--holders": "honest", "--require": "certificate",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
-    result = cli("run", *flat, "--no-strict", "--certificate")
+    result = cli("run", *flat, "--no-strict", "--distances")
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "mine/config.json").read_text())
     assert written == {
@@ -57,10 +48,25 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "data-dir": "elsewhere", "run-dir": "mine", "strict": False, "download": False,
         "fault": "inf", "quarantine": 3, "resume": False, "attack-rounds": 1, "folds": 5,
         "fold": 4, "tensorboard": "board", "round-timeout": 60.0, "roles": "partition",
-        "server-optimizer": "", "knowledge": "own", "momentum": 0.5, "weight-decay": 0.01,
+        "server-optimizer": "", "knowledge": "own", "momentum": 0.5,
+        "momentum-over": "steps", "weight-decay": 0.01,
         "clip-norm": 2.0, "local-epochs": 1, "split": "shards(each=3)", "holders": "honest",
-        "certificate": True,
+        "certificate": True, "require": "certificate", "distances": True,
     }  # fmt: skip
+
+
+def test_a_run_that_requires_certificates_keeps_its_model_under_far_liars_and_says_so(
+    cli, tmp_path
+):
+    result = cli(
+        *("run", "--rule", "average", "--attack", "gaussian", "-f", "6", "--rounds", "2"),
+        *("--require", "certificate"),
+    )
+    assert result.exit_code == 0, result.output
+    reports = read_journal(tmp_path / "runs/latest/journal.jsonl")
+    assert [report.stepped for report in reports] == [False, False]
+    assert all(report.note.startswith('require="certificate": it does not') for report in reports)
+    assert "kept for want of a certificate that holds: the model in 2" in result.output
 
 
 def test_an_optimizer_is_written_as_a_call_and_moves_the_model(cli, tmp_path):

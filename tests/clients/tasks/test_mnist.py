@@ -224,3 +224,41 @@ def test_torchvision_reads_the_same_full_set(full, real_data, tmp_path):
     assert torch.equal(theirs.targets, full.test_y)
     expected = (theirs.data.unsqueeze(1) / 255 - 0.1307) / 0.3081
     torch.testing.assert_close(full.test_x, expected)
+
+
+def test_a_share_that_is_held_out_is_trained_on_by_nobody_and_may_be_what_judges(tmp_path):
+    judged_by_test, by_rest = (
+        mnist.Mnist(held_out=0.25, test_on=on)(tmp_path, False, 1) for on in ("test", "held-out")
+    )
+    whole = mnist.load(tmp_path, False, 1)
+    assert (len(judged_by_test.train_y), len(by_rest.test_y)) == (3000, 1000)
+    assert torch.equal(judged_by_test.test_x, whole.test_x)
+    assert torch.equal(judged_by_test.train_x, by_rest.train_x)
+    both = [x.numpy().tobytes() for x in (*by_rest.train_x, *by_rest.test_x)]
+    assert sorted(both) == sorted(x.numpy().tobytes() for x in whole.train_x)
+
+
+def test_the_seed_decides_what_is_held_out(tmp_path):
+    first, again, other = (mnist.Mnist(0.5)(tmp_path, False, seed).train_y for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_task_is_written_with_its_share():
+    settings = Settings(task="mnist(held_out=0.2)")
+    assert (settings.model, settings.batch_size) == ("convnet", 10)
+    assert len(load_task(settings).train_y) == 3200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"held_out": 1}, "held_out is 1, expected a number >= 0 and < 1"),
+        ({"held_out": True}, "held_out is True, expected a number"),
+        ({"held_out": 0.1, "test_on": "all"}, "test_on is 'all', expected one of"),
+        ({"test_on": "held-out"}, "expected held_out > 0: nothing is held out"),
+    ],
+)
+def test_what_is_no_share_is_an_error(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        mnist.Mnist(**arguments)

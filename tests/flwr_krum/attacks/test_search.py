@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flwr_krum.attacks import Scene
-from flwr_krum.attacks.search import Search, window_mean
+from flwr_krum.attacks.search import WIDE, Search, window_mean
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.rules import (
@@ -115,6 +115,24 @@ def test_windows_are_averaged_as_the_second_pass_does(k):
             window = Window(0, k, keep, trim)
             (expected,) = combine(ClientUpdates.from_matrix(rows), np.eye(k), window)
             np.testing.assert_allclose(window_mean(rows, window), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_shortened_to_one_length_is_sorted_once_whatever_its_factor(monkeypatch):
+    honest, sorts = honest_updates(5, d=WIDE), []
+
+    def counted(*arguments):
+        sorts.append(arguments)
+        return combine(*arguments)
+
+    monkeypatch.setattr("flwr_krum.attacks.search.combine", counted)
+    rule = Clipping(C=0.1) | NearestNeighborMixing(F) | TrimmedMean(F)
+    search = Search(scene(honest, rule))
+    damages = [search.damage(-g * search.mean_coefficients) for g in (1e1, 1.7e1, 1e5, 1e-4, 2e-4)]
+    assert len(sorts) == 3  # the first three rows are one; the last two are not long
+    for damage, g in zip(damages, (1e1, 1.7e1, 1e5, 1e-4, 2e-4), strict=True):
+        rows = np.tile(-g * honest.mean(axis=0), (F, 1))
+        direct = np.linalg.norm(called(rule, honest, rows) - honest.mean(axis=0))
+        assert damage == pytest.approx(direct, rel=1e-9)
 
 
 @pytest.mark.parametrize(

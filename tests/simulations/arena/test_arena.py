@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from statistics import median
 
 import pytest
 
+from flwr_krum.journal import read_journal
 from tests.simulations.arena.conftest import TINY, Ring
 
 OMNISCIENT = "omniscient(factor=1e30)"
@@ -67,7 +69,9 @@ def test_a_destroyed_model_is_said_to_be_and_has_no_accuracy(tiny):
         assert int(row["rounds_skipped"]) > 0
     table = tiny.text(".md")
     assert f"| average | destroyed | – | {OMNISCIENT} |" in table
-    assert "0.000" not in tiny.text(".md") + tiny.text(".html")
+    (row,) = (line for line in table.splitlines() if line.startswith("| average | destroyed"))
+    assert "0.000" not in row
+    assert not re.search(r"(last|accuracy)\s*0\.000", tiny.text(".html"))
     assert "†" in tiny.text(".svg")
 
 
@@ -101,7 +105,8 @@ def test_a_rule_is_ranked_by_its_worst_attack_with_the_interval_of_that_cell(tin
 def test_a_cell_of_the_table_is_the_mean_of_the_last_accuracies(tiny):
     peace, alie = (sum(last_accuracies(tiny, "krum", a)) / 2 for a in ("none", "alie"))
     (line,) = (line for line in tiny.text(".md").splitlines() if line.startswith("| krum"))
-    assert line.split(" | ")[4:6] == [f"{peace:.3f}", f"{alie:.3f}"]
+    cells = [cell.strip("*?") for cell in line.split(" | ")[5:7]]
+    assert cells == [f"{peace:.3f}", f"{alie:.3f}"]
 
 
 def test_runs_of_a_seed_begin_with_one_model_whatever_the_rule_and_the_attack(tiny):
@@ -188,12 +193,12 @@ def test_a_page_gets_the_block_between_its_marks_and_keeps_the_rest(tiny, tmp_pa
     ring = copy_of(tiny, tmp_path)
     page = tmp_path / "docs/arena.md"
     page.parent.mkdir()
-    page.write_text("# Mine\n\n<!-- arena -->\nold\n<!-- end of arena -->\n\nAfter.\n")
+    page.write_text("# Mine\n\n<!-- arena -->\nobsolete\n<!-- end of arena -->\n\nAfter.\n")
     assert ring.hold(*TINY, "--page", "docs/arena.md").exit_code == 0
     text = page.read_text()
     assert text.startswith("# Mine\n\n<!-- arena -->\n![")
     assert text.endswith("<!-- end of arena -->\n\nAfter.\n")
-    assert "old" not in text
+    assert "obsolete" not in text
     for suffix in ("png", "svg", "csv", "html"):
         assert (page.parent / f"arena/arena.{suffix}").exists()
         assert f"(arena/arena.{suffix})" in text
@@ -227,3 +232,23 @@ def test_what_cannot_be_held_ends_with_a_sentence(ring, arguments, message):
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
     assert ring.made == []
+
+
+def test_a_search_says_its_factor_and_a_certificate_in_how_many_rounds_it_held(ring):
+    asked = ("--rules", "trimmed-mean; krum", "--attacks", "optimal-ipm", "--certificate")
+    result = ring.hold(*asked, "-n", "7", "-f", "1", "--seeds", "1", "--rounds", "4")
+    assert result.exit_code == 0, result.output
+    rows = ring.rows()
+    assert all((row["factor"] == "") == (row["attack"] == "none") for row in rows)
+    for row in rows:
+        reports = read_journal(ring.folder / "runs/arena/runs" / row["run"] / "journal.jsonl")
+        held = [each.certificate.verdict == "holds" for each in reports if each.certificate]
+        assert float(row["certified_share"]) == pytest.approx(sum(held) / len(held))
+        if row["factor"]:
+            chosen = [record["factor"] for record in history(ring, row)[1:]]
+            assert float(row["factor"]) == pytest.approx(median(chosen))
+    text = ring.text(".md")
+    assert "| certificate held | none | optimal-ipm |" in text
+    assert "| factor chosen | optimal-ipm |" in text
+    assert "Factor that the attack chose" in ring.text(".html")
+    assert "certificate held in " in ring.text(".html")

@@ -2,7 +2,7 @@ import pytest
 
 from flwr_krum.attacks import ATTACKS
 from flwr_krum.rules import RULES
-from simulations.arena.plan import arena_of, bouts_of, entries, left_out, read_file
+from simulations.arena.plan import NAMES, arena_of, bouts_of, entries, left_out, read_file
 
 SETTINGS = {"num-clients": 8, "f": 2, "evaluate-every": 2}
 
@@ -88,4 +88,16 @@ def test_what_is_no_arena_is_said_before_anything_runs(changes, message):
 def test_a_file_that_is_no_arena_is_named_with_what_is_wrong(tmp_path, text, message):
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(ValueError, match=rf"my\.toml: {message}"):
-        read_file(tmp_path / "my.toml")
+        read_file(str(tmp_path / "my.toml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pair_of_an_arena_that_comes_along_can_run(name):
+    bouts = bouts_of(arena_of(**read_file(name)))
+    assert [bout.reason for bout in bouts if bout.reason] == []
+    assert all(len(bout.configs) >= 3 for bout in bouts)
+
+
+def test_there_is_no_arena_of_another_name():
+    with pytest.raises(ValueError, match="arena is 'gamma0', expected one of"):
+        read_file("gamma0")

@@ -5,8 +5,14 @@ import pytest
 from scipy.stats import binom, bootstrap
 
 from simulations.figures.statements import Check, Quantity, Statement
-from simulations.figures.verdicts import Outcome, verdicts_of
-from simulations.run.intervals import MOST_SEEDS, seeds_to_tell, share_interval, t_interval
+from simulations.figures.verdicts import verdicts_of
+from simulations.run.intervals import (
+    MOST_SEEDS,
+    Outcome,
+    seeds_to_tell,
+    share_interval,
+    t_interval,
+)
 
 WINDOW = (51, 100)
 

@@ -6,6 +6,7 @@ from flwr_krum.boundary.replies import Refused
 from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
+from simulations.report.certified import CertifiedRounds
 from simulations.report.page import render
 
 PHONE = {"width": 390, "height": 844, "phone": True}
@@ -245,3 +246,63 @@ def test_on_paper_the_page_is_light_and_its_maps_are_whole(open_page, large_run)
     assert page.evaluate(whole)
     background = page.evaluate("getComputedStyle(document.querySelector('.sheet')).backgroundColor")
     assert background == "rgb(255, 255, 255)"
+
+
+# --- certificates ---
+
+
+def certified(label, *survived):
+    """Return certificates of seven clients, f = 2, that survive so many liars."""
+    found = [
+        RoundCertificate(
+            "holds" if k >= 2 else "does not hold", 7, 2, 1.0, 0.5,
+            curve=tuple(0.25 * (i + 1) if i <= k else 9.0 for i in range(4)), survives=k,
+        )
+        for k in survived
+    ]  # fmt: skip
+    return CertifiedRounds(label, range(1, len(found) + 1), found)
+
+
+@pytest.mark.parametrize("window", [{}, PHONE], ids=["desktop", "phone"])
+def test_rules_on_the_same_replies_have_a_strip_and_a_curve_each(
+    browser, make_run, tmp_path, window
+):
+    path = tmp_path / "report.html"
+    rules = [certified("first", 3, 1, 3), certified("second", 2, 2, 0)]
+    path.write_text(render([two_rounds(make_run)], rules), encoding="utf-8")
+    page = browser
+    page.open(path, **window)
+    assert texts(page, "#certified-legend label") == ["first", "second"]
+    assert page.evaluate("document.querySelectorAll('#survives rect').length") == 5
+    assert page.evaluate("document.querySelectorAll('#kappa path.curve').length") == 2
+    assert "limit 1" in page.evaluate("document.querySelector('#kappa svg').textContent")
+    page.point_at("#survives .plot", x=0.5)
+    assert page.tip == [
+        "round 2",
+        "first\ndoes not hold, up to 1 liars",
+        "second\nholds, up to 2 liars",
+    ]
+    page.evaluate("document.querySelector('#survives .plot').focus()")
+    page.press("Home")
+    assert texts(page, "#round-shown") == ["round 1"]
+    page.evaluate("document.querySelector('#kappa .plot').focus()")
+    page.press("End")
+    assert page.tip == [
+        "round 1: if 3 of the accepted lied", "first\nkappa at most 1", "second\nkappa at most 9",
+    ]  # fmt: skip
+    page.click("#certified-legend label")
+    assert page.evaluate("document.querySelectorAll('#kappa path.curve').length") == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.complaints == []
+
+
+def test_the_certificates_of_runs_are_drawn_in_the_colours_of_the_runs(open_page, make_run):
+    bare = make_run(RoundReport(1, "Average()", 0, received=(0, 1), stepped=True), label="bare")
+    page = open_page(bare, two_rounds(make_run, label="judged"))
+    assert page.evaluate("document.querySelector('#survives line.curve').classList.contains('c1')")
+    assert "no curve in this round" in page.evaluate("document.querySelector('#kappa').textContent")
+
+
+def test_a_page_without_certificates_shows_none_of_their_pictures(open_page, make_run):
+    page = open_page(make_run(RoundReport(1, "Average()", 0, received=(0, 1), stepped=True)))
+    assert page.evaluate("document.getElementById('certificates').hidden")

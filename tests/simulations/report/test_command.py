@@ -1,16 +1,3 @@
-import pytest
-from typer.testing import CliRunner
-
-from simulations.cli import app
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Call the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
-
-
 def test_report_writes_one_page_about_the_runs_that_it_is_given(cli, tmp_path):
     for rule in ("krum", "average"):
         done = cli("run", "--rule", rule, "--rounds", "2", "--run-dir", f"runs/{rule}")

@@ -2,8 +2,10 @@ import json
 import math
 
 from flwr_krum.boundary.replies import Refused
+from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
+from simulations.report.certified import CertifiedRounds, certified_series, of_run
 from simulations.report.series import cells, series
 
 
@@ -62,3 +64,21 @@ def test_what_is_not_measured_is_null_and_takes_no_part(make_run):
     assert values["evaluated"] == [first.round, 2]
     assert values["accuracy"] == [0.5, 0.52]
     assert values["loss"] == [1.0, None]
+
+
+def test_certificates_are_drawn_from_their_curves_and_what_is_infinite_is_null(make_run):
+    known = RoundCertificate(
+        "holds", 7, 2, 1.0, 0.5, curve=(0.1, 0.23456, 0.5, math.inf), survives=2
+    )
+    unknown = RoundCertificate("cannot be known", 4, 2, 1.0, reason="too few")
+    reports = [
+        RoundReport(t, "Krum(f=1)", 1, certificate=c)
+        for t, c in enumerate([None, known, unknown], 1)
+    ]
+    without = CertifiedRounds("bare", [1], [None])
+    (values,) = certified_series([without, of_run(make_run(*reports))])
+    assert values == {
+        "label": "run", "colour": 1, "rounds": [2, 3], "verdicts": "hu", "survives": [2, -1],
+        "curves": [[0.1, 0.235, 0.5, None], []], "n": [7, 4], "f": [2, 2], "limits": [1.0, 1.0],
+    }  # fmt: skip
+    assert json.dumps(values, allow_nan=False)
