@@ -42,12 +42,14 @@ from simulations.show.rules import PAGE, markdown_page, terminal_table
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
 from simulations.studies import certificates as certificates_study
+from simulations.studies import worst_page
 from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
 from simulations.studies.lemma_2 import exponents
 from simulations.studies.proposition_1 import Cloud, Z, angle_picture, lemma_1, measure_attacks
 from simulations.studies.speed import speed
 from simulations.studies.survival import survey, write_page
+from simulations.studies.worst_records import ALL, examine_all, keep
 
 # A laboratory reports to nobody unless its user says so.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -175,6 +177,30 @@ def attacks(
         console.print(f"pages: {attack_pages.FOLDER}")
     else:
         console.print(attack_pages.terminal_table())
+
+
+@app.command("worst-kappa")
+def worst_kappa(
+    rules: Annotated[
+        list[str], Option("--rules", "--rule", help=f"Rules with ; between them, or {ALL}.")
+    ] = [ALL],  # noqa: B006 (typer reads it)
+    n: Annotated[int, Option("-n", min=3, help="Clients.")] = 20,
+    f: Annotated[int, Option("-f", min=1, help="Liars among them.")] = 6,
+    budget: Annotated[int, Option(min=100, help="Inputs that a search tries.")] = 6000,
+    seed: Annotated[int, Option(min=0, help="The first of the seeds.")] = 0,
+    seeds: Annotated[int, Option(min=1, help="Searches beside each other.")] = 3,
+    write: Annotated[
+        bool, Option("--write", help=f"Keep the inputs, and tell of them in {worst_page.PAGE}.")
+    ] = False,
+) -> None:
+    """Search for the replies that bring a rule farthest from the mean of the honest."""
+    console = Console()
+    found = examine_all(rules, n, f, budget, range(seed, seed + seeds), console.print)
+    console.print(worst_page.terminal_table(found))
+    if write:
+        keep(found, n, f)
+        worst_page.PAGE.write_text(worst_page.with_records(worst_page.PAGE.read_text()))
+        console.print(f"page: {worst_page.PAGE}")
 
 
 @app.command()
