@@ -29,7 +29,7 @@ _COLOURS = {
 }
 _NAME = Argument(
     metavar="NAME|FILE.toml",
-    help=f"{', '.join(NAMES)}, {FACTS} or {ALL}; K1, K2, A1 and A2 are ours. Or a file of your own.",
+    help=f"{', '.join(NAMES)}, {FACTS} or {ALL}; K and A are ours. Or a file of your own.",
 )
 _OUT = Option("--out", "--run-dir", help="Folder of the results.")
 _DATA = one_of(DATA, "Copies inside packages, or the originals.")
