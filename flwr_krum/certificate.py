@@ -139,18 +139,19 @@ class Certificate:
         return (
             f"{head}: {_whichever(self.f, self.n)}, the aggregate's distance{rounding} from the "
             f"average of the honest replies is at most {far} times the spread of those honest "
-            f"replies (kappa {_at_most(kappa)} in this round{self._in_advance()})"
+            "replies, the root of their mean squared distance from it (kappa, the square of that "
+            f"number, is {_at_most(kappa)} in this round{self._in_advance()})"
         )
 
     def lines(self, names: Sequence[Any] | None = None) -> list[str]:
         """Say all that is certain, the verdict first; see ``sentence``."""
         lines = [self.sentence(names)]
-        if self.survives > self.f:
+        if self.survives >= 0:
+            same = "the same" if self.survives >= self.f else "the"
             lines.append(
-                f"the same statement holds for every number of liars up to {self.survives}"
+                f"{same} statement holds for every number of liars up to {self.survives}; where "
+                "more have lied, the aggregate may be anywhere"
             )
-        elif 0 <= self.survives < self.f:
-            lines.append(f"the statement holds for every number of liars up to {self.survives}")
         if self.direction == "gradient (statistical)":
             lines.append(
                 f"the step points downhill, {_whichever(self.f, self.n)}, unless the average of "
@@ -181,8 +182,8 @@ class Certificate:
         if not self.f:
             return ""
         return (
-            f"; in advance, no rule can promise less than {least_kappa(self.n, self.f):.3g} for "
-            f"{self.f} of {self.n}"
+            "; before the replies are seen, no rule can promise a kappa below "
+            f"{least_kappa(self.n, self.f):.3g} for {self.f} of {self.n}"
         )
 
 
@@ -364,7 +365,7 @@ def _unless(products: Float64, weights: Float64 | None, m: int) -> tuple[int, ..
 
 
 def _whichever(f: int, n: int) -> str:
-    return f"whichever {f} of the {n} lied" if f else f"if none of the {n} lied"
+    return f"whichever {f} or fewer of the {n} lied" if f else f"if none of the {n} lied"
 
 
 def _list(clients: Sequence[int], names: Sequence[Any] | None) -> str:

@@ -292,8 +292,8 @@ def test_the_certificate_is_said_first_and_proposition_1_second():
     spoken = [line for line in report.lines() if line.startswith(("certificate", "guarantee"))]
     assert spoken[0] == report.certificate.sentence()
     assert spoken[0].startswith(
-        "certificate holds at limit 1: whichever 2 of the 11 lied, the aggregate's distance from "
-        "the average of the honest replies is at most 0."
+        "certificate holds at limit 1: whichever 2 or fewer of the 11 lied, the aggregate's "
+        "distance from the average of the honest replies is at most 0."
     )
     assert spoken[1] == report.guarantee.line()
     assert [line for line in conclusion([report, report]) if ": " in line][:3] == [

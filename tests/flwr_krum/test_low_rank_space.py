@@ -283,7 +283,7 @@ def test_rules_that_sort_coordinates_are_refused_with_a_space(rule):
 def test_a_space_must_be_one_and_needs_the_global_model():
     with pytest.raises(TypeError, match=r"space must be LowRank\(pairs=...\) or None, got {"):
         Rounds(Krum(F), space=PAIRS)
-    with pytest.raises(ValueError, match="space need the global model"):
+    with pytest.raises(ValueError, match="need the global model"):
         Rounds(Krum(F), space=LowRank(PAIRS)).finish(1, [])
 
 
