@@ -87,6 +87,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # a program of its own starts processes of its own
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     program = tmp_path / "killed.py"
     program.write_text(KILLED)

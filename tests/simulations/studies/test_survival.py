@@ -1,7 +1,10 @@
+import pytest
+
 from flwr_krum.rules import RULES
 from simulations.studies.survival import STRATEGIES, F, Fate, N, survey, table, write_page
 
 
+@pytest.mark.slow  # runs of all strategies
 def test_a_survey_says_what_became_of_each_strategy():
     faults = ("nan", "wrong-size")
     fates = survey(faults, strategies=("flower Krum", "multi-krum"), apis=("message", "fit"))
