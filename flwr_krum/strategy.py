@@ -15,8 +15,9 @@ from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import Rounds
 from flwr_krum.rules.rule import Rule
+from flwr_krum.settings import OnInfeasible, RoundOptions, RoundSettings
 
 FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
 """What becomes of a round for which there are too few replies."""
@@ -185,7 +186,7 @@ def _tell_arguments(cls: type[RobustStrategy]) -> None:
         handed_on = [p for p in _taken_by(source, cls) if p.name not in named]
         own[-1:] = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in handed_on]
         if "__doc__" in vars(cls) and cls.__doc__:
-            described = Rounds if source is RobustStrategy else source
+            described = RoundSettings if source is RobustStrategy else source
             told = _entries(described, {parameter.name for parameter in handed_on})
             cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", *_OPTIONS, *told])
     cls.__signature__ = inspect.Signature(own)
@@ -198,10 +199,12 @@ def _taken_by(source: type, cls: type) -> Iterator[inspect.Parameter]:
     """Yield the arguments with a default that a base takes, or Flower's FedAvg and the rounds."""
     sources = [source]
     if source is RobustStrategy:
-        sources = [Rounds, next(b for b in cls.__mro__ if b.__module__.startswith("flwr."))]
+        sources = [RoundSettings, next(b for b in cls.__mro__ if b.__module__.startswith("flwr."))]
     for taker in sources:
         for parameter in inspect.signature(taker).parameters.values():
-            is_option = taker is not Rounds or parameter.name in RoundOptions.__optional_keys__
+            is_option = (
+                taker is not RoundSettings or parameter.name in RoundOptions.__optional_keys__
+            )
             if is_option and parameter.default is not parameter.empty:
                 yield parameter
 
