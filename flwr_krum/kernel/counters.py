@@ -13,18 +13,19 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.sorting import sort_columns
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.updates import BLOCK
 
 MOST_IN_NETWORK = 64
 """Clients up to which a network of NumPy calls beats a partition."""
 
 
-def lower_median(layers: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+def lower_median(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Array:
     """Return the element-wise lower median of n arrays of one shape, in ``dtype``.
 
     Extra memory: n blocks of ``BLOCK`` numbers, whatever the size of the layer.
     """
-    flats = [layer.reshape(-1) for layer in layers]
+    flats = [layer.ravel() for layer in layers]
     median = np.empty(flats[0].size, dtype)
     find = _by_network if len(flats) <= MOST_IN_NETWORK else _by_partition
     for start in range(0, median.size, BLOCK):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def gram(updates: ClientUpdates, scale: float = 1.0) -> Float64:
 
 
 def weighted_sum(
-    flats: Sequence[Sequence[Array]],
+    flats: Sequence[Sequence[Layer]],
     device: str,
     weights: Float64,
     piece: int,
@@ -73,7 +74,7 @@ def weighted_sum(
 
 
 def _upload(
-    flats: Sequence[Sequence[Array]], piece: int, first: int, last: int, device: torch.device
+    flats: Sequence[Sequence[Layer]], piece: int, first: int, last: int, device: torch.device
 ) -> torch.Tensor:
     """Return (n, last - first) values of a piece on the GPU, as float64."""
     import torch

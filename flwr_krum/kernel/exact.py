@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.updates import ClientUpdates
 
 Squares: TypeAlias = dict[int, list[int]]
@@ -63,7 +64,7 @@ def most_differences(updates: ClientUpdates) -> int:
     return LEAST_WORK + updates.n**2 * updates.d // SHARE_OF_ROUND
 
 
-def exact_squared_distance(a: Sequence[Array], b: Sequence[Array]) -> int:
+def exact_squared_distance(a: Sequence[Layer], b: Sequence[Layer]) -> int:
     """Return ``2^SHIFT ||a - b||^2`` of two models, given as flat float layers, exactly."""
     return sum(
         _exact_block(x[start : start + _BLOCK], y[start : start + _BLOCK])

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flwr_krum.kernel.arrays import Array, Float64, Indices
+from flwr_krum.kernel.arrays import Array, Float64, Indices, are_finite
 from flwr_krum.kernel.distances import UNIT, Distances, below_diagonal
 from flwr_krum.kernel.updates import ClientUpdates
 
@@ -129,8 +129,8 @@ def _pairs(updates: ClientUpdates) -> Iterator[_Pair]:
     base = updates.reference
     for a, b in updates.products.pairs if updates.products else ():
         yield _Pair(
-            [row[b].T for row in rows],
-            [row[a] for row in rows],
+            [np.asarray(row[b]).T for row in rows],
+            [np.asarray(row[a]) for row in rows],
             None if base is None else base[b].T,
             None if base is None else base[a],
         )
@@ -217,4 +217,4 @@ def _read(factors: Sequence[Array], base: Array | None, part: slice) -> Float64:
 
 
 def _is_finite(updates: ClientUpdates, row: int) -> bool:
-    return all(bool(np.isfinite(piece).all()) for piece in updates.flat_rows[row])
+    return are_finite(updates.flat_rows[row])

@@ -117,9 +117,9 @@ def _products(
         sums = np.zeros((rows.size + 1, updates.n, digits), np.int64)
         unfit = np.zeros(-(-(last - first) // width), np.bool_)
         zero = buffers.dtypes[piece].type(0)
-        clients = np.ascontiguousarray(buffers.clients[piece])
+        found = buffers.at(piece, first, last)
         windows = numba_windows.add_products(
-            clients, rows, first, last, zero, zero.itemsize == 4, lowest, sums, unfit
+            found.clients, rows, first, last, zero, zero.itemsize == 4, lowest, sums, unfit
         )
         return sums, windows, unfit
 
@@ -156,14 +156,14 @@ def fingerprints(updates: ClientUpdates, buffers: Buffers, clients: Indices) -> 
 
     For others they are equal by chance alone: what they are multiplied by nobody knows.
     """
+    some = buffers.of(clients)
 
     def work(start: int) -> NDArray[np.uint64]:
         sums = np.zeros(len(clients), np.uint64)
         for piece, first, last in updates.segments(start, min(updates.d, start + PIECE)):
             zero = buffers.dtypes[piece].type(0)
-            addresses = np.ascontiguousarray(buffers.clients[piece, clients])
-            salt = np.uint64(piece)
-            numba_loops.add_fingerprints(addresses, first, last, zero, _factors(), salt, sums)
+            found, salt = some.at(piece, first, last), np.uint64(piece)
+            numba_loops.add_fingerprints(found.clients, first, last, zero, _factors(), salt, sums)
         return sums
 
     sums = np.zeros(len(clients), np.uint64)

@@ -97,22 +97,22 @@ def some_differences(updates: ClientUpdates, buffers: Buffers, rows: Indices) ->
 def weighted_sum(buffers: Buffers, weights: Float64, piece: int, first: int, last: int) -> Float64:
     """Return ``sum_i w_i V_i`` of some columns of a piece, with the bits that NumPy would give."""
     sums = np.zeros(last - first)
-    numba_loops.add_rows(
-        buffers.clients[piece], weights, first, buffers.dtypes[piece].type(0), sums
-    )
+    found = buffers.at(piece, first, last)
+    numba_loops.add_rows(found.clients, weights, first, buffers.dtypes[piece].type(0), sums)
     return sums
 
 
 def offset_reader(updates: ClientUpdates, buffers: Buffers) -> Read:
     """Return what does the work of ``updates.read_offsets``."""
+    every = buffers.of(np.arange(updates.rows))
 
     def read(start: int, stop: int, target: Float64) -> Float64:
         offsets = target[: updates.rows, : stop - start]
         begin = 0
         for piece, first, last in updates.segments(start, stop):
-            addresses, zero = buffers.rows[piece], buffers.dtypes[piece].type(0)
+            found, zero = every.at(piece, first, last), buffers.dtypes[piece].type(0)
             part = offsets[:, begin : begin + last - first]
-            numba_loops.copy_rows(addresses[: updates.rows], first, zero, part)
+            numba_loops.copy_rows(found.clients, first, zero, part)
             if updates.flat_reference is not None:
                 part -= updates.flat_reference[piece][first:last].astype(np.float64)
             begin += last - first
@@ -131,17 +131,18 @@ def mixture_filler(
     shares : (k, len(rows))
     """
     comparators, places = _plan(len(shares), window)
+    used = buffers.of(rows)
     width = max(64, _IN_CACHE // (8 * max(shares.shape)) // 64 * 64)
 
     def fill(piece: int, first: int, last: int, out: Array) -> None:
         zero = buffers.dtypes[piece].type(0)
-        sources = np.ascontiguousarray(buffers.rows[piece, rows])
+        found = used.at(piece, first, last)
         block, mixed = np.zeros((len(rows), width)), np.empty((len(shares), width))
         addresses = mixed.ctypes.data + mixed.strides[0] * np.arange(len(shares), dtype=np.uintp)
         room = np.empty((len(shares), _room(len(shares), 8)))
         for start in range(first, last, width):
             stop = min(last, start + width)
-            numba_loops.copy_rows(sources, start, zero, block[:, : stop - start])
+            numba_loops.copy_rows(found.clients, start, zero, block[:, : stop - start])
             np.matmul(shares, block, out=mixed)
             means = out[start - first : stop - first]
             numba_loops.fill_window_means(addresses, comparators, places, 0, room, means)
@@ -157,7 +158,8 @@ def window_filler(buffers: Buffers, window: Window) -> Callable[[int, int, int, 
     def fill(piece: int, first: int, last: int, out: Array) -> None:
         dtype = buffers.dtypes[piece]
         rows = np.empty((n, _room(n, dtype.itemsize)), dtype)
-        numba_loops.fill_window_means(buffers.clients[piece], comparators, places, first, rows, out)
+        found = buffers.at(piece, first, last)
+        numba_loops.fill_window_means(found.clients, comparators, places, first, rows, out)
 
     return fill
 
@@ -241,13 +243,14 @@ def _is_out_of_range(total: Float64, buffers: Buffers) -> bool:
 def _all_pairs(updates: ClientUpdates, buffers: Buffers) -> tuple[Float64, Float64]:
     """Return the strictly lower triangle of squared distances, and those from the reference."""
     n = updates.n
-    clients = _padded(buffers.clients)
-    size = clients.shape[1]
+    padded = buffers.of(_padded(buffers.order))
+    size = padded.order.size
 
     def add(piece: int, first: int, last: int, sums: Float64) -> None:
         zero = buffers.dtypes[piece].type(0)
+        found = padded.at(piece, first, last)
         numba_loops.add_all_pairs(
-            clients[piece],
+            found.clients,
             buffers.reference[piece],
             first,
             last,
@@ -264,17 +267,18 @@ def _all_pairs(updates: ClientUpdates, buffers: Buffers) -> tuple[Float64, Float
 
 def _some_pairs(updates: ClientUpdates, buffers: Buffers, rows: Indices) -> Float64:
     """Return the squared distances of some clients from all, computed in float64."""
-    some, clients = _padded(buffers.clients[:, rows]), _padded(buffers.clients)
+    some, every = _padded(buffers.order[rows]), _padded(buffers.order)
+    both = buffers.of(np.concatenate([some, every]))
 
     def add(piece: int, first: int, last: int, sums: Float64) -> None:
         read = buffers.dtypes[piece].type(0)
-        chunk = _chunk(some.shape[1] + clients.shape[1], read.itemsize)
-        numba_loops.add_some_pairs(
-            some[piece], clients[piece], first, last, chunk, read, np.float64(0), sums
-        )
+        chunk = _chunk(both.order.size, read.itemsize)
+        found = both.at(piece, first, last)
+        xs, ys = found.clients[: some.size], found.clients[some.size :]
+        numba_loops.add_some_pairs(xs, ys, first, last, chunk, read, np.float64(0), sums)
 
-    sums = _sum_over_pieces(updates, (some.shape[1], clients.shape[1]), add)
-    return sums[: rows.size, : buffers.clients.shape[1]].copy()
+    sums = _sum_over_pieces(updates, (some.size, every.size), add)
+    return sums[: rows.size, : buffers.order.size].copy()
 
 
 def _sum_over_pieces(
@@ -295,11 +299,10 @@ def _sum_over_pieces(
     return total
 
 
-def _padded(addresses: NDArray[np.uintp]) -> NDArray[np.uintp]:
-    """Repeat the last client until the tiles are full; nobody looks at what comes of it."""
-    n = addresses.shape[1]
-    places = np.minimum(np.arange(n + -n % numba_loops.TILE), n - 1)
-    return np.ascontiguousarray(addresses[:, places])
+def _padded(rows: Indices) -> Indices:
+    """Repeat the last row until the tiles are full; nobody looks at what comes of it."""
+    n = rows.size
+    return rows[np.minimum(np.arange(n + -n % numba_loops.TILE), n - 1)]
 
 
 def _chunk(rows: int, itemsize: int) -> int:

@@ -16,6 +16,7 @@ from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.distances import below_diagonal
 from flwr_krum.kernel.shares import SLIVER, taken
 from flwr_krum.kernel.sorting import WeightedWindow, Window, sort_columns
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.threads import one_blas_thread, spread
 from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Read
 
@@ -87,7 +88,7 @@ def _add_product(block: Float64, g: Float64) -> None:
 
 
 def weighted_sum(
-    flats: Sequence[Sequence[Array]], weights: Float64, piece: int, first: int, last: int
+    flats: Sequence[Sequence[Layer]], weights: Float64, piece: int, first: int, last: int
 ) -> Float64:
     """Return ``sum_i w_i V_i`` of some columns of a piece, in float64 and in the rows' order."""
     total = np.zeros(last - first)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.kernel import low_rank, ways
-from flwr_krum.kernel.arrays import Array, Float64, Indices
+from flwr_krum.kernel.arrays import Array, Float64, Indices, are_finite
 from flwr_krum.kernel.clock import stage
 from flwr_krum.kernel.distances import TINY, UNIT, Distances, below_diagonal
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
@@ -184,7 +184,7 @@ def _balancing_scale(updates: ClientUpdates) -> float:
 def _all_finite(updates: ClientUpdates, suspects: NDArray[np.bool_]) -> NDArray[np.bool_]:
     finite = np.zeros(updates.rows, dtype=bool)
     for i in np.flatnonzero(suspects):
-        finite[i] = all(np.isfinite(layer).all() for layer in updates.flat_rows[i])
+        finite[i] = are_finite(updates.flat_rows[i])
     return finite
 
 

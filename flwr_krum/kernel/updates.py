@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device
+from flwr_krum.kernel.stored import Layer, StoredArray
 
 BLOCK = 8192
 """Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
@@ -56,7 +57,8 @@ class ClientUpdates:
     Parameters
     ----------
     models : n tuples of L arrays
-        ``models[i][l]`` is layer ``l`` of client ``i``; all clients share the layers' shapes.
+        ``models[i][l]`` is layer ``l`` of client ``i``; all clients share the layers' shapes. It
+        may lie in a file, see `kernel.stored`: then nothing of it is held but the columns at work.
     reference : L arrays, optional
         The global model. Distances are taken between offsets from it, so that a tiny update of
         large parameters keeps its digits.
@@ -73,7 +75,7 @@ class ClientUpdates:
         Pairs of these that a distance sees as their products.
     """
 
-    models: tuple[tuple[Array, ...], ...]
+    models: tuple[tuple[Layer, ...], ...]
     reference: tuple[Array, ...] | None
     dtypes: tuple[np.dtype[Any], ...]
     device: str = "cpu"
@@ -173,7 +175,7 @@ class ClientUpdates:
         return self._only([i for i in self.float_layers if i not in paired])
 
     def _only(self, layers: Sequence[int]) -> ClientUpdates:
-        def seen(model: Sequence[Array]) -> tuple[Array, ...]:
+        def seen(model: Sequence[_L]) -> tuple[_L, ...]:
             return tuple(model[i] for i in layers)
 
         return replace(
@@ -199,7 +201,7 @@ class ClientUpdates:
         return dtypes[:1] if is_small and len(set(dtypes)) == 1 else dtypes
 
     @cached_property
-    def flat_rows(self) -> tuple[tuple[Array, ...], ...]:
+    def flat_rows(self) -> tuple[tuple[Layer, ...], ...]:
         """The pieces, one-dimensional, of all that can be added up.
 
         That is clients, server rows, the global model last.
@@ -207,21 +209,21 @@ class ClientUpdates:
         if self._joined is not None:
             return tuple((row,) for row in self._joined)
         if len(self.piece_dtypes) < len(self.float_layers):
-            return tuple((np.concatenate(layers, axis=None),) for layers in self._floats)
+            return tuple((_concatenated(layers),) for layers in self._floats)
         return tuple(tuple(layer.ravel() for layer in layers) for layers in self._floats)
 
     @cached_property
-    def flat(self) -> tuple[tuple[Array, ...], ...]:
+    def flat(self) -> tuple[tuple[Layer, ...], ...]:
         """The pieces of each client, one-dimensional."""
         return self.flat_rows[: self.n]
 
     @cached_property
-    def flat_reference(self) -> tuple[Array, ...] | None:
+    def flat_reference(self) -> tuple[Layer, ...] | None:
         """The pieces of the global model, one-dimensional."""
         return None if self.reference is None else self.flat_rows[-1]
 
     @property
-    def _floats(self) -> list[list[Array]]:
+    def _floats(self) -> list[list[Layer]]:
         """The float layers of all that can be added up."""
         last = () if self.reference is None else (self.reference,)
         models = (*self.models, *self.server_rows.values(), *last)
@@ -237,7 +239,7 @@ class ClientUpdates:
             return None
         joined = np.empty((len(rows), self.d), dtype)
         for row, layers in zip(joined, rows, strict=True):
-            np.concatenate(layers, axis=None, out=row)
+            _concatenated(layers, row)
         return joined
 
     def empty_result(self) -> tuple[list[Array], list[Array]]:
@@ -260,21 +262,25 @@ class ClientUpdates:
         if not all(dtype.isnative and dtype.itemsize >= 4 for dtype in self.piece_dtypes):
             return None
         if joined is not None:
-            places = joined.strides[0] * np.arange(len(joined), dtype=np.uintp)
-            table = (joined.ctypes.data + places)[None]
+            begins = joined.strides[0] * np.arange(len(joined), dtype=np.uintp)
+            table = (joined.ctypes.data + begins)[None]
         elif _are_readable(flat, self.piece_dtypes):
-            addresses = [[piece.ctypes.data for piece in model] for model in flat]
+            addresses = [[_address(piece) for piece in model] for model in flat]
             table = np.ascontiguousarray(np.array(addresses, dtype=np.uintp).T)
         else:
             return None
         # Without a global model any address does for it: what is worked out from it is not used.
         reference = table[:, 0] if self.flat_reference is None else table[:, -1]
-        return Buffers(table[:, : self.n], reference, table, self.piece_dtypes, flat)
+        order, stored = np.arange(self.n), not table.all()
+        return Buffers(table[:, : self.n], order, reference, table, self.piece_dtypes, stored, flat)
 
     def are_equal(self, i: int, j: int) -> bool:
         """Say whether two of ``flat_rows`` hold the very same values."""
-        pieces = zip(self.flat_rows[i], self.flat_rows[j], strict=True)
-        return all(np.array_equal(a, b) for a, b in pieces)
+        return all(
+            np.array_equal(a[start : start + PIECE], b[start : start + PIECE])
+            for a, b in zip(self.flat_rows[i], self.flat_rows[j], strict=True)
+            for start in range(0, a.size, PIECE)
+        )
 
     def subset(self, clients: Iterable[int]) -> ClientUpdates:
         """Return the updates of some clients, in the given order."""
@@ -351,27 +357,79 @@ class Buffers:
     Attributes
     ----------
     clients : (P, n) uintp
+    order : (n,)
+        Which of ``rows`` the clients are.
     reference : (P,) uintp
     rows : (P, r) uintp
         As `ClientUpdates.flat_rows`: clients, server rows, the global model last.
     dtypes : P dtypes, the same for all clients
+    stored : bool
+        Whether some pieces lie in files, where they have no address.
     pieces : the arrays at these addresses, which must outlive them
     """
 
     clients: NDArray[np.uintp]
+    order: Indices
     reference: NDArray[np.uintp]
     rows: NDArray[np.uintp]
     dtypes: tuple[np.dtype[Any], ...]
-    pieces: tuple[tuple[Array, ...], ...] = field(repr=False)
+    stored: bool
+    pieces: tuple[tuple[Layer, ...], ...] = field(repr=False)
 
     def of(self, rows: Indices) -> Buffers:
         """Return the buffers of some rows in the place of the clients, in the given order."""
-        return replace(self, clients=self.rows[:, rows])
+        return replace(self, clients=np.ascontiguousarray(self.rows[:, rows]), order=rows)
+
+    def at(self, piece: int, first: int, last: int) -> Addresses:
+        """Return the clients' addresses of a piece, good for its columns first to last.
+
+        What lies in a file is read: its address is the one at which the piece would have to begin
+        for these columns to lie where they do.
+        """
+        clients = self.clients[piece]
+        if not self.stored:
+            return Addresses(clients, {})
+        clients, begin = clients.copy(), first * self.dtypes[piece].itemsize
+        read: dict[int, Array] = {}
+        for client, row in enumerate(self.order.tolist()):
+            layer = self.pieces[row][piece]
+            if isinstance(layer, StoredArray):
+                if row not in read:
+                    read[row] = layer[first:last]
+                clients[client] = (read[row].ctypes.data - begin) % 2**64
+        return Addresses(clients, read)
 
 
-def _are_readable(flat: Sequence[Sequence[Array]], dtypes: Sequence[np.dtype[Any]]) -> bool:
+class Addresses(NamedTuple):
+    """Where columns of the clients lie.
+
+    Attributes
+    ----------
+    clients : (n,) uintp
+    read : arrays by row
+        What was read from files, and must outlive the addresses.
+    """
+
+    clients: NDArray[np.uintp]
+    read: Mapping[int, Array]
+
+
+_L = TypeVar("_L", Array, Layer)
+
+
+def _address(piece: Layer) -> int:
+    return 0 if isinstance(piece, StoredArray) else piece.ctypes.data
+
+
+def _concatenated(layers: Sequence[Layer], out: Array | None = None) -> Array:
+    """Return layers, of which those in files are read, as one array in a row."""
+    return np.concatenate([np.asarray(layer) for layer in layers], axis=None, out=out)
+
+
+def _are_readable(flat: Sequence[Sequence[Layer]], dtypes: Sequence[np.dtype[Any]]) -> bool:
     return all(
-        piece.dtype == dtype and piece.flags.aligned
+        piece.dtype == dtype
+        and (piece.is_aligned if isinstance(piece, StoredArray) else piece.flags.aligned)
         for pieces in flat
         for piece, dtype in zip(pieces, dtypes, strict=True)
     )

@@ -24,7 +24,7 @@ from clients.settings import Settings
 from clients.tasks import load_task
 from flwr_krum.certificate import limit_of
 from flwr_krum.certified import certified
-from flwr_krum.kernel.arrays import Array
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules import RULES, Rule
 from flwr_krum.rules.rule import ROOT
@@ -147,8 +147,8 @@ def _vectors(updates: ClientUpdates) -> Wide:
     return np.stack([_vector(model) for model in updates.models])
 
 
-def _vector(layers: Sequence[Array]) -> Wide:
-    return np.concatenate([layer.ravel().astype(np.longdouble) for layer in layers])
+def _vector(layers: Sequence[Layer]) -> Wide:
+    return np.concatenate([np.asarray(x).ravel().astype(np.longdouble) for x in layers])
 
 
 def _ratio(
