@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from flwr_krum.boundary.intake import Intake, admit
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, on_one_line
+from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
 from flwr_krum.certified import (
     RoundCertificate,
@@ -45,6 +47,9 @@ from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
 from flwr_krum.step import LARGEST_STEP, ServerStep
 from flwr_krum.weights import DeclaredWeights
+
+NOT_KEPT = "its reply, and all others, could not be kept"
+"""Why a reply is not taken in that nothing is wrong with."""
 
 REPORTS_KEPT = 10_000
 """Reports kept in memory; older ones are dropped."""
@@ -89,6 +94,7 @@ class Rounds(RoundSettings):
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
+    kept_by: Spill | None = field(default=None, init=False)
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
     _distances: DistancesFile | None = field(default=None, init=False)
@@ -103,6 +109,8 @@ class Rounds(RoundSettings):
         self._server_rows = ServerRows(self.rule, self.root)
         self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
         prepare(self.device)
+        if self.memory is not None and self.spill is not None:
+            self.kept_by = Spill(self.memory, self.spill)
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
@@ -165,8 +173,8 @@ class Rounds(RoundSettings):
         Returns
         -------
         frozenset of client ids
-            The sampled clients that stay in quarantine: they are not to be asked. Never so many
-            that the rule could not run on the others.
+            The sampled clients that are not to be asked: those that stay in quarantine, never so
+            many that the rule could not run on the others; or all, where ``problem`` says why.
         """
         ordered = sorted(sampled, key=client_order)
         spare = len(ordered) - max(self.rule.least_clients, self.least_clients)
@@ -175,7 +183,21 @@ class Rounds(RoundSettings):
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
+        if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
+            self.asked = ()
+            return frozenset(ordered)
         return frozenset(self.quarantined)
+
+    def _finds_no_room(self, spill: Spill, template: Template) -> bool:
+        """Open the file of a round, and say whether it cannot take what liars may send as well."""
+        liars = liars_among(self.rule, len(self.asked))
+        spill.begin(template.usual_reply, self.most_bytes, len(self.asked) - liars, liars)
+        return bool(spill.problem)
+
+    @property
+    def problem(self) -> str:
+        """Why the round's replies cannot be kept, and the model stays; empty if they can."""
+        return self.kept_by.problem if self.kept_by else ""
 
     @property
     def least_clients(self) -> int:
@@ -225,14 +247,18 @@ class Rounds(RoundSettings):
         Exception
             What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
-        failed = failed or {}
+        failed = dict(failed or {})
         named = (self.shared_keys, self.distance_keys, self.space, self.distances)
         if self.template is None and named != (None, None, None, None):
             raise ValueError(
                 "shared_keys, distance_keys, space and distances need the global model: "
                 "let the strategy configure the round"
             )
-        with timed() as clock, one_blas_thread():
+        if problem := self.problem:
+            veto = veto or problem
+            failed |= {reply.client: NOT_KEPT for reply in replies}
+            replies = ()
+        with self._kept(), timed() as clock, one_blas_thread():
             liars = liars_among(self.rule, len({reply.client for reply in replies}))
             intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
             with stage("metrics"):
@@ -284,6 +310,15 @@ class Rounds(RoundSettings):
             self._server_step.moments = step.moments or self._server_step.moments
             self._server_rows.remember(step.last_step, server_round)
         return None if step is None else step.model, report
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Have the round's replies at hand, and nothing left of them afterwards."""
+        try:
+            yield
+        finally:
+            if self.kept_by is not None:
+                self.kept_by.end()
 
     def _in_force(self, intake: Intake) -> InForce:
         """Return the f in force; what clients send that were not asked decides nothing."""

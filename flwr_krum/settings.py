@@ -50,6 +50,8 @@ class RoundOptions(TypedDict, total=False):
     certificate: bool | None
     require: Require | None
     distances: str | Path | None
+    memory: int | None
+    spill: str | Path | None
 
 
 @dataclass
@@ -131,11 +133,19 @@ class RoundSettings:
         rules can then be judged on the same replies, see `flwr_krum.recorded`. It takes the inner
         products between all replies where the rule needs none, and some 7 kB a round of 20 clients,
         growing as n^2. Not with ``space``.
+    memory : int (optional)
+        Bytes of a round's replies that are held in memory; those beyond go to ``spill`` as they
+        arrive, and are read from there in blocks. The result has the same bytes. By default all
+        are held. Not with ``space``.
+    spill : str or Path (optional)
+        Folder on a disk for the replies beyond ``memory``, in a file without a name: nothing is
+        left of it, however the process ends. A round for which it has no room asks nobody.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind, or distances and space are both set.
+        If an argument is not of its kind, distances or memory are set together with space, or one
+        of memory and spill alone.
     """
 
     rule: Rule
@@ -157,6 +167,8 @@ class RoundSettings:
     certificate: bool | None = None
     require: Require | None = None
     distances: str | Path | None = None
+    memory: int | None = None
+    spill: str | Path | None = None
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
@@ -184,6 +196,22 @@ class RoundSettings:
                 "distances and space are both set: leave out one of them; a mean of factors is "
                 "no mean of products, and no rule's mixture could be judged by the distances"
             )
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        if (self.memory is None) != (self.spill is None):
+            raise ValueError(
+                f"memory is {self.memory!r} and spill is {self.spill!r}: give both, the bytes of a "
+                "round's replies that are held and a folder on a disk for the others, or neither"
+            )
+        if self.memory is None:
+            return
+        whole_number("memory", self.memory, 0)
+        if self.space is not None:
+            raise ValueError(
+                "memory and space are both set: leave out one of them; products of layers are "
+                "compared with all clients' factors in memory"
+            )
 
     def in_words(self, step: ServerStep, weights: DeclaredWeights, journal: str) -> list[str]:
         """Return a line for each setting, with what became of those that are more than a value."""
@@ -201,10 +229,14 @@ class RoundSettings:
             f"Keys in distances: {_told(self.distance_keys, 'all float arrays')}",
             f"Distances between: {self.space or 'arrays as they are'}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
+            f"Replies in memory: {self._memory_told()}",
             str(weights),
             f"Certificate: {self._certificate_told()}",
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
         ]
+
+    def _memory_told(self) -> str:
+        return "all" if self.memory is None else f"{self.memory} bytes, others in {self.spill}"
 
     def _certificate_told(self) -> str:
         if self.require:

@@ -125,6 +125,15 @@ class RobustStrategy:
         """Return the round as it counts on from those that were done before."""
         return server_round + self._rounds.rounds_done
 
+    def _begin(
+        self, server_round: int, model: Mapping[str, Array], names: Sequence[ClientId]
+    ) -> frozenset[ClientId]:
+        """Begin a round and return who is not to be asked: all, where the round is over by that."""
+        left_out = self._rounds.begin(model, names)
+        if self._rounds.problem:
+            announce(self._rounds.finish(self._current(server_round), ())[1])
+        return left_out
+
     def _finish(
         self,
         server_round: int,

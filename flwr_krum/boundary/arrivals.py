@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from flwr_krum.boundary.replies import on_one_line
+from flwr_krum.boundary.spill import Spill
 
 TTL_MARGIN = 60.0
 """Seconds for which a message outlives its round, so that its fate can still be asked for."""
@@ -70,10 +71,15 @@ class ArrivingGrid(Grid):
         Does the work.
     timeout : float, optional
         Seconds to wait for replies at most, also where the caller would wait longer.
+    spill : Spill, optional
+        Where replies go that do not fit into memory, each as it arrives.
     """
 
-    def __init__(self, grid: Grid, timeout: float | None = None) -> None:
+    def __init__(
+        self, grid: Grid, timeout: float | None = None, spill: Spill | None = None
+    ) -> None:
         self._grid = grid
+        self.spill = spill
         self._timeout = LONGEST if timeout is None else timeout
         self._crew = _Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
@@ -90,7 +96,7 @@ class ArrivingGrid(Grid):
         """
         asked = list(messages)
         if isinstance(self._grid, PromptGrid):
-            return list(map(_signed, self._grid.send_and_receive(asked), asked))
+            return list(map(_signed, self._kept(self._grid.send_and_receive(asked)), asked))
         patience = self._timeout if timeout is None else min(timeout, self._timeout)
         deadline = time.monotonic() + patience
         for metadata in [message.metadata for message in asked]:
@@ -100,7 +106,7 @@ class ArrivingGrid(Grid):
         free = [m for m in asked if m.metadata.dst_node_id not in owing] if owing else asked
         sent = self._push(free) if free else {}
         if free and not sent:  # a grid of one's own may do nothing but this
-            replies = list(self._grid.send_and_receive(free, timeout=patience))
+            replies = list(self._kept(self._grid.send_and_receive(free, timeout=patience)))
             if replies:
                 return replies
         found = self._collect(sent, deadline)
@@ -205,7 +211,7 @@ class ArrivingGrid(Grid):
         """Return the reply to one message, if it is there: nobody's reply can hide another's."""
         self._pulls[id_] = asked.metadata.dst_node_id, time.monotonic()
         try:
-            reply = next(iter(self._grid.pull_messages([id_])), None)
+            reply = self._pulled(id_)
             return None if reply is None else _signed(reply, asked)
         except Exception as error:
             if self._is_gone():
@@ -216,6 +222,15 @@ class ArrivingGrid(Grid):
             return stop
         finally:
             del self._pulls[id_]
+
+    def _pulled(self, id_: str) -> Message | None:
+        def pull() -> Message | None:
+            return next(iter(self._grid.pull_messages([id_])), None)
+
+        return pull() if self.spill is None else self.spill.pulled(pull)
+
+    def _kept(self, replies: Iterable[Message]) -> Iterable[Message]:
+        return replies if self.spill is None else map(self.spill.kept, replies)
 
     def _is_gone(self) -> bool:
         """Say whether the SuperLink answers no question at all: then no reply is to blame."""
@@ -267,12 +282,15 @@ class ArrivingGrid(Grid):
         return getattr(self._grid, name)
 
 
-def arriving(grid: Grid) -> Grid:
+def arriving(grid: Grid, spill: Spill | None = None) -> Grid:
     """Return a grid as an `ArrivingGrid`; one that only looks like a Grid is left as it is."""
     # By its type: a mock says of itself that it is an instance of anything.
-    if not issubclass(type(grid), Grid) or isinstance(grid, ArrivingGrid):
+    if not issubclass(type(grid), Grid):
         return grid
-    return ArrivingGrid(grid)
+    if isinstance(grid, ArrivingGrid):
+        grid.spill = spill
+        return grid
+    return ArrivingGrid(grid, spill=spill)
 
 
 class _Exchange:

@@ -6,9 +6,12 @@ is computed with as float32, which has every bfloat16, and rounded once on the w
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array
+from flwr_krum.kernel.stored import Layer, StoredArray
 
 BFLOAT16 = np.dtype("V2")
 """The dtype of bfloat16 numbers as NumPy loads them."""
@@ -16,10 +19,16 @@ BFLOAT16 = np.dtype("V2")
 _LARGEST = 0x7F7F
 
 
-def widened(array: Array) -> Array:
+@overload
+def widened(array: Array) -> Array: ...
+@overload
+def widened(array: StoredArray) -> StoredArray: ...
+def widened(array: Layer) -> Layer:
     """Return bfloat16 numbers as float32, and any other array as it is."""
     if array.dtype.kind != "V":
         return array
+    if isinstance(array, StoredArray):
+        return array.mapped(widened, np.dtype(np.float32))
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from flwr_krum.boundary.bfloat16 import widened
+from flwr_krum.boundary.filed import Sent
 from flwr_krum.boundary.npy import UndecodableError, decode
 from flwr_krum.boundary.replies import (
     ClientId,
@@ -30,9 +31,10 @@ from flwr_krum.boundary.replies import (
     on_one_line,
     quoted,
 )
-from flwr_krum.boundary.template import Model, Template
+from flwr_krum.boundary.template import ClientModel, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
+from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.threads import spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates, Products
 
@@ -55,7 +57,7 @@ class Intake:
     kept: tuple[str, ...]
     updates: ClientUpdates | None
     refused: tuple[Refused, ...]
-    encoded: tuple[Mapping[str, bytes], ...]
+    encoded: tuple[Mapping[str, Sent], ...]
 
 
 def admit(
@@ -83,7 +85,7 @@ def admit(
     with stage("decode"):
         decoded, refused = _decode_all(ordered, template)
     template = template or Template.guessed(list(decoded.values()))
-    sound: dict[ClientId, Model] = {}
+    sound: dict[ClientId, ClientModel] = {}
     with stage("check"):
         is_large = sum(math.prod(shape) for shape, _ in template.formats.values()) >= PIECE
         # Small ones are looked at together: to begin takes as long as to look.
@@ -98,7 +100,7 @@ def admit(
                 sound[client] = arrays
     keys = template.agreed([arrays.keys() for arrays in sound.values()], liars)
     used = set(keys)
-    accepted: dict[ClientId, Model] = {}
+    accepted: dict[ClientId, ClientModel] = {}
     for client, arrays in sound.items():
         if arrays.keys() == used:
             accepted[client] = arrays
@@ -136,10 +138,10 @@ def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
 
 def _decode_all(
     replies: Sequence[Reply], template: Template | None
-) -> tuple[dict[ClientId, Model], dict[ClientId, str]]:
+) -> tuple[dict[ClientId, ClientModel], dict[ClientId, str]]:
     """Return the decoded arrays, and the reasons why others have none, by client."""
     counts = Counter(reply.client for reply in replies)
-    decoded: dict[ClientId, Model] = {}
+    decoded: dict[ClientId, ClientModel] = {}
     refused: dict[ClientId, str] = {}
     for reply in replies:
         try:
@@ -151,7 +153,7 @@ def _decode_all(
     return decoded, refused
 
 
-def _decode(reply: Reply, template: Template | None) -> Model:
+def _decode(reply: Reply, template: Template | None) -> ClientModel:
     if reply.arrays is None:
         raise RefusedError(reply.problem or "no arrays")
     arrays = _by_key(reply.arrays, template)
@@ -168,8 +170,8 @@ def _decode(reply: Reply, template: Template | None) -> Model:
 
 
 def _by_key(
-    arrays: Mapping[str, bytes] | Sequence[bytes], template: Template | None
-) -> Mapping[str, bytes]:
+    arrays: Mapping[str, Sent] | Sequence[Sent], template: Template | None
+) -> Mapping[str, Sent]:
     """Return arrays under the keys that their positions stand for."""
     if type(arrays) is dict or isinstance(arrays, Mapping):  # the first is quicker to tell
         return arrays
@@ -199,15 +201,15 @@ def _difference(found: Set[str], expected: Sequence[str], template: Template) ->
 
 
 def _checked_or_reason(
-    arrays: Model, template: Template, known_finite: bool
-) -> Model | RefusedError:
+    arrays: ClientModel, template: Template, known_finite: bool
+) -> ClientModel | RefusedError:
     try:
         return checked(arrays, template, known_finite)
     except RefusedError as reason:
         return reason
 
 
-def checked(arrays: Model, template: Template, known_finite: bool = False) -> Model:
+def checked(arrays: ClientModel, template: Template, known_finite: bool = False) -> ClientModel:
     """Return the arrays, in the dtypes that are expected and without constants, if they fit.
 
     Parameters
@@ -241,11 +243,11 @@ def checked(arrays: Model, template: Template, known_finite: bool = False) -> Mo
     return {key: array.astype(formats[key][1], copy=False) for key, array in arrays.items()}
 
 
-def _are_finite(arrays: Iterable[Array]) -> bool:
+def _are_finite(arrays: Iterable[Layer]) -> bool:
     return are_finite(array for array in arrays if array.dtype.kind == "f")
 
 
-def _check_format(key: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_format(key: str, array: Layer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if array.shape != shape:
         raise RefusedError(f"array {quoted(key)}: shape {array.shape}, expected {shape}")
     if array.dtype.kind != dtype.kind:
@@ -254,8 +256,9 @@ def _check_format(key: str, array: Array, shape: tuple[int, ...], dtype: np.dtyp
         )
 
 
-def _cleared(key: str, array: Array, template: Template) -> Array:
+def _cleared(key: str, layer: Layer, template: Template) -> Array:
     """Return an array with 0 for the constants of the global model, if it holds the same."""
+    array = np.asarray(layer)
     where, values = template.constants[key]
     if not np.array_equal(array[where], values, equal_nan=True):
         raise RefusedError(f"array {quoted(key)}: differs where the global model holds NaN or Inf")
@@ -266,7 +269,7 @@ def _cleared(key: str, array: Array, template: Template) -> Array:
     return reference if same else cleared
 
 
-def _check_range(key: str, array: Array, dtype: np.dtype[Any]) -> None:
+def _check_range(key: str, array: Layer, dtype: np.dtype[Any]) -> None:
     # min and max read the array once each and allocate nothing; both carry a NaN through, and no
     # comparison with NaN holds.
     low, high = array.min().item(), array.max().item()
@@ -291,7 +294,7 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def _updates(
-    models: Sequence[Model], keys: Sequence[str], template: Template, device: str
+    models: Sequence[ClientModel], keys: Sequence[str], template: Template, device: str
 ) -> ClientUpdates | None:
     """Return the models, which are checked, as updates of the global one."""
     if not models:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.common import EvaluateRes, FitRes
 
+from flwr_krum.boundary.filed import Sent
 from flwr_krum.boundary.metrics import MOST_METRICS
 from flwr_krum.boundary.npy import SERIALIZATION, is_npy
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
@@ -49,7 +50,7 @@ def of_message(client: ClientId, message: Message, most_bytes: float) -> Reply:
             return Reply(client, None, f"{len(sent)} ArrayRecords, expected 1", metrics)
         if _HEADER * len(sent[0]) > most_bytes:  # before they are looked at
             return Reply(client, None, _too_large(most_bytes), metrics)
-        arrays: dict[str, bytes] = {}
+        arrays: dict[str, Sent] = {}
         for key, array in sent[0].items():
             if array.stype != SERIALIZATION:
                 return Reply(client, None, f"array {quoted(key)}: {_foreign(array.stype)}", metrics)

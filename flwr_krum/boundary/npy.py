@@ -13,13 +13,15 @@ import re
 import warnings
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from flwr_krum.boundary.bfloat16 import BFLOAT16
+from flwr_krum.boundary.filed import Filed, Sent
 from flwr_krum.boundary.replies import quoted
 from flwr_krum.kernel.arrays import Array
+from flwr_krum.kernel.stored import StoredArray
 
 SERIALIZATION = "numpy.ndarray"
 """Flower's name for npy bytes, the only serialization that is taken in."""
@@ -27,12 +29,15 @@ SERIALIZATION = "numpy.ndarray"
 _MAGIC = b"\x93NUMPY"
 _USUAL, _USUAL_LENGTH = b"\x93NUMPY\x01\x00v\x00", 128
 """How most files begin, and the length of the header that this announces."""
-_BYTES = (bytes, bytearray, memoryview)
-_MAX_HEADER = 1024
+_BYTES = (bytes, bytearray, memoryview, Filed)
+MAX_HEADER = 1024
 """Bytes, the magic string and the lengths among them; numpy writes 128 for most arrays."""
 _MAX_DIMENSIONS = 32
 _MAX_LENGTH = 2**48
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)|[<|]V2")
+
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class UndecodableError(ValueError):
@@ -65,12 +70,16 @@ def form_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Form:
     return Form(header, shape, dtype, len(header) + math.prod(shape) * dtype.itemsize)
 
 
-def decode(data: bytes | bytearray | memoryview, expected: Form | None = None) -> Array:
+@overload
+def decode(data: Buffer, expected: Form | None = None) -> Array: ...
+@overload
+def decode(data: Filed, expected: Form | None = None) -> StoredArray: ...
+def decode(data: Buffer | Filed, expected: Form | None = None) -> Array | StoredArray:
     """View npy bytes as the array they hold.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or Filed
     expected : Form, optional
         What they most likely are: then one look at the header is enough.
 
@@ -97,18 +106,22 @@ def decode(data: bytes | bytearray | memoryview, expected: Form | None = None) -
             f"{len(data) - start} bytes of data, its header claims "
             f"{length - start} for {dtype} of shape {shape}"
         )
+    if isinstance(data, Filed):
+        if data.array is None:
+            raise UndecodableError("the bytes were let go when they arrived")
+        return data.array
     try:
         return np.ndarray(shape, dtype, data, start, None, order)
     except ValueError as error:
         raise UndecodableError(f"shape {shape} cannot be held: {error}") from error
 
 
-def is_npy(data: bytes | bytearray | memoryview) -> bool:
+def is_npy(data: Buffer | Filed) -> bool:
     """Say whether bytes begin as an npy file does."""
     return bytes(data[: len(_MAGIC)]) == _MAGIC
 
 
-def encode(array: Array, source: bytes | None = None) -> bytes:
+def encode(array: Array, source: Sent | None = None) -> bytes:
     """Return the npy bytes of an array, the same that ``numpy.save`` writes.
 
     Parameters
@@ -120,13 +133,14 @@ def encode(array: Array, source: bytes | None = None) -> bytes:
     """
     fortran = not array.flags.c_contiguous and array.flags.f_contiguous
     header = _header_of(array.dtype, array.shape, fortran)
-    if source is not None and _is_written_in(array, source, header):
+    if type(source) is bytes and _is_written_in(array, source, header):
         return source
-    return header + array.tobytes("F" if fortran else "C")
+    flat = array.reshape(-1, order="F" if fortran else "C")
+    return b"".join((header, flat.view(np.uint8).data))
 
 
 def _is_written_in(array: Array, source: bytes, header: bytes) -> bool:
-    if not (type(source) is bytes and len(source) == len(header) + array.nbytes):
+    if len(source) != len(header) + array.nbytes:
         return False
     whole = np.frombuffer(source, np.uint8)
     return source.startswith(header) and array.ctypes.data == whole.ctypes.data + len(header)
@@ -149,7 +163,7 @@ def _as_bytes(view: memoryview) -> memoryview:
         raise UndecodableError(f"memoryview that holds no bytes: {error}") from error
 
 
-def _header_length(data: bytes | bytearray | memoryview) -> int:
+def _header_length(data: Buffer | Filed) -> int:
     if len(data) >= _USUAL_LENGTH and data[: len(_USUAL)] == _USUAL:
         return _USUAL_LENGTH
     if len(data) < 12 or data[:6] != _MAGIC:
@@ -161,9 +175,9 @@ def _header_length(data: bytes | bytearray | memoryview) -> int:
         length = 12 + int.from_bytes(data[8:12], "little")
     else:
         raise UndecodableError(f"npy version {version}, expected 1, 2 or 3")
-    if length > min(len(data), _MAX_HEADER):
+    if length > min(len(data), MAX_HEADER):
         raise UndecodableError(
-            f"npy header of {length} bytes; {len(data)} are there, {_MAX_HEADER} are allowed"
+            f"npy header of {length} bytes; {len(data)} are there, {MAX_HEADER} are allowed"
         )
     return length
 

@@ -30,6 +30,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.serverapp import Grid
 
 from flwr_krum.boundary.arrivals import ArrivingGrid
+from flwr_krum.boundary.spill import Spill
 
 ROUND_TIMEOUT = 3600.0
 """Seconds for which a round without a timeout of its own waits, as in Flower's Message API."""
@@ -54,15 +55,17 @@ class NoAnswerError(ClientFailureError):
 
 
 def asked_together(
-    step: Step, instructions: Sequence[tuple[ClientProxy, _Instruction]]
+    step: Step,
+    instructions: Sequence[tuple[ClientProxy, _Instruction]],
+    spill: Spill | None = None,
 ) -> list[tuple[ClientProxy, _Instruction]]:
     """Have the clients of a step answer within one and the same timeout, and fail by name.
 
     Those that Flower reaches through a grid are asked in one exchange, as soon as the first of
     them is; so it does not matter how many threads Flower asks them from. Others are asked as
-    Flower does it, each for the timeout at most.
+    Flower does it, each for the timeout at most. What they send goes where ``spill`` keeps it.
     """
-    exchange = _Exchange(step, instructions)
+    exchange = _Exchange(step, instructions, spill)
     return [(_Asked(client, exchange), instruction) for client, instruction in instructions]
 
 
@@ -74,8 +77,11 @@ def unwrapped(client: ClientProxy) -> ClientProxy:
 class _Exchange:
     """One step of a round with all its clients."""
 
-    def __init__(self, step: Step, instructions: Sequence[tuple[ClientProxy, Any]]) -> None:
+    def __init__(
+        self, step: Step, instructions: Sequence[tuple[ClientProxy, Any]], spill: Spill | None
+    ) -> None:
         self._step = step
+        self._spill = spill
         self._instructions = [pair for pair in instructions if _has_grid(pair[0])]
         self._lock = Lock()
         self._replies: dict[str, Message] | None = None
@@ -96,7 +102,8 @@ class _Exchange:
                     raise ClientFailureError(client, reply.error.reason or "no reason given")
                 return getattr(_at(client, _Wire(reply)), self._step)(ins, timeout, group)
             ask = partial(getattr(client, self._step), ins, timeout, group)
-            return ask() if timeout is None else within(timeout, ask, client)
+            answer = ask() if timeout is None else within(timeout, ask, client)
+            return answer if self._spill is None else self._spill.kept_result(answer)
         except ClientFailureError:
             raise
         except Exception as error:
@@ -118,7 +125,7 @@ class _Exchange:
 
     def _exchange(self, timeout: float | None, group: Any) -> dict[str, Message]:
         """Ask all clients, and return the replies that came in time by the clients' ids."""
-        grid = _shared_grid([client for client, _ in self._instructions])
+        grid = _shared_grid([client for client, _ in self._instructions], self._spill)
         messages, cids = [], {}
         for client, ins in self._instructions:
             message = _message_of(client, self._step, ins, timeout, group)
@@ -213,11 +220,12 @@ def _at(client: ClientProxy, wire: _Wire) -> ClientProxy:
     return other
 
 
-def _shared_grid(clients: Sequence[Any]) -> ArrivingGrid:
+def _shared_grid(clients: Sequence[Any], spill: Spill | None) -> ArrivingGrid:
     """Return the one grid of the clients that remembers, over the rounds, who still sends."""
     grids = [client.grid for client in clients]
     known = [grid for grid in grids if isinstance(grid, ArrivingGrid)]
     shared = known[0] if known else ArrivingGrid(grids[0])
+    shared.spill = spill
     for client in clients:
         client.grid = shared
     return shared

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from flwr_krum.boundary.filed import Sent
+
 ClientId: TypeAlias = int | str
 
 LONGEST_TEXT = 500
@@ -19,14 +21,14 @@ _NO_METRICS: Mapping[str, object] = {}
 
 
 class Reply(NamedTuple):
-    """A client's reply as it came: npy bytes, or the reason why there are none.
+    """A client's reply as it came: npy bytes, wherever they lie, or the reason why there are none.
 
     ``arrays`` are by key, or in the order of the model's arrays where they have no names.
     ``metrics`` is what the client says about itself; nothing in it touches the model.
     """
 
     client: ClientId
-    arrays: Mapping[str, bytes] | Sequence[bytes] | None
+    arrays: Mapping[str, Sent] | Sequence[Sent] | None
     problem: str = ""
     metrics: Mapping[str, object] = _NO_METRICS
 

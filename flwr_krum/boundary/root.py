@@ -42,6 +42,7 @@ def own_model(root: Root, template: Template) -> Model:
         raise RootError(f"root returns {len(own)} arrays, the global model has {len(model)}")
     arrays = dict(zip(model, own, strict=True))
     try:
-        return checked({key: arrays[key] for key in template.travelling}, template)
+        taken = checked({key: arrays[key] for key in template.travelling}, template)
     except RefusedError as reason:
         raise RootError(f"root returns a model that does not fit: {reason}") from reason
+    return {key: np.asarray(array) for key, array in taken.items()}

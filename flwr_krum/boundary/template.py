@@ -20,9 +20,13 @@ from flwr_krum.boundary.low_rank import LowRank
 from flwr_krum.boundary.npy import Form, form_of
 from flwr_krum.boundary.replies import few
 from flwr_krum.kernel.arrays import Array, are_finite
+from flwr_krum.kernel.stored import Layer
 
 Model: TypeAlias = Mapping[str, Array]
 """A model's arrays by key, in the model's order."""
+
+ClientModel: TypeAlias = Mapping[str, Layer]
+"""A client's, of which arrays may lie in files."""
 
 Keys: TypeAlias = Collection[str | int] | Callable[[str], bool]
 """Keys of a model: a list of them, or a function of a key. Without names they are positions."""
@@ -120,7 +124,7 @@ class Template:
         return cls(formats, frozenset(measured), shared, model, reference, constants, space)
 
     @classmethod
-    def guessed(cls, replies: Sequence[Model]) -> Template:
+    def guessed(cls, replies: Sequence[ClientModel]) -> Template:
         """Make the template that most replies share, the first in client order among equals."""
         patterns = [_pattern(arrays) for arrays in replies]
         common = Counter(patterns).most_common(1)
@@ -147,6 +151,11 @@ class Template:
     def forms(self) -> Mapping[str, Form]:
         """How the array of each key is usually written."""
         return {key: form_of(*format_) for key, format_ in self.formats.items()}
+
+    @cached_property
+    def usual_reply(self) -> int:
+        """Bytes of a reply in the dtypes that the model is computed with."""
+        return sum(self.forms[key].length for key in self.travelling)
 
     @cached_property
     def largest_reply(self) -> int:
@@ -236,5 +245,5 @@ def _floats(formats: Mapping[str, Format]) -> list[str]:
     return [key for key, (shape, dtype) in formats.items() if dtype.kind == "f" and 0 not in shape]
 
 
-def _pattern(arrays: Model) -> tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]:
+def _pattern(arrays: ClientModel) -> tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]:
     return tuple((key, arrays[key].shape, arrays[key].dtype) for key in sorted(arrays))

@@ -145,9 +145,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         names = [self._name(client) for client, _ in instructions]
-        left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
+        left_out = self._begin(server_round, decode_model(by_position(parameters)), names)
         pairs = zip(instructions, names, strict=True)
-        return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
+        asked = [pair for pair, name in pairs if name not in left_out]
+        return asked_together("fit", asked, self._rounds.kept_by)
 
     def aggregate_fit(
         self,

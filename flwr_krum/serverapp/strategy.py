@@ -127,7 +127,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
         own = None if evaluate_fn is None else evaluate
         configs = (train_config, evaluate_config)
-        result = super().start(arriving(grid), initial_arrays, num_rounds, timeout, *configs, own)
+        reached = arriving(grid, self._rounds.kept_by)
+        result = super().start(reached, initial_arrays, num_rounds, timeout, *configs, own)
         if not result.arrays:
             result.arrays = initial_arrays
         for line in self._rounds.conclusion():
@@ -143,7 +144,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         messages = list(super().configure_train(current, arrays, config, steady))
         names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
-        left_out = self._rounds.begin(model, names)
+        left_out = self._begin(server_round, model, names)
         return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
 
     def aggregate_train(

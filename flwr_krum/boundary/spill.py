@@ -1,0 +1,234 @@
+"""Replies beyond a budget of memory: to an unnamed file as each arrives, and gone with its round.
+
+The file has no name, or none any more: nobody else finds it, and the system takes it back when the
+process ends, however it ends. What a reply is judged by stays in memory; only numbers that may be
+aggregated are written, as the reply's own bytes in C order.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import cast
+
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.common import FitRes, Parameters
+
+from flwr_krum.boundary.filed import Filed, Sent
+from flwr_krum.boundary.messages import of_message, of_result
+from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
+from flwr_krum.boundary.replies import on_one_line
+from flwr_krum.kernel.arrays import Array as Numbers
+from flwr_krum.kernel.arrays import are_finite
+from flwr_krum.kernel.stored import StoredArray, StoredFile
+
+PAGE = 4096
+"""Bytes of a page of memory and of a block on most disks: arrays begin at multiples of it."""
+
+AT_A_TIME = 2
+"""Replies that are pulled together: while one is on its way, another is written."""
+
+PATIENCE = 10.0
+"""Seconds after which a pull no longer holds others up: a node may drip on purpose."""
+
+
+class Spill:
+    """The replies of one federation that do not fit into its memory, round by round.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes of a round's replies that stay in memory.
+    folder : str or Path
+        Where the others go, on a disk.
+
+    Raises
+    ------
+    ValueError
+        If the folder is none, cannot be written to, or lies in memory itself.
+    """
+
+    def __init__(self, memory: int, folder: str | Path) -> None:
+        self.memory, self.folder = memory, Path(folder)
+        self.problem = ""
+        """Why the round cannot keep its replies; empty if it can."""
+        if not self.folder.is_dir():
+            raise ValueError(f"spill is {str(folder)!r}, expected a folder that is there")
+        if kind := memory_behind(self.folder):
+            raise ValueError(
+                f"spill is {str(folder)!r}, which lies in memory itself ({kind}): expected a "
+                "folder on a disk"
+            )
+        try:
+            StoredFile(unnamed(self.folder))
+        except OSError as error:
+            raise ValueError(
+                f"spill is {str(folder)!r}, expected a folder that can be written to: {error}"
+            ) from error
+        self._lock = Lock()
+        self._file: StoredFile | None = None
+        self._most = 0.0
+        self._held = self._end = 0
+        self._pulls: list[float] = []
+
+    def begin(self, usual: float, most: float, honest: int, liars: int) -> None:
+        """Open the file of a round before its clients are asked, or say why that would not do.
+
+        Parameters
+        ----------
+        usual, most : float
+            Bytes of a reply as the model is written, and of the largest that is read.
+        honest, liars : int
+            How many clients send the former, and how many may send the latter.
+        """
+        self.end()
+        self.problem, self._most = "", most
+        needed = honest * min(usual, most) + liars * most - self.memory
+        try:
+            state = os.statvfs(self.folder)
+            free = state.f_bavail * state.f_frsize
+            if needed > free:
+                self.problem = (
+                    f"no room for the replies: {needed:.4g} bytes may be needed beside "
+                    f"memory={self.memory}, and spill={str(self.folder)!r} has {free:.4g}; make "
+                    "room, or lower max_reply_bytes"
+                )
+                return
+            self._file = StoredFile(unnamed(self.folder))
+        except OSError as error:
+            self._fail(error)
+
+    def end(self) -> None:
+        """Give the disk back: also where somebody still holds a reply, it cannot be read again."""
+        if self._file is not None:
+            with suppress(OSError):
+                os.ftruncate(self._file.descriptor, 0)
+        self._file, self._held, self._end = None, 0, 0
+
+    def pulled(self, pull: Callable[[], Message | None]) -> Message | None:
+        """Pull a reply, if it is there and few others are on their way, and keep it."""
+        if self._file is None:
+            return pull()
+        since = time.monotonic()
+        with self._lock:
+            if sum(since - other < PATIENCE for other in self._pulls) >= AT_A_TIME:
+                return None
+            self._pulls.append(since)
+        try:
+            reply = pull()
+            return None if reply is None else self.kept(reply)
+        finally:
+            self._pulls.remove(since)
+
+    def kept(self, reply: Message) -> Message:
+        """Return a reply whose arrays are kept where there is room for them."""
+        file = self._file
+        if file is None or reply.has_error():
+            return reply
+        is_refused = of_message("", reply, self._most).arrays is None
+        content = RecordDict()
+        for name, record in reply.content.items():
+            content[name] = record
+            if isinstance(record, ArrayRecord):
+                content[name] = kept = ArrayRecord()
+                arrays = list(record.values())
+                data = self._kept([array.data for array in arrays], None if is_refused else file)
+                for key, array, sent in zip(record, arrays, data, strict=True):
+                    kept[key] = own = Array(array.dtype, array.shape, array.stype, b"")
+                    own.data = sent  # of which a constructor would ask that it be bytes
+        reply.content = content
+        return reply
+
+    def kept_result(self, result: FitRes) -> FitRes:
+        """Return a result of ``aggregate_fit`` whose arrays are kept where there is room."""
+        file = self._file
+        if file is None:
+            return result
+        is_refused = of_result("", result, self._most).arrays is None
+        tensors = self._kept(result.parameters.tensors, None if is_refused else file)
+        return replace(result, parameters=Parameters(tensors, result.parameters.tensor_type))
+
+    def _kept(self, arrays: Sequence[bytes], file: StoredFile | None) -> list[bytes]:
+        """Return arrays as they are kept; without a file, all but what they are judged by goes."""
+        size = sum(map(len, arrays))
+        with self._lock:
+            if file is not None and self._held + size <= self.memory:
+                self._held += size
+                return list(arrays)
+        # Flower calls them bytes, and only carries them.
+        return [cast(bytes, self._filed(data, file)) for data in arrays]
+
+    def _filed(self, data: bytes, file: StoredFile | None) -> Sent:
+        """Return what stays in memory of npy bytes; short ones do as they are."""
+        if len(data) <= MAX_HEADER or isinstance(data, Filed):
+            return data
+        judged_by = Filed(data[:MAX_HEADER], len(data))
+        if file is None or self.problem:
+            return judged_by
+        try:
+            array = decode(data)
+        except UndecodableError:
+            return judged_by
+        try:
+            return Filed(data[: len(data) - array.nbytes], len(data), self._written(array, file))
+        except OSError as error:
+            self._fail(error)
+            return judged_by
+
+    def _written(self, array: Numbers, file: StoredFile) -> StoredArray:
+        with self._lock:
+            start = self._end
+            self._end += -(-array.nbytes // PAGE) * PAGE
+        left, place = array.reshape(-1).view("u1").data, start
+        while left:
+            count = os.pwrite(file.descriptor, left, place)
+            left, place = left[count:], place + count
+        return StoredArray(
+            file,
+            start,
+            array.dtype,
+            array.dtype,
+            array.shape,
+            order="C" if array.flags.c_contiguous else "F",
+            is_aligned=array.flags.aligned,
+            is_finite=(array.dtype.kind == "f" and are_finite([array])) or None,
+        )
+
+    def _fail(self, error: OSError) -> None:
+        self.problem = (
+            f"the replies could not be kept in spill={str(self.folder)!r}: {on_one_line(error)}"
+        )
+
+
+def unnamed(folder: Path) -> int:
+    """Return the descriptor of a new file that has no name, or no more."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # not every file system has them
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=folder)
+    os.unlink(name)
+    return descriptor
+
+
+def memory_behind(folder: Path) -> str:
+    """Return the kind of a file system that keeps its files in memory; empty for any other."""
+    device = os.stat(folder).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError), open("/proc/self/mountinfo") as mounts:
+        return _kind_of(number, mounts)
+    return ""
+
+
+def _kind_of(number: str, mounts: Iterable[str]) -> str:
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        kind = after.split(" ", 1)[0]
+        if before.split(" ")[2] == number and kind in ("tmpfs", "ramfs"):
+            return kind
+    return ""
