@@ -26,6 +26,8 @@ from benchmarks.conformance.peers import peers
 from benchmarks.conformance.samples import random_samples, tied_samples
 from benchmarks.data import KINDS
 from benchmarks.machine import describe
+from benchmarks.memory import WAYS, measured
+from benchmarks.memory import table as memory_table
 from benchmarks.plan import FULL, QUICK, Plan, carry_out
 from benchmarks.plot import picture
 from benchmarks.results import Report
@@ -77,6 +79,19 @@ def worst(
         console.print(made[-1].rich())
     if page is not None:
         page.write_text(worst_page(made, describe({})))
+
+
+@app.command()
+def memory(
+    folder: Annotated[Path, typer.Argument(help="On a disk: where replies go.")],
+    n: Annotated[int, Option(min=3, help="Clients.")] = 16,
+    d: Annotated[int, Option(min=1, help="Parameters, each of 4 bytes.")] = 12_500_000,
+    f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 3,
+    ways: Annotated[str, Option(help="Some of the ways, with commas between.")] = ",".join(WAYS),
+) -> None:
+    """Measure memory and seconds of a round with and without a file for the replies."""
+    found = [measured(way, n, d, f, folder) for way in ways.split(",")]
+    Console(width=None if Console().is_terminal else WIDTH).print(memory_table(found, n, d))
 
 
 @app.command()

@@ -1,0 +1,206 @@
+"""Memory, disk and seconds of a round whose replies do or do not fit into memory.
+
+Each way runs in a process of its own: one round of Multi-Krum of the Message API, on a grid whose
+nodes answer when they are pulled. What is counted is anonymous memory, which no system can take
+back, above what the process had before the round.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import flwr.serverapp.strategy as flower
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from rich.table import Table
+
+import flwr_krum.serverapp.strategy as ours
+from flwr_krum.boundary.npy import form_of
+from simulations.engines.engines import quiet_flower
+from simulations.engines.inprocess import InProcessGrid
+
+WAYS = ("Flower's MultiKrum", "all in memory", "memory=0")
+"""What is measured: Flower alone, and this package without and with a file."""
+
+_CHOICE = ("decode", "check", "geometry", "rule")
+"""Stages until it is known who is selected."""
+
+_BLOCK = 2**22
+"""Bytes of a raw read, and of what a model of the benchmark repeats."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """What one round took.
+
+    Attributes
+    ----------
+    way : str
+    models : float
+        Most anonymous memory beyond the start, in models.
+    seconds : float
+        Of the whole round, without that plain read.
+    stages : mapping of stage to seconds
+        Of the aggregation; empty for Flower's own.
+    written : int
+        Bytes in the file.
+    raw : float
+        Seconds of a plain read of the file, from the disk; 0 without one.
+    """
+
+    way: str
+    models: float
+    seconds: float
+    stages: dict[str, float]
+    written: int
+    raw: float
+
+
+def measured(way: str, n: int, d: int, f: int, folder: Path) -> Took:
+    """Return what a round of n clients of d float32 takes, in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_round, way, n, d, f, folder).result()
+
+
+@quiet_flower()
+def _round(way: str, n: int, d: int, f: int, folder: Path) -> Took:
+    kept: dict[str, Any] = {"memory": 0, "spill": folder} if way == "memory=0" else {}
+    cold = _Cold(folder)
+    strategy: Any
+    if way == WAYS[0]:
+        strategy = flower.MultiKrum(
+            fraction_evaluate=0.0, num_malicious_nodes=f, num_nodes_to_select=n - f
+        )
+    else:
+        strategy = ours.MultiKrum(fraction_evaluate=0.0, num_malicious_nodes=f, **kept)
+        own = strategy.aggregate_train
+
+        def from_the_disk(server_round: int, replies: Iterable[Message]) -> Any:
+            cold.read()
+            return own(server_round, replies)
+
+        strategy.aggregate_train = from_the_disk
+    initial = ArrayRecord({"w": _array(d, 0)})
+    begin, base = time.perf_counter(), _anonymous()
+    with _peak() as most:
+        strategy.start(_Pulled(n, d), initial, num_rounds=1)
+    took = time.perf_counter() - begin - cold.seconds
+    report = None if way == WAYS[0] else strategy.last_report
+    return Took(
+        way,
+        (most() - base) / (4.0 * d),
+        took,
+        {} if report is None else dict(report.seconds),
+        cold.size,
+        cold.raw,
+    )
+
+
+def table(found: Iterable[Took], n: int, d: int) -> Table:
+    """Return what the ways took, side by side."""
+    shown = Table(title=f"One round of Multi-Krum, {n} clients of {d:,} float32")
+    for column in ("", "models in memory", "file, GB", "round, s", "choice, s", "mean, s"):
+        shown.add_column(column, justify="right" if column else "left")
+    shown.add_column("plain read, s", justify="right")
+    for took in found:
+        choice = sum(took.stages.get(name, 0.0) for name in _CHOICE)
+        mean = took.stages.get("combine", 0.0)
+        cells = (took.models, took.written / 1e9, took.seconds, choice, mean, took.raw)
+        shown.add_row(took.way, *(f"{cell:.2f}" if cell else "-" for cell in cells))
+    return shown
+
+
+class _Cold:
+    """The file of a round, read plainly once and then forgotten by the system's cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.size = folder.resolve(), 0
+        self.raw = self.seconds = 0.0
+
+    def read(self) -> None:
+        since = time.perf_counter()
+        for descriptor in self._descriptors():
+            self.size = os.fstat(descriptor).st_size
+            os.fsync(descriptor)
+            self._forget(descriptor)
+            begin, room = time.perf_counter(), bytearray(_BLOCK)
+            for start in range(0, self.size, _BLOCK):
+                os.preadv(descriptor, [room], start)
+            self.raw = time.perf_counter() - begin
+            self._forget(descriptor)
+        self.seconds = time.perf_counter() - since
+
+    def _forget(self, descriptor: int) -> None:
+        os.posix_fadvise(descriptor, 0, self.size, os.POSIX_FADV_DONTNEED)
+
+    def _descriptors(self) -> Iterator[int]:
+        for name in os.listdir("/proc/self/fd"):
+            link = Path(f"/proc/self/fd/{name}")
+            if link.is_symlink() and os.readlink(link).startswith(f"{self.folder}/"):
+                yield int(name)
+
+
+class _Pulled(InProcessGrid):
+    """A grid whose replies are made when they are pulled, as if a SuperLink had them."""
+
+    def __init__(self, n: int, d: int) -> None:
+        super().__init__(ClientApp(), n)
+        self._d, self._asked = d, dict[str, Message]()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Remember who is asked."""
+        for message in messages:
+            self._number(message)
+            self._asked[message.metadata.message_id] = message
+        return list(self._asked)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Make the replies."""
+        asked = [self._asked[id_] for id_ in message_ids]
+        return [Message(self._content(m.metadata.dst_node_id), reply_to=m) for m in asked]
+
+    def _content(self, node: int) -> RecordDict:
+        counted = MetricRecord({"num-examples": 1})
+        return RecordDict({"arrays": ArrayRecord({"w": _array(self._d, node)}), "own": counted})
+
+
+def _array(d: int, node: int) -> Array:
+    """Return a model of d float32 that repeats a node's own noise; node 0 has none."""
+    noise = np.random.default_rng(node).standard_normal(_BLOCK // 4, np.float32) * min(node, 1)
+    part = noise.tobytes()
+    header = form_of((d,), np.dtype(np.float32)).header
+    whole, rest = divmod(4 * d, _BLOCK)
+    return Array("float32", (d,), "numpy.ndarray", b"".join([header, *[part] * whole, part[:rest]]))
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("the system does not tell anonymous memory")
+
+
+@contextmanager
+def _peak() -> Iterator[Callable[[], int]]:
+    """Hand out a function that returns the most anonymous memory that was seen so far."""
+    found, over = [_anonymous()], Event()
+
+    def look() -> None:
+        while not over.wait(0.005):
+            found[0] = max(found[0], _anonymous())
+
+    Thread(target=look, daemon=True).start()
+    try:
+        yield lambda: found[0]
+    finally:
+        over.set()
