@@ -124,7 +124,8 @@ class Spill:
             reply = pull()
             return None if reply is None else self.kept(reply)
         finally:
-            self._pulls.remove(since)
+            with self._lock:
+                self._pulls.remove(since)
 
     def kept(self, reply: Message) -> Message:
         """Return a reply whose arrays are kept where there is room for them."""

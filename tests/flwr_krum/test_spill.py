@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
-from flwr.common import Code, FitRes, Parameters, Status
+from flwr.common import Code, FitIns, FitRes, Parameters, Status
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict
 from flwr.server import Server, SimpleClientManager
 from flwr.server.compat.grid_client_proxy import GridClientProxy
@@ -20,12 +20,16 @@ from flwr.server.compat.grid_client_proxy import GridClientProxy
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary import spill
+from flwr_krum.boundary.filed import Filed
+from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.proxies import asked_together
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.kernel import updates
 from flwr_krum.report import RoundReport
 from flwr_krum.rules import RULES, Krum, MultiKrum
 from flwr_krum.space import LowRank
 from tests.flwr_krum.boundary.grids import ScriptedGrid, blocking
+from tests.flwr_krum.federations import FakeProxy
 from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 from tests.flwr_krum.test_every_rule import build
 from tests.full_disk import files_of_at_most
@@ -202,6 +206,27 @@ def test_nothing_is_left_on_the_disk_after_a_round(api, folder, monkeypatch):
 
 def is_of(fd, folder):
     return os.readlink(f"/proc/self/fd/{fd}").startswith(str(folder))
+
+
+class Trains(FakeProxy):
+    """A client that Flower reaches through no grid."""
+
+    def fit(self, ins, timeout, group_id):
+        return FitRes(
+            Status(Code.OK, ""), Parameters(honest(int(self.cid)), "numpy.ndarray"), 1, {}
+        )
+
+
+def test_what_a_client_without_a_grid_returns_is_kept_in_the_file_as_well(folder):
+    kept = Spill(0, folder)
+    kept.begin(10**5, 10**6, N, 0)
+    ((proxy, ins),) = asked_together("fit", [(Trains("10"), FitIns(Parameters([], ""), {}))], kept)
+    first, *_ = proxy.fit(ins, 5.0, 1).parameters.tensors
+    assert isinstance(first, Filed)
+    assert np.array_equal(np.asarray(decode(first)), layers(10)[0])
+    kept.end()
+    with pytest.raises(EOFError):
+        np.asarray(decode(first))
 
 
 # --- what is refused, and when ---
