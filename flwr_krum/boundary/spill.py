@@ -7,6 +7,7 @@ aggregated are written, as the reply's own bytes in C order.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import cast
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
@@ -75,7 +76,8 @@ class Spill:
         self._file: StoredFile | None = None
         self._most = 0.0
         self._held = self._end = 0
-        self._pulls: list[float] = []
+        self._pulls: dict[int, float] = {}
+        """Since when each thread waits for a sender; infinite while it writes what came."""
 
     def begin(self, usual: float, most: float, honest: int, liars: int) -> None:
         """Open the file of a round before its clients are asked, or say why that would not do.
@@ -117,15 +119,17 @@ class Spill:
             return pull()
         since = time.monotonic()
         with self._lock:
-            if sum(since - other < PATIENCE for other in self._pulls) >= AT_A_TIME:
+            if sum(since - other < PATIENCE for other in self._pulls.values()) >= AT_A_TIME:
                 return None
-            self._pulls.append(since)
+            self._pulls[get_ident()] = since
         try:
             reply = pull()
+            with self._lock:
+                self._pulls[get_ident()] = math.inf
             return None if reply is None else self.kept(reply)
         finally:
             with self._lock:
-                self._pulls.remove(since)
+                del self._pulls[get_ident()]
 
     def kept(self, reply: Message) -> Message:
         """Return a reply whose arrays are kept where there is room for them."""

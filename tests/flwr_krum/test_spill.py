@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -365,6 +366,30 @@ def test_nodes_that_drip_hold_up_none_of_the_few_that_are_pulled_together(api, f
     )  # fmt: skip
     assert len(strategy.last_report.received) == N - 3
     assert len(strategy.last_report.silent) == 3
+
+
+def test_what_is_being_written_holds_the_next_reply_back_however_long_it_takes(folder, monkeypatch):
+    monkeypatch.setattr(spill, "PATIENCE", 0.0)  # with who sends, not with the disk
+    writing, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(self, reply):
+        writing.release()
+        go_on.wait(10.0)
+        return reply
+
+    monkeypatch.setattr(Spill, "kept", slow)
+    kept = Spill(0, folder)
+    kept.begin(100, 100, N, 0)
+    reply = Message(RecordDict(), dst_node_id=1, message_type="train")
+    threads = [threading.Thread(target=kept.pulled, args=(lambda: reply,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert all(writing.acquire(timeout=10.0) for _ in threads)
+    assert kept.pulled(lambda: reply) is None
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert kept.pulled(lambda: reply) is reply
 
 
 def test_the_global_models_own_arrays_are_not_touched_by_who_sends_them_back(folder):
