@@ -135,7 +135,7 @@ def encode(array: Array, source: Sent | None = None) -> bytes:
     header = _header_of(array.dtype, array.shape, fortran)
     if type(source) is bytes and _is_written_in(array, source, header):
         return source
-    flat = array.reshape(-1, order="F" if fortran else "C")
+    flat = np.ascontiguousarray(array.reshape(-1, order="F" if fortran else "C"))
     return b"".join((header, flat.view(np.uint8).data))
 
 
