@@ -40,6 +40,9 @@ class RoundReport:
         The f in force.
     basis : str
         What it rests on, see `flwr_krum.in_force`.
+    needed : int, optional
+        How many accepted replies the rule needs at this f; None where an older journal does not
+        say.
     seed : int, optional
         The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
@@ -88,6 +91,7 @@ class RoundReport:
     rule: str
     byzantine: int
     basis: str = "declared"
+    needed: int | None = None
     seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
@@ -144,6 +148,11 @@ class RoundReport:
             lines.append("the global model stays as it is")
         return lines
 
+    @property
+    def slack(self) -> int | None:
+        """How many accepted replies more there are than the rule needs; negative if too few."""
+        return None if self.needed is None else len(self.received) - self.needed
+
     def guarantee_metrics(self) -> dict[str, float]:
         """Return certificate and guarantee as numbers: 1 holds, 0 does not, -1 cannot be known.
 
@@ -199,6 +208,8 @@ class RoundReport:
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
+        if not isinstance(read["needed"], int | None):
+            raise TypeError(f"needed is {read['needed']!r}, expected int or null")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -220,6 +231,7 @@ class RoundReport:
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
+    "needed": None,
     "optimizer": "",
     "steps": {},
     "weighting": None,

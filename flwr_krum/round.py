@@ -254,6 +254,7 @@ class Rounds(RoundSettings):
             rule=str(fitted.rule),
             byzantine=in_force.f,
             basis=in_force.basis,
+            needed=fitted.needed,
             seed=self._seed,
             received=intake.clients,
             refused=intake.refused,

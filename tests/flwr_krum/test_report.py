@@ -94,6 +94,7 @@ REPORTS = st.builds(
     server_round=st.integers(1, 10**6),
     rule=text(30),
     byzantine=st.integers(0, 100),
+    needed=st.one_of(st.none(), st.integers(1, 100)),
     received=CLIENTS,
     refused=st.lists(st.builds(Refused, CLIENT, text(40)), max_size=3).map(tuple),
     failed=by_client(text(20)),
@@ -118,6 +119,16 @@ def test_a_report_survives_json_with_the_types_of_its_ids(report):
     assert list(map(type, found.received)) == list(map(type, report.received))
     assert list(map(type, found.scores)) == list(map(type, report.scores))
     assert found.lines() == report.lines()
+
+
+def test_slack_is_what_was_accepted_beyond_what_the_rule_needs():
+    assert RoundReport(1, "r", 1, needed=5, received=(1, 2, 3)).slack == -2
+    assert RoundReport(1, "r", 1, received=(1, 2, 3)).slack is None
+
+
+def test_a_number_of_needed_replies_that_is_none_is_no_report():
+    with pytest.raises(TypeError, match="needed is '5', expected int or null"):
+        RoundReport.from_json(RoundReport(1, "r", 0).to_json() | {"needed": "5"})
 
 
 def test_a_number_and_its_text_are_two_clients():
