@@ -80,6 +80,7 @@ FORBIDDEN = {
     "flwr_krum.certificate": "flwr_krum.boundary flwr_krum.round flwr_krum.rules flwr",
     "flwr_krum.report": "flwr_krum.round",
     "flwr_krum.log": "flwr_krum.round",
+    "flwr_krum.monitor": "flwr_krum.round flwr_krum.strategy flwr",
     "flwr_krum.server": "flwr_krum.serverapp",
     "flwr_krum.serverapp": "flwr_krum.server",
     "simulations.run": "simulations.engines simulations.studies simulations.figures"
@@ -106,9 +107,9 @@ FLOORS = (
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights", "adapters", "certified"),
     ("report", "fitted"),
-    ("lines", "lock", "step"),
+    ("lines", "lock", "step", "fates", "hook"),
     ("journal", "log", "recorded"),
-    ("settings",),
+    ("settings", "monitor"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),
@@ -199,6 +200,8 @@ OPTIONAL = {
     "flwr_krum.kernel.numba_loops": {"numba", "llvmlite"},
     "flwr_krum.kernel.numba_windows": {"numba", "llvmlite"},
     "flwr_krum.kernel.cuda_way": {"torch"},
+    "flwr_krum.monitor.exposition": {"prometheus_client"},
+    "flwr_krum.monitor.command": {"prometheus_client"},
 }
 """What may be missing, and the modules that need it: imported on demand only."""
 
