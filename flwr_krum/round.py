@@ -10,6 +10,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from flwr_krum.certified import (
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
+from flwr_krum.hook import Hook
 from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, as_journal
 from flwr_krum.kernel.arrays import Array
@@ -36,7 +38,7 @@ from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.kernel.ways import prepare
-from flwr_krum.log import conclusion, tree
+from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
 from flwr_krum.recorded import DistancesFile, RecordedRound
 from flwr_krum.report import RoundReport, chosen
@@ -92,6 +94,7 @@ class Rounds(RoundSettings):
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
     _distances: DistancesFile | None = field(default=None, init=False)
+    _hook: Hook[RoundReport] | None = field(default=None, init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
     _weights: DeclaredWeights = field(init=False)
@@ -109,6 +112,8 @@ class Rounds(RoundSettings):
             self._journal.check_weights(self._weights)
         if self.distances is not None:
             self._distances = DistancesFile(self.distances, self.rounds_done)
+        if self.on_report is not None:
+            self._hook = Hook(self.on_report, "on_report", warn)
         past = self._journal.reports if self._journal else None
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
         done = past or []
@@ -377,6 +382,8 @@ class Rounds(RoundSettings):
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)
+        if self._hook:
+            self._hook.tell(deepcopy(report))  # what is done to it there touches nothing here
 
 
 def _failed(error: Exception | None) -> str:

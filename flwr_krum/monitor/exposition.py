@@ -34,8 +34,8 @@ class Numbers(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield the metrics."""
         by_metric = defaultdict(list)
-        for (metric, *labels), value in self._read():
-            by_metric[metric].append((labels, value))
+        for (metric, *values), value in self._read():
+            by_metric[metric].append((values, value))
         for name, (kind, help_, labels) in METRICS.items():
             family = _FAMILIES[kind](PREFIX + name, help_, labels=labels)
             for values, value in by_metric[name]:
