@@ -49,7 +49,9 @@ class RoundReport:
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
     quarantined : client ids
-        Left out of sampling for earlier refusals.
+        Left out of sampling: for earlier refusals, or by the operator's word.
+    barred : client ids
+        Those of them whom the operator barred, see `flwr_krum.orders`.
     doubted : mapping of client id to text
         What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
@@ -98,6 +100,7 @@ class RoundReport:
     failed: Mapping[ClientId, str] = field(default_factory=dict)
     silent: tuple[ClientId, ...] = ()
     quarantined: tuple[ClientId, ...] = ()
+    barred: tuple[ClientId, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
@@ -121,8 +124,10 @@ class RoundReport:
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
         if self.basis != "declared":
             lines.append(f"f = {self.byzantine}: {self.basis}")
-        if self.quarantined:
-            lines.append(f"in quarantine: {_list(self.quarantined)}")
+        if refused := [client for client in self.quarantined if client not in self.barred]:
+            lines.append(f"in quarantine: {_list(refused)}")
+        if self.barred:
+            lines.append(f"barred by the operator: {_list(self.barred)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"failed {client}: {why}" for client, why in self.failed.items()]
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
@@ -232,13 +237,14 @@ _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
     "needed": None,
+    "barred": [],
     "optimizer": "",
     "steps": {},
     "weighting": None,
     "certificate": None,
 }
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "quarantined", "selected")
+_CLIENTS = ("received", "silent", "quarantined", "barred", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),

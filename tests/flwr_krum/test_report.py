@@ -100,6 +100,7 @@ REPORTS = st.builds(
     failed=by_client(text(20)),
     silent=CLIENTS,
     quarantined=CLIENTS,
+    barred=CLIENTS,
     doubted=by_client(text(20)),
     scores=by_client(st.floats(0, allow_nan=False)),
     selected=CLIENTS,
