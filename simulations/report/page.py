@@ -8,8 +8,9 @@ from pathlib import Path
 from flwr_krum.log import conclusion
 from simulations.report import tables
 from simulations.report.certified import CertifiedRounds, certified_series, of_run
-from simulations.report.runs import Run, read_runs
+from simulations.report.runs import read_runs
 from simulations.report.series import series
+from simulations.report.shown import ShownRun
 from simulations.report.texts import shown
 from simulations.show.html import render_page
 
@@ -43,24 +44,28 @@ def write_report(
     page.write_text(html, encoding="utf-8")
 
 
-def render(runs: Sequence[Run], judged: Sequence[CertifiedRounds] = ()) -> str:
+def render(runs: Sequence[ShownRun], judged: Sequence[CertifiedRounds] = ()) -> str:
     """Return the page as HTML; see `write_report`."""
+    overview = tables.summary(runs)
+    figures = list(zip(overview.columns, overview.rows[0], strict=True))
     return render_page(
         _HERE,
         _SCRIPTS,
         title=", ".join(shown(run.label) for run in runs[:4]) + (" …" if len(runs) > 4 else ""),
-        summary=tables.summary(runs),
+        summary=overview,
+        figures=figures[1 : len(figures) - len(runs[0].setup)],
+        is_known=all(run.byzantine is not None for run in runs),
         settings=tables.settings(runs),
         origins=tables.origins(runs),
         runs=[
             {
                 "label": shown(run.label),
-                "what": _what(run),
+                "what": shown(run.what),
                 "refusals": tables.refusals(run),
                 "clients": tables.clients(run),
                 "conclusion": [
                     shown(line, _LONGEST_SENTENCE)
-                    for line in conclusion(run.reports, run.config.settings.batch_size)
+                    for line in conclusion(run.reports, run.batch_size)
                 ],
             }
             for run in runs
@@ -70,11 +75,3 @@ def render(runs: Sequence[Run], judged: Sequence[CertifiedRounds] = ()) -> str:
             "certified": certified_series(judged or [of_run(run) for run in runs]),
         },
     )
-
-
-def _what(run: Run) -> str:
-    """Say in a line what a run was."""
-    settings = run.config.settings
-    attackers = len(run.byzantine)
-    attack = f"{attackers} of them {settings.attack}" if attackers else "no attack"
-    return f"{run.config.rule} on {settings.task}, {settings.num_clients} clients, {attack}"

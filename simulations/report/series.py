@@ -12,7 +12,7 @@ from typing import Any
 
 from flwr_krum.boundary.replies import ClientId, client_order
 from flwr_krum.report import RoundReport
-from simulations.report.runs import Run
+from simulations.report.shown import ShownRun
 from simulations.report.texts import TextTable, shown
 
 NOT_ASKED, ACCEPTED, SELECTED, REFUSED, FAILED, SILENT, QUARANTINED = ".ASRFMQ"
@@ -21,13 +21,13 @@ NOT_ASKED, ACCEPTED, SELECTED, REFUSED, FAILED, SILENT, QUARANTINED = ".ASRFMQ"
 VERDICTS = {"holds": "h", "does not hold": "n", "cannot be known": "u"}
 
 
-def series(run: Run) -> dict[str, Any]:
+def series(run: ShownRun) -> dict[str, Any]:
     """Return a run as JSON values.
 
     Keys
     ----
     label, clients, byzantine
-        Names; which of the clients attack, by index.
+        Names; which of the clients attack, by index, null where nobody knows.
     evaluated, accuracy, loss
         One entry per evaluation; what was not a number is null.
     rounds, cells, scores, f, selected, rules, certificates, verdicts, sines,
@@ -44,13 +44,15 @@ def series(run: Run) -> dict[str, Any]:
     clients = clients_of(run)
     index = {client: i for i, client in enumerate(clients)}
     texts, rules, notes = TextTable(), TextTable(), TextTable()
-    evaluations = [record for record in run.history if record.accuracy is not None]
+    evaluations, byzantine = run.evaluations, run.byzantine
     reports, guarantees = run.reports, [report.guarantee for report in run.reports]
     certificates = [report.certificate for report in reports]
     return {
         "label": shown(run.label),
         "clients": [shown(client) for client in clients],
-        "byzantine": [i for client, i in index.items() if client in run.byzantine],
+        "byzantine": (
+            None if byzantine is None else [i for c, i in index.items() if c in byzantine]
+        ),
         "evaluated": [record.round for record in evaluations],
         "accuracy": [_digits(record.accuracy) for record in evaluations],
         "loss": [_digits(record.loss) for record in evaluations],
@@ -72,9 +74,9 @@ def series(run: Run) -> dict[str, Any]:
     }
 
 
-def clients_of(run: Run) -> list[ClientId]:
-    """Return the clients of a run in the order of their ids: its partitions, and who else came."""
-    known: set[ClientId] = set(range(run.config.settings.num_clients))
+def clients_of(run: ShownRun) -> list[ClientId]:
+    """Return the clients of a run in the order of their ids: those known before, and who came."""
+    known: set[ClientId] = set(run.clients)
     for report in run.reports:
         known.update(report.received, report.silent, report.quarantined)
         known.update(refused.client for refused in report.refused)
