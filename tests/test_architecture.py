@@ -81,6 +81,7 @@ FORBIDDEN = {
     "flwr_krum.report": "flwr_krum.round",
     "flwr_krum.log": "flwr_krum.round",
     "flwr_krum.monitor": "flwr_krum.round flwr_krum.strategy flwr",
+    "flwr_krum.report_page": "flwr_krum.round flwr_krum.strategy flwr",
     "flwr_krum.server": "flwr_krum.serverapp",
     "flwr_krum.serverapp": "flwr_krum.server",
     "simulations.run": "simulations.engines simulations.studies simulations.figures"
@@ -109,7 +110,7 @@ FLOORS = (
     ("report", "fitted"),
     ("lines", "lock", "step", "fates", "hook"),
     ("journal", "log", "recorded", "orders"),
-    ("settings", "monitor", "nodes"),
+    ("settings", "monitor", "nodes", "report_page"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),
@@ -202,6 +203,7 @@ OPTIONAL = {
     "flwr_krum.kernel.cuda_way": {"torch"},
     "flwr_krum.monitor.exposition": {"prometheus_client"},
     "flwr_krum.monitor.command": {"prometheus_client"},
+    "flwr_krum.report_page.html": {"jinja2", "markupsafe"},
 }
 """What may be missing, and the modules that need it: imported on demand only."""
 
@@ -231,5 +233,5 @@ def test_the_wheel_ships_the_plugin_alone_and_typed(tmp_path):
         ]
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"flwr_krum"}
-    assert "flwr_krum/py.typed" in names
+    assert {"flwr_krum/py.typed", "flwr_krum/report_page/page.html.j2"} <= set(names)
     assert required == ["flwr", "numpy", "threadpoolctl"]

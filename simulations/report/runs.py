@@ -9,7 +9,7 @@ from pathlib import Path
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
-from simulations.report.shown import Evaluation
+from flwr_krum.report_page.shown import Evaluation
 from simulations.run.config import RunConfig
 from simulations.run.history import (
     CONFIG_FILE,

@@ -6,8 +6,8 @@ from flwr_krum.boundary.replies import Refused
 from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from simulations.report.certified import CertifiedRounds
-from simulations.report.page import render
+from flwr_krum.report_page.certified import CertifiedRounds
+from flwr_krum.report_page.render import render
 
 PHONE = {"width": 390, "height": 844, "phone": True}
 

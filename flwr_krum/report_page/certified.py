@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr_krum.certified import RoundCertificate
-from simulations.report.series import VERDICTS
-from simulations.report.shown import ShownRun
-from simulations.report.texts import shown
+from flwr_krum.report_page.series import VERDICTS
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import shown
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr_krum.boundary.replies import ClientId
-from simulations.report.series import (
+from flwr_krum.report_page.series import (
     ACCEPTED,
     FAILED,
     QUARANTINED,
@@ -18,8 +18,8 @@ from simulations.report.series import (
     clients_of,
     remarks,
 )
-from simulations.report.shown import ShownRun
-from simulations.report.texts import MOST, shown
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import MOST, shown
 
 
 @dataclass(frozen=True)

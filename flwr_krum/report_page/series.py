@@ -12,8 +12,8 @@ from typing import Any
 
 from flwr_krum.boundary.replies import ClientId, client_order
 from flwr_krum.report import RoundReport
-from simulations.report.shown import ShownRun
-from simulations.report.texts import TextTable, shown
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import TextTable, shown
 
 NOT_ASKED, ACCEPTED, SELECTED, REFUSED, FAILED, SILENT, QUARANTINED = ".ASRFMQ"
 """What became of a client in a round; the script and the legend use the same letters."""

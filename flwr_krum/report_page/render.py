@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flwr_krum.log import conclusion
-from simulations.report import tables
-from simulations.report.certified import CertifiedRounds, certified_series, of_run
-from simulations.report.runs import read_runs
-from simulations.report.series import series
-from simulations.report.shown import ShownRun
-from simulations.report.texts import shown
-from simulations.show.html import render_page
+from flwr_krum.report_page import tables
+from flwr_krum.report_page.certified import CertifiedRounds, certified_series, of_run
+from flwr_krum.report_page.html import render_page
+from flwr_krum.report_page.series import series
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import shown
 
 _HERE = Path(__file__).parent
 _LONGEST_SENTENCE = 1000
@@ -21,31 +20,24 @@ _LONGEST_SENTENCE = 1000
 _SCRIPTS = ("parts.js", "curves.js", "certificates.js", "maps.js", "page.js")
 
 
-def write_report(
-    folders: Sequence[Path], page: Path, judged: Sequence[CertifiedRounds] = ()
+def write_page(
+    runs: Sequence[ShownRun], page: Path, judged: Sequence[CertifiedRounds] = ()
 ) -> None:
-    """Write the report on the runs in the given folders.
-
-    Parameters
-    ----------
-    folders : at least one run folder
-    page : Path
-        The HTML file; its folder is made.
-    judged : sequence of CertifiedRounds
-        Certificates to show in the place of the runs' own: of rules on the replies of one run.
-
-    Raises
-    ------
-    ValueError
-        If a folder does not hold a run that can be read.
-    """
-    html = render(read_runs(folders), judged)
+    """Write the page on some runs to a file, whose folder is made; see `render`."""
+    html = render(runs, judged)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
 
 
 def render(runs: Sequence[ShownRun], judged: Sequence[CertifiedRounds] = ()) -> str:
-    """Return the page as HTML; see `write_report`."""
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    runs : at least one run
+    judged : sequence of CertifiedRounds
+        Certificates to show in the place of the runs' own: of rules on the replies of one run.
+    """
     overview = tables.summary(runs)
     figures = list(zip(overview.columns, overview.rows[0], strict=True))
     return render_page(
