@@ -11,12 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr_krum.boundary.replies import ClientId, client_order
+from flwr_krum.fates import Fate, fates
 from flwr_krum.report import RoundReport
 from flwr_krum.report_page.shown import ShownRun
 from flwr_krum.report_page.texts import TextTable, shown
 
 NOT_ASKED, ACCEPTED, SELECTED, REFUSED, FAILED, SILENT, QUARANTINED = ".ASRFMQ"
 """What became of a client in a round; the script and the legend use the same letters."""
+
+LETTERS: Mapping[Fate, str] = {
+    "passed over": ACCEPTED,
+    "selected": SELECTED,
+    "refused": REFUSED,
+    "failed": FAILED,
+    "silent": SILENT,
+    "quarantined": QUARANTINED,
+}
 
 VERDICTS = {"holds": "h", "does not hold": "n", "cannot be known": "u"}
 
@@ -85,13 +95,8 @@ def clients_of(run: ShownRun) -> list[ClientId]:
 
 def cells(report: RoundReport, clients: Sequence[ClientId]) -> str:
     """Return a round as one letter per client."""
-    letters: dict[ClientId, str] = dict.fromkeys(report.received, ACCEPTED)
-    letters.update(dict.fromkeys(report.selected, SELECTED))
-    letters.update(dict.fromkeys(report.silent, SILENT))
-    letters.update(dict.fromkeys(report.quarantined, QUARANTINED))
-    letters.update(dict.fromkeys(report.failed, FAILED))
-    letters.update((refused.client, REFUSED) for refused in report.refused)
-    return "".join(letters.get(client, NOT_ASKED) for client in clients)
+    found = fates(report)
+    return "".join(LETTERS[found[c]] if c in found else NOT_ASKED for c in clients)
 
 
 def remarks(report: RoundReport) -> Iterable[tuple[ClientId, str, str]]:

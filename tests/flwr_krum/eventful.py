@@ -1,7 +1,8 @@
+"""Four rounds in which something of everything happens, and their journal."""
+
 import math
 
 import numpy as np
-import pytest
 
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.optimizers import FedAdam
@@ -34,14 +35,11 @@ def play(rounds, t):
     return rounds.finish(t, replies, failed)[1]
 
 
-@pytest.fixture(scope="session")
-def journal(tmp_path_factory):
-    """The journal of four rounds in which something of everything happens."""
-    path = tmp_path_factory.mktemp("run") / "journal.jsonl"
+def write_journal(path):
+    """Play the rounds, with a certificate, an optimizer and quarantine."""
     rounds = Rounds(
         MultiKrum(f=2), journal=path, quarantine=2, certificate=True, server_optimizer=FedAdam()
     )
     for t in FATES:
         play(rounds, t)
     rounds._journal.close()
-    return path
