@@ -130,6 +130,8 @@ class RoundReport:
             lines.append(f"barred by the operator: {_list(self.barred)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"failed {client}: {why}" for client, why in self.failed.items()]
+        if self.silent:
+            lines.append(f"silent: {_list(self.silent)}, who did not answer in time")
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         lines += self.dropped
         if self.kept:
@@ -184,7 +186,8 @@ class RoundReport:
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
-        return bool(self.note or self.refused or self.doubted or self.dropped or not self.stepped)
+        lost = self.refused or self.failed or self.silent
+        return bool(self.note or lost or self.doubted or self.dropped or not self.stepped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""

@@ -133,7 +133,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if initial is None:
             if not self._trust_initial_client:
                 raise ValueError(NO_INITIAL_MODEL)
-            initial = ask_a_client(client_manager)
+            initial = ask_a_client(client_manager, self._name)
         decode_model(by_position(initial))
         return initial
 
