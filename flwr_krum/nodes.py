@@ -15,7 +15,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.lines import writing
 from flwr_krum.lock import Lock
 from flwr_krum.orders import Orders, orders_beside, read_orders, write_orders
-from flwr_krum.report import RoundReport
+from flwr_krum.report import RoundReport, now
 
 _WHY = 60
 """Characters of a reason that the list shows; the journal has the rest."""
@@ -41,9 +41,9 @@ class Run:
         return sorted(named | self.orders.barred, key=client_order)
 
     @property
-    def last_round(self) -> int:
-        """The number of the last round; 0 before the first."""
-        return self.reports[-1].server_round if self.reports else 0
+    def time(self) -> str:
+        """The time, and not before that of the last round, whatever the clock says."""
+        return max(now(), self.reports[-1].time if self.reports else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,7 +124,7 @@ def release(run: Run, nodes: Sequence[str]) -> Orders:
             f"{', '.join(unknown)}: neither barred nor named by any round; known are "
             f"{', '.join(run.nodes) or 'none yet'}"
         )
-    forgiven = dict.fromkeys(nodes, run.last_round)
+    forgiven = dict.fromkeys(nodes, run.time)
     return Orders(run.orders.barred.difference(nodes), {**run.orders.readmitted, **forgiven})
 
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ class Orders:
     Attributes
     ----------
     barred : frozenset of str
-    readmitted : mapping of str to int
-        The round up to which refusals are forgiven.
+    readmitted : mapping of str to time
+        Refusals in rounds that were over by then are forgiven; in UTC, as in a report.
     """
 
     barred: frozenset[str] = frozenset()
-    readmitted: Mapping[str, int] = field(default_factory=dict)
+    readmitted: Mapping[str, str] = field(default_factory=dict)
 
     def bar(self, client: ClientId) -> bool:
         """Say whether a client is barred."""
@@ -61,12 +62,12 @@ class Orders:
         """
         match values:
             case {"barred": list(barred), "readmitted": dict(readmitted), **others} if not others:
-                rounds = readmitted.values()
-                if all(isinstance(node, str) for node in barred) and all(
-                    type(t) is int and t >= 0 for t in rounds
-                ):
+                texts = [*barred, *readmitted.values()]
+                if all(isinstance(text, str) for text in texts):
+                    for time in readmitted.values():
+                        datetime.fromisoformat(time)
                     return cls(frozenset(barred), readmitted)
-        raise ValueError('expected {"barred": [NODE, ...], "readmitted": {NODE: ROUND, ...}}')
+        raise ValueError('expected {"barred": [NODE, ...], "readmitted": {NODE: TIME, ...}}')
 
 
 def orders_beside(journal: Path) -> Path:

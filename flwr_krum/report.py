@@ -18,7 +18,8 @@ from flwr_krum.rules.rule import Aggregate
 from flwr_krum.weights import Weighting
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as reports have it: ISO 8601 in UTC, so that texts compare as times do."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -116,7 +117,7 @@ class RoundReport:
     note: str = ""
     weighting: Weighting | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    time: str = field(default_factory=_now, compare=False)
+    time: str = field(default_factory=now, compare=False)
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read after the round."""

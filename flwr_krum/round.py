@@ -127,7 +127,7 @@ class Rounds(RoundSettings):
         self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
         for report in done:
-            self._quarantine.note(report.server_round, report.refused, len(report.received))
+            self._quarantine.note(report.time, report.refused, len(report.received))
 
     def _draw_seed(self, before: int | None) -> None:
         """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
@@ -395,7 +395,7 @@ class Rounds(RoundSettings):
         return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
 
     def _keep(self, report: RoundReport) -> None:
-        self._quarantine.note(report.server_round, report.refused, len(report.received))
+        self._quarantine.note(report.time, report.refused, len(report.received))
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)

@@ -22,9 +22,9 @@ class Quarantine:
 
     def __init__(self, after: int | None) -> None:
         self._after = after
-        self._refused_in: defaultdict[ClientId, list[int]] = defaultdict(list)
+        self._refused_in: defaultdict[ClientId, list[str]] = defaultdict(list)
 
-    def note(self, server_round: int, refused: Sequence[Refused], received: int) -> None:
+    def note(self, time: str, refused: Sequence[Refused], received: int) -> None:
         """Remember the refusals of a round that speak against their clients.
 
         Liars are fewer than half of the clients. Where more than half of the replies are refused
@@ -33,7 +33,8 @@ class Quarantine:
 
         Parameters
         ----------
-        server_round : int
+        time : str
+            When the round was over, as in its report.
         refused : sequence of Refused
         received : int
             How many other replies were accepted.
@@ -43,10 +44,10 @@ class Quarantine:
         heard = len(refused) + received
         for refusal, kind in zip(refused, kinds, strict=True):
             if 2 * common[kind] <= heard:
-                self._refused_in[refusal.client].append(server_round)
+                self._refused_in[refusal.client].append(time)
 
     def among(
-        self, sampled: Iterable[ClientId], spare: int, readmitted: Mapping[str, int]
+        self, sampled: Iterable[ClientId], spare: int, readmitted: Mapping[str, str]
     ) -> tuple[ClientId, ...]:
         """Return the sampled clients that are left out, in client order.
 
@@ -55,17 +56,22 @@ class Quarantine:
         sampled : iterable of client ids
         spare : int
             How many may be left out at most; those of most refusals go first.
-        readmitted : mapping of a client's text to a round
-            Refusals up to that round do not count.
+        readmitted : mapping of a client's text to a time
+            Refusals up to then do not count.
         """
         if self._after is None:
             return ()
         ordered = sorted(sampled, key=client_order)
         refusals = {
-            client: sum(t > readmitted.get(str(client), 0) for t in self._refused_in[client])
+            client: self._count(client, readmitted.get(str(client)))
             for client in ordered
             if client in self._refused_in
         }
         due = [client for client, count in refusals.items() if count >= self._after]
         worst = sorted(due, key=lambda client: -refusals[client])
         return tuple(sorted(worst[: max(0, spare)], key=client_order))
+
+    def _count(self, client: ClientId, forgiven: str | None) -> int:
+        """Count the refusals of a client, after the time up to which they are forgiven."""
+        times = self._refused_in[client]
+        return len(times) if forgiven is None else sum(time > forgiven for time in times)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr_krum.monitor.alerts import Alert, Watch
 from flwr_krum.monitor.follow import Follower
 from flwr_krum.monitor.tally import Numbers, Tally, numbers
-from flwr_krum.report import RoundReport
+from flwr_krum.report import RoundReport, now
 
 
 def _parse(line: bytes) -> tuple[RoundReport, Numbers]:
@@ -45,7 +44,7 @@ class Monitor:
     ) -> None:
         self._journal, self._refusals, self._tell, self._say = journal, refusals, tell, say
         self._follower = Follower(journal, _parse)
-        self._began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._began = now()
         self._lock = threading.Lock()
         self._problem = ""
         self._start_anew()

@@ -106,6 +106,29 @@ def test_a_release_forgives_refusals_up_to_now_and_none_after(run, order):
     assert run.play()[1].quarantined == ()
 
 
+def test_a_release_forgives_nothing_in_a_later_run_with_the_same_journal(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    for _ in range(3):
+        first.play()
+    order("release", "site 8")
+    first.strategy._rounds._journal.close()
+    journal.unlink()
+    second = Run(federation, journal)
+    second.play(bad=[8])
+    assert second.play()[1].quarantined == ("site 8",)
+
+
+def test_refusals_of_a_journal_that_tells_no_time_count(federation, journal):
+    first = Run(federation, journal)
+    first.play(bad=[8])
+    first.strategy._rounds._journal.close()
+    report = json.loads(journal.read_text())
+    journal.write_text(json.dumps(report | {"time": ""}) + "\n")
+    assert Run(federation, journal, rounds_done=1).play()[1].quarantined == ("site 8",)
+
+
 def test_an_order_outlives_the_run(federation, journal, order):
     Run(federation, journal).play()
     order("quarantine", "site 3")
@@ -174,8 +197,8 @@ DAMAGED = {
     "empty": "",
     "a list": "[]",
     "a number in it": '{"barred": [3], "readmitted": {}}',
-    "a round that is none": '{"barred": [], "readmitted": {"a": true}}',
-    "a round before the first": '{"barred": [], "readmitted": {"a": -1}}',
+    "a time that is a number": '{"barred": [], "readmitted": {"a": 1}}',
+    "a time that is none": '{"barred": [], "readmitted": {"a": "yesterday"}}',
     "something else": '{"barred": [], "readmitted": {}, "freed": ["a"]}',
     "too deep": "[" * 100_000,
     "no text": "\xff\xfe",
