@@ -125,15 +125,6 @@ class RobustStrategy:
         """Return the round as it counts on from those that were done before."""
         return server_round + self._rounds.rounds_done
 
-    def _begin(
-        self, server_round: int, model: Mapping[str, Array], names: Sequence[ClientId]
-    ) -> frozenset[ClientId]:
-        """Begin a round and return who is not to be asked: all, where the round is over by that."""
-        left_out = self._rounds.begin(model, names)
-        if self._rounds.problem:
-            announce(self._rounds.finish(self._current(server_round), ())[1])
-        return left_out
-
     def _finish(
         self,
         server_round: int,
@@ -141,8 +132,9 @@ class RobustStrategy:
         failed: Mapping[ClientId, str],
         veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
-        """Aggregate and announce a round; None where nobody was asked and nobody answered."""
-        if not (replies or failed or self._rounds.asked):
+        """Aggregate and announce a round; None where nobody was there to be asked or answered."""
+        rounds = self._rounds
+        if not (replies or failed or rounds.asked or rounds.quarantined or rounds.problem):
             return None
         model, report = self._rounds.finish(self._current(server_round), replies, failed, veto)
         announce(report)

@@ -144,7 +144,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         messages = list(super().configure_train(current, arrays, config, steady))
         names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
-        left_out = self._begin(server_round, model, names)
+        left_out = self._rounds.begin(model, names)
         return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
 
     def aggregate_train(
@@ -167,7 +167,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> Iterable[Message]:
         """Configure the next round of federated evaluation."""
         steady = self._steady(grid, self.min_evaluate_nodes)
-        return super().configure_evaluate(self._current(server_round), arrays, config, steady)
+        current = self._current(server_round)
+        messages = super().configure_evaluate(current, arrays, config, steady)
+        return [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
