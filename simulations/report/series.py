@@ -76,7 +76,7 @@ def clients_of(run: Run) -> list[ClientId]:
     """Return the clients of a run in the order of their ids: its partitions, and who else came."""
     known: set[ClientId] = set(range(run.config.settings.num_clients))
     for report in run.reports:
-        known.update(report.received, report.silent, report.quarantined)
+        known.update(report.received, report.silent, report.late, report.quarantined)
         known.update(refused.client for refused in report.refused)
     return sorted(known, key=client_order)
 
@@ -85,7 +85,7 @@ def cells(report: RoundReport, clients: Sequence[ClientId]) -> str:
     """Return a round as one letter per client."""
     letters: dict[ClientId, str] = dict.fromkeys(report.received, ACCEPTED)
     letters.update(dict.fromkeys(report.selected, SELECTED))
-    letters.update(dict.fromkeys(report.silent, SILENT))
+    letters.update(dict.fromkeys([*report.silent, *report.late], SILENT))
     letters.update(dict.fromkeys(report.quarantined, QUARANTINED))
     letters.update(dict.fromkeys(report.failed, FAILED))
     letters.update((refused.client, REFUSED) for refused in report.refused)
@@ -95,6 +95,7 @@ def cells(report: RoundReport, clients: Sequence[ClientId]) -> str:
 def remarks(report: RoundReport) -> Iterable[tuple[ClientId, str, str]]:
     """Yield (client, kind, text) of what was wrong with a round's replies."""
     yield from ((refused.client, "refused", refused.reason) for refused in report.refused)
+    yield from ((client, "late", "a quorum closed the round without it") for client in report.late)
     yield from ((client, "failed", text) for client, text in report.failed.items())
     yield from ((client, "metrics dropped", text) for client, text in report.doubted.items())
 
