@@ -1,0 +1,63 @@
+"""Real rounds that close at a quorum: who hangs is named late, and heard again when it is back."""
+
+import os
+import signal
+
+import pytest
+
+from flwr_krum.journal import read_journal
+from simulations.real.command import node_configs
+from simulations.real.federation import Federation
+from tests.simulations.processes import follow, until
+
+pytestmark = [pytest.mark.flower, pytest.mark.slow]
+
+LATE, QUORUM, ROUNDS, PATIENCE = 2, 5, 8, 240.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("waiting")
+
+
+@pytest.fixture(scope="module")
+def federation(folder, config):
+    """Seven honest nodes."""
+    with Federation(folder / "federation", node_configs(config(folder))) as running:
+        running.wait_until_connected()
+        yield running
+
+
+@pytest.mark.parametrize("api", ["message", "fit"])
+def test_a_quorum_closes_rounds_without_a_node_that_hangs_and_hears_it_again_afterwards(
+    federation, folder, config, api
+):
+    def reports():
+        path = folder / api / "journal.jsonl"
+        return read_journal(path) if path.exists() else []
+
+    hanging = federation.nodes[LATE].process
+    made = config(
+        folder / api, f=1, api=api, num_server_rounds=ROUNDS, quorum=QUORUM, round_timeout=PATIENCE
+    )
+    run_id = federation.submit(made)
+    try:
+        until(lambda: len(reports()) >= 1, PATIENCE)
+        os.kill(hanging.pid, signal.SIGSTOP)
+        until(lambda: any(LATE in report.late for report in reports()[1:]), PATIENCE)
+    finally:
+        os.kill(hanging.pid, signal.SIGCONT)
+    assert follow(federation, run_id) == "finished:completed"
+    done = reports()
+    assert len(done) == ROUNDS
+    for report in done:
+        assert report.stepped
+        assert report.byzantine == 1
+        assert len(report.received) >= QUORUM
+        assert set(report.arrived) == set(report.received)
+        assert max(report.arrived.values()) < PATIENCE
+        assert not {*report.late} & {*report.received}
+        assert report.silent == ()
+    late = [report.server_round for report in done if LATE in report.late]
+    assert late
+    assert any(LATE in report.received for report in done if report.server_round > late[0])
