@@ -26,7 +26,8 @@ _LOOKED_THROUGH = 100
 """Rounds that are looked through for them: not every round asks every client."""
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as reports have it: ISO 8601 in UTC, so that texts compare as times do."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -48,6 +49,9 @@ class RoundReport:
         The f in force.
     basis : str
         What it rests on, see `flwr_krum.in_force`.
+    needed : int, optional
+        How many accepted replies the rule needs at this f; None where an older journal does not
+        say.
     seed : int, optional
         The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
@@ -60,7 +64,9 @@ class RoundReport:
         In the order of arrival: how long after the round was asked a reply was in the server's
         hands, by the server's clock. Empty where clients run in the server's own process.
     quarantined : client ids
-        Left out of sampling for earlier refusals.
+        Left out of sampling: for earlier refusals, or by the operator's word.
+    barred : client ids
+        Those of them whom the operator barred, see `flwr_krum.orders`.
     doubted : mapping of client id to text
         What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
@@ -102,6 +108,7 @@ class RoundReport:
     rule: str
     byzantine: int
     basis: str = "declared"
+    needed: int | None = None
     seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
@@ -110,6 +117,7 @@ class RoundReport:
     late: tuple[ClientId, ...] = ()
     arrived: Mapping[ClientId, float] = field(default_factory=dict)
     quarantined: tuple[ClientId, ...] = ()
+    barred: tuple[ClientId, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
@@ -125,7 +133,7 @@ class RoundReport:
     note: str = ""
     weighting: Weighting | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    time: str = field(default_factory=_now, compare=False)
+    time: str = field(default_factory=now, compare=False)
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read after the round."""
@@ -137,10 +145,14 @@ class RoundReport:
             lines.append(_came(self.arrived.values()))
         if self.basis != "declared":
             lines.append(f"f = {self.byzantine}: {self.basis}")
-        if self.quarantined:
-            lines.append(f"in quarantine: {_list(self.quarantined)}")
+        if refused := [client for client in self.quarantined if client not in self.barred]:
+            lines.append(f"in quarantine: {_list(refused)}")
+        if self.barred:
+            lines.append(f"barred by the operator: {_list(self.barred)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"failed {client}: {why}" for client, why in self.failed.items()]
+        if self.silent:
+            lines.append(f"silent: {_list(self.silent)}, who did not answer in time")
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         lines += self.dropped
         if self.kept:
@@ -163,6 +175,11 @@ class RoundReport:
         if not self.stepped:
             lines.append("the global model stays as it is")
         return lines
+
+    @property
+    def slack(self) -> int | None:
+        """How many accepted replies more there are than the rule needs; negative if too few."""
+        return None if self.needed is None else len(self.received) - self.needed
 
     def guarantee_metrics(self) -> dict[str, float]:
         """Return certificate and guarantee as numbers: 1 holds, 0 does not, -1 cannot be known.
@@ -190,7 +207,8 @@ class RoundReport:
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
-        return bool(self.note or self.refused or self.doubted or self.dropped or not self.stepped)
+        lost = self.refused or self.failed or self.silent
+        return bool(self.note or lost or self.doubted or self.dropped or not self.stepped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
@@ -219,6 +237,8 @@ class RoundReport:
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
+        if not isinstance(read["needed"], int | None):
+            raise TypeError(f"needed is {read['needed']!r}, expected int or null")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -240,6 +260,8 @@ class RoundReport:
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
+    "needed": None,
+    "barred": [],
     "optimizer": "",
     "steps": {},
     "weighting": None,
@@ -248,7 +270,7 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "arrived": [],
 }
 _BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "late", "quarantined", "selected")
+_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),

@@ -134,9 +134,9 @@ class RobustStrategy:
         failed: Mapping[ClientId, str],
         veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
-        """Aggregate and announce a round; None where nobody was asked and nobody answered."""
+        """Aggregate and announce a round; None where nobody was there to be asked or answered."""
         arrived, late = self._arrived()
-        if not (replies or failed or self._rounds.asked):
+        if not (replies or failed or self._rounds.asked or self._rounds.quarantined):
             return None
         current = self._current(server_round)
         model, report = self._rounds.finish(current, replies, failed, veto, arrived, late)

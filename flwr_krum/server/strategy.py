@@ -139,7 +139,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if initial is None:
             if not self._trust_initial_client:
                 raise ValueError(NO_INITIAL_MODEL)
-            initial = ask_a_client(client_manager)
+            initial = ask_a_client(client_manager, self._name)
         decode_model(by_position(initial))
         return initial
 
@@ -154,6 +154,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
         pairs = zip(instructions, names, strict=True)
         asked = [pair for pair, name in pairs if name not in left_out]
+        if left_out and not asked:  # Flower ends the round here, and it is to be reported
+            self._finish(server_round, [], {})
         self._arrivals = Arrivals(self._rounds.closing)
         return asked_together("fit", asked, self._arrivals, self._kind_of)
 
@@ -193,8 +195,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         instructions = super().configure_evaluate(
             self._current(server_round), parameters, client_manager
         )
+        asked = [pair for pair in instructions if not self._rounds.bars(self._name(pair[0]))]
         self._arrivals = Arrivals(self._rounds.closing)
-        return asked_together("evaluate", instructions, self._arrivals)
+        return asked_together("evaluate", asked, self._arrivals)
 
     def aggregate_evaluate(
         self,

@@ -182,8 +182,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         steady = self._steady(grid, self.min_evaluate_nodes)
         current = self._current(server_round)
         messages = super().configure_evaluate(current, arrays, config, steady)
+        asked = [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
         self._arrivals = Arrivals(self._rounds.closing)
-        return Questions(messages, self._arrivals)
+        return Questions(asked, self._arrivals)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
