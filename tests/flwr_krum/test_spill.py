@@ -112,7 +112,7 @@ def play(api, rule, sends=honest, scripts=None, **options):
 
 def said(report):
     """Return all that a report says but how long things took."""
-    return repr(replace(report, seconds={}, time=""))
+    return repr(replace(report, seconds={}, arrived={}, time=""))
 
 
 @pytest.fixture
@@ -221,7 +221,9 @@ class Trains(FakeProxy):
 def test_what_a_client_without_a_grid_returns_is_kept_in_the_file_as_well(folder):
     kept = Spill(0, folder)
     kept.begin(10**5, 10**6, N, 0)
-    ((proxy, ins),) = asked_together("fit", [(Trains("10"), FitIns(Parameters([], ""), {}))], kept)
+    ((proxy, ins),) = asked_together(
+        "fit", [(Trains("10"), FitIns(Parameters([], ""), {}))], spill=kept
+    )
     first, *_ = proxy.fit(ins, 5.0, 1).parameters.tensors
     assert isinstance(first, Filed)
     assert np.array_equal(np.asarray(decode(first)), layers(10)[0])
