@@ -16,8 +16,9 @@ from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
-from flwr_krum.round import OnInfeasible, RoundOptions, Rounds
+from flwr_krum.round import Rounds
 from flwr_krum.rules.rule import Rule
+from flwr_krum.settings import OnInfeasible, RoundOptions, RoundSettings
 
 FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
 """What becomes of a round for which there are too few replies."""
@@ -202,14 +203,18 @@ def _takers(cls: type) -> list[type]:
     source = next(base for base in cls.__mro__[1:] if issubclass(base, RobustStrategy))
     if source is not RobustStrategy:
         return [source]
-    return [Rounds, next(base for base in cls.__mro__ if base.__module__.startswith("flwr."))]
+    return [
+        RoundSettings,
+        next(base for base in cls.__mro__ if base.__module__.startswith("flwr.")),
+    ]
 
 
 def _taken_by(takers: Iterable[type]) -> Iterator[inspect.Parameter]:
     """Yield the arguments with a default that may be handed on."""
+    optional = RoundOptions.__optional_keys__
     for taker in takers:
         for parameter in inspect.signature(taker).parameters.values():
-            is_option = taker is not Rounds or parameter.name in RoundOptions.__optional_keys__
+            is_option = taker is not RoundSettings or parameter.name in optional
             if is_option and parameter.default is not parameter.empty:
                 yield parameter
 

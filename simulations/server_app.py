@@ -31,9 +31,9 @@ from flwr_krum.boundary.records import from_record, to_record
 from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import Journal
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions
 from flwr_krum.server.strategy import RobustAggregation as FitAggregation
 from flwr_krum.serverapp.strategy import RobustAggregation as TrainAggregation
+from flwr_krum.settings import RoundOptions
 from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in
 from simulations.run.history import DISTANCES_FILE, JOURNAL_FILE, HistoryWriter, RoundRecord

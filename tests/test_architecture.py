@@ -108,6 +108,7 @@ FLOORS = (
     ("report", "fitted"),
     ("lines", "lock", "step"),
     ("journal", "log", "recorded"),
+    ("settings",),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),

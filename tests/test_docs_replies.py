@@ -10,7 +10,7 @@ from flwr_krum.boundary.messages import MOST_RECORDS
 from flwr_krum.boundary.metrics import LONGEST_METRIC, MOST_METRICS, MOST_NUMBERS
 from flwr_krum.kernel.updates import BLOCK
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions
+from flwr_krum.settings import RoundOptions
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = " ".join((DOCS / "replies.md").read_text().split())

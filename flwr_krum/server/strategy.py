@@ -40,7 +40,7 @@ from flwr_krum.boundary.proxies import (
 )
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions
+from flwr_krum.settings import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 

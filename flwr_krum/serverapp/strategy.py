@@ -24,7 +24,7 @@ from flwr_krum.boundary.nodes import SteadyNodes
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions
+from flwr_krum.settings import RoundOptions
 from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]

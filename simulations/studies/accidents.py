@@ -21,10 +21,10 @@ import flwr_krum.server.strategy as our_fit
 import flwr_krum.serverapp.strategy as our_train
 from flwr_krum.boundary.records import record_of, to_record
 from flwr_krum.report import RoundReport
-from flwr_krum.round import RoundOptions
 from flwr_krum.rules import RULES
 from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule
+from flwr_krum.settings import RoundOptions
 from simulations.engines.inprocess import InProcessGrid
 
 F = 2
