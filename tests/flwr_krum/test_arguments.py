@@ -9,7 +9,7 @@ import pytest
 
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
-from flwr_krum.round import RoundOptions
+from flwr_krum.settings import RoundOptions
 
 NAMES = (
     "RobustAggregation", "Krum", "MultiKrum", "Medoid", "OneMinusPKrum",
