@@ -62,6 +62,11 @@ def rows() -> Iterator[tuple[str, ...]]:
         yield name, facts.formula, sees(kind), facts.breaks, facts.resists
 
 
+def objects() -> list[dict[str, str]]:
+    """Return the rows for programs."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows()]
+
+
 def terminal_table() -> Table:
     """Return the rows for a terminal."""
     table = Table(title="attacks", show_lines=True)

@@ -48,6 +48,15 @@ def rows(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Iterator[tuple[str, 
         )
 
 
+def objects() -> list[dict[str, str]]:
+    """Return the rows of all rules, then of all mixings, for programs."""
+    return [
+        {"kind": kind, **dict(zip(COLUMNS, row, strict=True))}
+        for kind, kinds in (("rule", RULES), ("mixing", MIXINGS))
+        for row in rows(kinds)
+    ]
+
+
 def terminal_table(title: str, kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Table:
     """Return the rows for a terminal."""
     table = Table(title=title, show_lines=True)

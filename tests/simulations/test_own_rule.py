@@ -140,5 +140,5 @@ def test_what_is_wrong_with_it_is_said_in_one_sentence(run, rule, text, message)
     result = run(rule, text=text)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
-    assert result.output.startswith("ValueError: rule is ") or "needs f < n" in message
+    assert result.output.startswith("ValueError: --rule is ") or "needs f < n" in message
     assert "Traceback" not in result.output
