@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines, writing
+from flwr_krum.lines import (
+    FileError,
+    Line,
+    LineWriter,
+    check_is_file,
+    check_is_next,
+    read_lines,
+    writing,
+)
 from flwr_krum.lock import Lock, LockedError
 from flwr_krum.report import RoundReport
 from flwr_krum.weights import DeclaredWeights
@@ -75,11 +83,8 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         JournalError
             If it cannot be written, or is not later than the last one.
         """
-        if report.server_round <= self._last:
-            raise JournalError(
-                f"{self.path}: round {report.server_round} follows round {self._last}; a run that "
-                f"goes on counts its rounds on: rounds_done={self._last}"
-            )
+        with _as_journal_error():
+            check_is_next(self.path, report.server_round, self._last)
         if self._overtaken:
             raise JournalError(f"{self.path}: a later strategy of this process has taken it over")
         if self._writer is None:

@@ -134,6 +134,15 @@ def read_lines(
     return found
 
 
+def check_is_next(path: Path, server_round: int, last: int) -> None:
+    """Raise FileError if a round is not later than the last one that a file has."""
+    if server_round <= last:
+        raise FileError(
+            f"{path}: round {server_round} follows round {last}; a run that goes on counts its "
+            f"rounds on: rounds_done={last}"
+        )
+
+
 def check_is_file(path: Path) -> None:
     """Raise FileError unless the path is that of a file, or of nothing."""
     with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from flwr_krum.certified import RoundCertificate
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.enclosure import Points
 from flwr_krum.kernel.recorded import RecordedGeometry
-from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, read_lines
+from flwr_krum.lines import FileError, Line, LineWriter, check_is_file, check_is_next, read_lines
 from flwr_krum.rules.rule import Aggregate, Choice
 
 _BEGINNING = b'{"server_round": '
@@ -280,11 +280,7 @@ class DistancesFile:
         FileError
             If it cannot be written, or is not later than the last one.
         """
-        if record.server_round <= self._last:
-            raise FileError(
-                f"{self.path}: round {record.server_round} follows round {self._last}; a run that "
-                f"goes on counts its rounds on: rounds_done={self._last}"
-            )
+        check_is_next(self.path, record.server_round, self._last)
         self._writer.append(json.dumps(record.to_json(), allow_nan=False).encode())
         self._last = record.server_round
 

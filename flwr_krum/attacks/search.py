@@ -21,7 +21,7 @@ from flwr_krum.attacks.scaling import length
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.geometry import LARGEST, ClientGeometry, Geometry
-from flwr_krum.kernel.ranking import Contrast, Ranking, Score
+from flwr_krum.kernel.ranking import Contrast, Ranking, Score, rank_as_rounded
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.updates import ClientUpdates
 
@@ -330,9 +330,7 @@ class _Candidates(Geometry):
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, in float64."""
-        scores = score(self.squared)
-        order = tuple(np.argsort(scores, kind="stable").tolist())
-        return Ranking(order[:count], order, scores)
+        return rank_as_rounded(self.squared, score, count)
 
     @property
     def d(self) -> int:

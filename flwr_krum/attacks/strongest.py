@@ -7,7 +7,7 @@ it is never weaker than the best of them, and a lower bound on what who knows al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
@@ -24,9 +24,9 @@ from flwr_krum.attacks.optimal import (
     most_damaging,
 )
 from flwr_krum.attacks.scaling import length
-from flwr_krum.attacks.search import GOALS, Goal, Search, finite_rows
+from flwr_krum.attacks.search import GOALS, Goal, Search, finite_rows, mean_of
 from flwr_krum.checks import one_of, whole_number
-from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.arrays import Array, Float64
 from flwr_krum.kernel.threads import one_blas_thread
 
 EIGENVECTORS = 3
@@ -37,6 +37,12 @@ KEPT = 3
 
 COARSE = 1
 """Points from one factor to twice that where many lines are compared."""
+
+ZERO = -1
+"""The place, before all attacks, of rows of zeros."""
+
+SEARCHED, KINDS, COEFFICIENTS = "searched", "kinds", "coefficients"
+"""Under which names a memory has the round of the last search, and what won."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,20 @@ class Strongest(Attack):
         Candidates that are tried, about; each costs O(n^2) where the rule weighs clients.
     goal : "distance" | "progress" (default: "distance")
         What is made large: ``||F - mu||``, or ``-<F, mu>``, F being the result.
+    every : int (default: 1)
+        Rounds from one search to the next. Those between send the combination that won, of their
+        own updates: no longer the strongest, and cheap enough for a long run.
 
     Raises
     ------
     ValueError
-        If the budget is below 1, or there is no such goal; in a scene, if the rule cannot run on
-        h + f clients.
+        If the budget or every is below 1, or there is no such goal; in a scene, if the rule cannot
+        run on h + f clients.
     """
 
     budget: int = 2000
     goal: Goal = "distance"
+    every: int = 1
 
     facts = AttackFacts(
         source="this package; in the spirit of El Mhamdi et al., ICLR 2021, and of Shejwalkar, "
@@ -79,72 +89,116 @@ class Strongest(Attack):
     def __post_init__(self) -> None:
         whole_number("budget", self.budget, 1)
         one_of("goal", self.goal, GOALS)
+        whole_number("every", self.every, 1)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The rule."""
-        return frozenset({"rule"})
+        """The rule, and the rounds before where not every one is searched."""
+        return frozenset({"rule"}) if self.every == 1 else frozenset({"rule", "memory"})
 
     def rows(self, scene: Scene) -> Float64:
         """Return a row for each attacker."""
-        return self.found(scene).rows
+        with one_blas_thread():
+            if self.every == 1:
+                return self._found(scene)[0].rows
+            again = self._again(scene)
+            if again is not None:
+                return again
+            memory: MutableMapping[str, Array] = scene.required("memory")
+            found, kinds, C = self._found(scene)
+            memory[SEARCHED], memory[KINDS] = np.array(scene.server_round), np.array(kinds, int)
+            memory[COEFFICIENTS] = C
+            return found.rows
+
+    def _again(self, scene: Scene) -> Float64 | None:
+        """Return what won the last search, of this round's updates; None where one is due."""
+        memory: MutableMapping[str, Array] = scene.required("memory")
+        if SEARCHED not in memory or scene.server_round >= int(memory[SEARCHED]) + self.every:
+            return None
+        scene = replace(scene, honest=finite_rows(scene.honest))
+        seed = int(scene.rng.integers(2**31))
+        rows = [self._rows_of(kind, scene, seed) for kind in memory[KINDS].tolist()]
+        sent = [each for each in rows if each is not None]
+        base = np.vstack([scene.honest, _spreads(scene), *sent])
+        C = memory[COEFFICIENTS]
+        if C.shape != (scene.f, len(base)):
+            return None  # other clients are seen than in the search
+        with np.errstate(over="ignore", invalid="ignore"):
+            made: Float64 = C @ base
+        return made
 
     def found(self, scene: Scene) -> Found:
         """Return what won: its name, factor, damage and rows."""
         with one_blas_thread():
-            return self._found(scene)
+            return self._found(scene)[0]
 
-    def _found(self, scene: Scene) -> Found:
+    def _found(self, scene: Scene) -> tuple[Found, tuple[int, ...], Float64]:
+        """Return what won, the kinds whose rows it was mixed with, and its coefficients."""
         seed = int(scene.rng.integers(2**31))
         scene = replace(scene, honest=finite_rows(scene.honest))
         plain = Search(replace(scene, rng=np.random.default_rng(seed)), goal=self.goal)
         named = [
-            Found(name, 1.0, plain.damage_of_rows(rows), rows)
-            for name, rows in self._named(scene, seed)
+            (plain.damage_of_rows(rows), kind, rows) for kind, rows in self._named(scene, seed)
         ]
-        named.sort(key=lambda each: -each.damage)
+        named.sort(key=lambda each: -each[0])
         # What no float holds is tried above, and never mixed with other rows.
-        mixable = [each for each in named if 0.0 < length(each.rows.ravel()) < 1e100][:KEPT]
-        sigma = deviation_of(scene.honest, 1)
-        directions = np.vstack([sigma, np.sign(plain.mean), *(each.rows for each in mixable)])
+        mixable = [each for each in named if 0.0 < length(each[2].ravel()) < 1e100][:KEPT]
+        kinds = tuple(kind for _, kind, _ in mixable)
+        directions = np.vstack([_spreads(scene), *(rows for _, _, rows in mixable)])
         again = replace(scene, rng=np.random.default_rng(seed))
         search = Search(again, directions, self.goal)
         search.evaluations = plain.evaluations
         lines = list(_lines(search))
         starts = self._along(search, lines)
         starts += [
-            (each.damage, each.name, 1.0, np.eye(search.p)[first : first + scene.f])
-            for i, each in enumerate(mixable)
+            (damage, self._name(kind), 1.0, np.eye(search.p)[first : first + scene.f])
+            for i, (damage, kind, _) in enumerate(mixable)
             for first in (search.h + 2 + i * scene.f,)
         ]
         starts.sort(key=lambda start: -start[0])
         climbed = [self._climb(search, start, KEPT - i) for i, start in enumerate(starts[:KEPT])]
-        candidates = [
-            Found(name, factor, search.damage_of_rows(rows), rows)
+        damage, kind, rows = named[0]
+        own = np.eye(scene.f, search.h + 2 + scene.f, search.h + 2)
+        candidates: list[tuple[Found, tuple[int, ...], Float64]] = [
+            (Found(self._name(kind), 1.0, damage, rows), (kind,), own)
+        ]
+        candidates += [
+            (Found(name, factor, search.damage_of_rows(rows), rows), kinds, np.array(C))
             for _, name, factor, C in (*climbed, *starts[:KEPT])
             for rows in (search.rows(C),)
         ]
         # The same seeds make the rule of both searches the same.
-        return max((*named[:1], *candidates), key=lambda each: each.damage)
+        return max(candidates, key=lambda each: each[0].damage)
 
-    def _named(self, scene: Scene, seed: int) -> Iterator[tuple[str, Float64]]:
-        """Yield the rows of other attacks, by their defaults, and zeros."""
-        yield "zero", np.zeros((scene.f, scene.honest.shape[1]))
-        for kind in self.begins_with:
-            if issubclass(kind, Strongest | Wrapper | OptimalIPM | OptimalALIE):
-                continue
-            if any(each.default is each.default_factory for each in fields(kind)):
-                continue  # a parameter without a default
-            attack = kind()
-            spoils = kind.spoiled is not Attack.spoiled or attack.changes_data
-            if spoils or any(getattr(scene, need) is None for need in attack.needs):
-                continue
-            memory = None if scene.memory is None else dict(scene.memory)
-            seen = replace(scene, rng=np.random.default_rng(seed), memory=memory)
-            try:
-                yield kind.__name__, attack.on(seen)
-            except ValueError:
-                continue  # one that has no answer to this scene
+    def _named(self, scene: Scene, seed: int) -> Iterator[tuple[int, Float64]]:
+        """Yield zeros, and the rows of other attacks by their defaults, with their places."""
+        for kind in (ZERO, *range(len(self.begins_with))):
+            rows = self._rows_of(kind, scene, seed)
+            if rows is not None:
+                yield kind, rows
+
+    def _name(self, kind: int) -> str:
+        return "zero" if kind == ZERO else self.begins_with[kind].__name__
+
+    def _rows_of(self, place: int, scene: Scene, seed: int) -> Float64 | None:
+        """Return the rows of the attack at a place, or None if it sends none, or none here."""
+        if place == ZERO:
+            return np.zeros((scene.f, scene.honest.shape[1]))
+        kind = self.begins_with[place]
+        if issubclass(kind, Strongest | Wrapper | OptimalIPM | OptimalALIE):
+            return None
+        if any(each.default is each.default_factory for each in fields(kind)):
+            return None  # a parameter without a default
+        attack = kind()
+        spoils = kind.spoiled is not Attack.spoiled or attack.changes_data
+        if spoils or any(getattr(scene, need) is None for need in attack.needs):
+            return None
+        memory = None if scene.memory is None else dict(scene.memory)
+        seen = replace(scene, rng=np.random.default_rng(seed), memory=memory)
+        try:
+            return attack.on(seen)
+        except ValueError:
+            return None  # it has no answer to this scene
 
     def _along(self, search: Search, lines: list[Line]) -> list[tuple[float, str, float, Float64]]:
         """Return the best of each line: of the most promising ones, searched closely."""
@@ -198,6 +252,11 @@ class Strongest(Attack):
                     else:
                         steps[w, m] *= -0.5
         return damage, name, factor, C
+
+
+def _spreads(scene: Scene) -> Float64:
+    """Return sigma and sign(mu), (2, d), of finite honest updates."""
+    return np.vstack([deviation_of(scene.honest, 1), np.sign(mean_of(scene.honest))])
 
 
 def _lines(search: Search) -> Iterator[Line]:

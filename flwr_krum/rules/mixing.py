@@ -52,6 +52,11 @@ class Mixing(ABC):
     weighs: ClassVar[bool] = False
     """Whether the mixing has a definition with declared weights."""
 
+    @property
+    def is_ranking(self) -> bool:
+        """Whether it ranks distances, and takes those in float32 where they decide."""
+        return False
+
     def weighed(self, geometry: Geometry, shares: Float64) -> Float64:
         """Return M (n, n) where the clients have shares (n,), of sum 1, and ``weighs`` is True."""
         raise NotImplementedError(f"{type(self).__name__} has no definition with declared weights")
@@ -97,6 +102,11 @@ class Mixings(Mixing):
             M = part.matrix(geometry, server_round)
             geometry, product = geometry.mixed(M), M @ product
         return product
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether a part does."""
+        return any(part.is_ranking for part in self.parts)
 
     def rows(self, n: int) -> int:
         """Return how many rows the last part leaves."""
@@ -182,8 +192,8 @@ class Chain(Rule):
         """Mix, let the rule choose among the mixed rows, and say it in terms of the clients."""
         f = self.liars(geometry.n)
         fitted = self.fitted(geometry.n, f)
-        if not fitted.rule.is_ranking:
-            _ = geometry.squared  # that it needs: no rough ones beside them, for the mixing alone
+        if fitted.mixing.is_ranking and not fitted.rule.is_ranking:
+            _ = geometry.squared  # the rule will need it: no rough ones for the mixing alone
         M = fitted.mixing.matrix(geometry, server_round)
         return fitted.rule.choose(geometry.mixed(M), server_round).after(M)
 

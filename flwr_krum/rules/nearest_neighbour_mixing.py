@@ -52,6 +52,11 @@ class NearestNeighborMixing(Mixing):
         ),
     )
 
+    @property
+    def is_ranking(self) -> bool:
+        """True: it ranks the neighbours of each row."""
+        return True
+
     def least(self, f: int) -> int:
         """Return ``2f + 1``."""
         return 2 * f + 1

@@ -30,6 +30,7 @@ from simulations.run.config import RunConfig
 from simulations.run.folder import alone_in, replace_file
 from simulations.run.history import (
     CONFIG_FILE,
+    DISTANCES_FILE,
     HISTORY_FILE,
     JOURNAL_FILE,
     MODEL_FILE,
@@ -42,8 +43,8 @@ HERE = "ray"
 
 Files = Mapping[str, bytes]
 
-# The history is the last: with it a run counts as made.
-_FILES = (ORIGIN_FILE, JOURNAL_FILE, MODEL_FILE, HISTORY_FILE)
+# The history is the last: with it a run counts as made. Distances are there where asked for.
+_FILES = (ORIGIN_FILE, DISTANCES_FILE, JOURNAL_FILE, MODEL_FILE, HISTORY_FILE)
 
 
 def run_all_on_ray(
@@ -118,7 +119,8 @@ def _run_away(run_config: dict[str, Any], engine: str) -> tuple[Files, RoundReco
     with TemporaryDirectory() as folder, quiet_flower():
         config = replace(RunConfig.from_config(run_config), run_dir=folder)
         run(config, engine, records.append)
-        return {name: Path(folder, name).read_bytes() for name in _FILES}, records[-1]
+        made = [path for name in _FILES if (path := Path(folder, name)).exists()]
+        return {path.name: path.read_bytes() for path in made}, records[-1]
 
 
 def _keep(config: RunConfig, files: Files) -> None:
@@ -129,5 +131,5 @@ def _keep(config: RunConfig, files: Files) -> None:
         replace_file(
             folder / CONFIG_FILE, (json.dumps(config.to_config(), indent=2) + "\n").encode()
         )
-        for name in _FILES:
-            replace_file(folder / name, files[name])
+        for name, content in files.items():
+            replace_file(folder / name, content)

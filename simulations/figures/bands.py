@@ -28,13 +28,28 @@ class Band:
     high: np.ndarray
 
 
-def band_of(values: BySeed) -> Band:
-    """Return median and band of a curve at those x that all seeds have."""
-    x = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
-    table = np.array([[of_seed[at] for at in x] for of_seed in values.values()])
-    edges = (25, 75) if len(table) >= QUARTILES_FROM else (0, 100)
-    low, median, high = np.percentile(table, [edges[0], 50, edges[1]], axis=0)
+def band_of(values: BySeed, is_swept: bool = False) -> Band:
+    """Return median and band of a curve at those x that all seeds have.
+
+    Along a sweep, at every x, over the seeds that have it: a claim may ask for more at one.
+    """
+    sets = [set(of_seed) for of_seed in values.values()]
+    if not is_swept:
+        x = sorted(set.intersection(*sets))
+        edges = _edges_of([[of_seed[at] for at in x] for of_seed in values.values()])
+    else:
+        x = sorted(set.union(*sets))
+        of_each = [[[y[at]] for y in values.values() if at in y] for at in x]
+        edges = np.hstack([_edges_of(numbers) for numbers in of_each])
+    low, median, high = edges
     return Band(np.array(x), median, low, high)
+
+
+def _edges_of(table: list[list[float]]) -> np.ndarray:
+    """Return lower edge, median and upper edge (3, x) of numbers by seed and x."""
+    spanned = (25, 50, 75) if len(table) >= QUARTILES_FROM else (0, 50, 100)
+    edges: np.ndarray = np.percentile(np.array(table), spanned, axis=0)
+    return edges
 
 
 def band_words(numbers: Collection[int], folds: int = 0, first_seed: int = 0) -> str:

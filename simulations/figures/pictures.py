@@ -173,7 +173,7 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
         if not values:
             continue
         colour, dash = _colour(experiment, curve), DASHES[curve.style]
-        band = band_of(values)
+        band = band_of(values, is_swept=window is not None)
         late = band.x > 0
         learnt += [band.low[late], band.high[late]]
         ax.fill_between(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-
 from flwr_krum.attacks.search import window_mean
 from flwr_krum.kernel.arrays import Float64, Indices
 from flwr_krum.kernel.geometry import Geometry
-from flwr_krum.kernel.ranking import Contrast, Ranking, Score
+from flwr_krum.kernel.ranking import Contrast, Ranking, Score, rank_as_rounded
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.rules import Rule
 
@@ -47,9 +45,7 @@ class PlainGeometry(Geometry):
 
     def rank(self, score: Score, count: int, contrast: Contrast | None = None) -> Ranking:
         """Return the ``count`` rows of smallest score, as float64 has them."""
-        scores = score(self.squared)
-        order = tuple(np.argsort(scores, kind="stable").tolist())
-        return Ranking(order[:count], order, scores)
+        return rank_as_rounded(self.squared, score, count)
 
     @property
     def d(self) -> int:

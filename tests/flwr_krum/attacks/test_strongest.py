@@ -1,5 +1,7 @@
 """The strongest rows that a search finds: never weaker than what it begins with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from flwr_krum.attacks import ATTACKS, OptimalALIE, OptimalIPM, Scene, Strongest
 from flwr_krum.attacks.attack import Attack
 from flwr_krum.rules import (
     RULES,
+    Average,
     Bulyan,
     ClientUpdates,
     Krum,
@@ -157,7 +160,55 @@ def test_a_single_honest_client_and_a_rule_that_cannot_run():
         Strongest().on(scene(np.ones((1, 3)), Krum(2)))
 
 
+def rounds_of(attack, rule, seeds):
+    """Return what is sent in one round after the other, with one memory."""
+    memory = {}
+    return [
+        attack.on(replace(scene(clouds(seed), rule), server_round=t, memory=memory))
+        for t, seed in enumerate(seeds, start=1)
+    ]
+
+
+@pytest.mark.parametrize("rule", [Krum(F), Average(), TrimmedMean(F)], ids=str)
+def test_between_two_searches_the_combination_that_won_is_made_of_the_new_updates(rule):
+    seldom = Strongest(budget=300, every=3)
+    # Updates that do not change: what is made anew is what the search had found.
+    first, second, third, fourth = rounds_of(seldom, rule, [4, 4, 4, 4])
+    np.testing.assert_array_equal(first, Strongest(budget=300).on(scene(clouds(4), rule)))
+    np.testing.assert_allclose(second, first, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(third, first, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(fourth, first)
+
+
+def test_between_two_searches_new_updates_are_what_the_rows_follow():
+    first, second = rounds_of(Strongest(budget=300, every=2), MultiKrum(F), [6, 7])
+    assert not np.allclose(first, second)
+    mean, searched = (
+        clouds(7).mean(axis=0),
+        Strongest(budget=300).on(scene(clouds(7), MultiKrum(F))),
+    )
+    # Near what a search of its own would do, far more than honest rows would.
+    done, best = (damage(MultiKrum(F), clouds(7), rows) for rows in (second, searched))
+    plain = damage(MultiKrum(F), clouds(7), np.tile(mean, (F, 1)))
+    assert plain < done <= best
+
+
+def test_other_clients_than_in_the_search_are_searched_anew():
+    attack, memory = Strongest(budget=200, every=9), {}
+    attack.on(replace(scene(clouds(8), Krum(F)), server_round=1, memory=memory))
+    fewer = replace(scene(clouds(8, h=14), Krum(F)), server_round=2, memory=memory)
+    assert attack.on(fewer).shape == (F, D)
+    assert int(memory["searched"]) == 2
+
+
+def test_without_a_memory_only_every_round_can_be_searched():
+    with pytest.raises(ValueError, match="needs the rounds before"):
+        Strongest(every=2).on(replace(scene(clouds(0), Krum(F)), memory=None))
+
+
 def test_arguments_that_are_not_legal_are_named():
+    with pytest.raises(ValueError, match="every is 0, expected an integer >= 1"):
+        Strongest(every=0)
     with pytest.raises(ValueError, match="budget is 0, expected an integer >= 1"):
         Strongest(budget=0)
     with pytest.raises(ValueError, match="goal is 'chaos', expected 'distance' or 'progress'"):

@@ -7,9 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from flwr_krum.kernel import geometry
 from flwr_krum.kernel.device import numba_is_installed
 from flwr_krum.kernel.geometry import NONE, ClientGeometry
 from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.rules import Average, Bucketing, NearestNeighborMixing
 from flwr_krum.rules.written import parse_rule
 
 pytestmark = pytest.mark.skipif(not numba_is_installed(), reason="needs the extra 'fast'")
@@ -114,3 +116,17 @@ def test_rows_in_doubt_are_sharpened_and_no_inner_product_is_taken(monkeypatch):
     choice = parse_rule("nnm | krum", f=1)(updates_of(V)).choice
     assert choice.mix.shape == (1, 9)
     assert asked == [[], [0, 1, 2, 3, 4, 5, 6], []]
+
+
+def test_a_mixing_that_ranks_nothing_takes_no_inner_products_for_the_rule_behind_it(monkeypatch):
+    class Blind(Average):
+        is_ranking = False
+
+    taken = []
+    products = geometry.gram_distances
+    monkeypatch.setattr(geometry, "gram_distances", lambda rows: taken.append(1) or products(rows))
+    updates = updates_of(rows_of("plain", 12, np.random.default_rng(0)))
+    (Bucketing(s=2, seed=0) | Blind())(updates)
+    assert taken == []
+    (NearestNeighborMixing(f=2) | Blind())(updates)
+    assert taken == [1]

@@ -13,6 +13,7 @@ OPTIONS = {"num_clients": 7, "f": 2, "attack": "alie", "evaluate_every": 1}
 @pytest.mark.flower
 def test_runs_on_a_cluster_are_kept_as_those_of_this_machine_are(two_nodes, config, tmp_path):
     configs = [config(rule=rule, **OPTIONS) for rule in ("krum", "average", "median")]
+    configs[0] = replace(configs[0], distances=True)
     away, here = (
         [placed(each, tmp_path / folder, "embedded", "data") for each in configs]
         for folder in ("away", "here")
@@ -21,7 +22,8 @@ def test_runs_on_a_cluster_are_kept_as_those_of_this_machine_are(two_nodes, conf
     run_missing(here, 2, "here")
     for one in configs:
         name = key(one, "embedded")
-        for file in ("history.jsonl", "model.npz"):
+        distances = ("distances.jsonl",) if one.distances else ()
+        for file in ("history.jsonl", "model.npz", *distances):
             found = (tmp_path / folder / name / file for folder in ("away", "here"))
             first, second = (path.read_bytes() for path in found)
             assert first == second, file

@@ -29,6 +29,16 @@ def test_only_what_all_seeds_have_is_drawn():
     assert band_of({0: {0.0: 1.0, 10.0: 1.0}, 1: {0.0: 1.0}}).x.tolist() == [0]
 
 
+def test_along_a_sweep_every_point_is_of_the_seeds_that_have_it():
+    more = {seed: {1.0: y} for seed, y in enumerate([0.5, 0.1, 0.4, 0.2, 0.3])}
+    more[0][3.0], more[1][3.0] = 0.9, 0.7
+    band = band_of(more, is_swept=True)
+    assert band.x.tolist() == [1, 3]
+    assert band.median == pytest.approx([0.3, 0.8])
+    assert band.low == pytest.approx([0.2, 0.7])  # quartiles of five, the least of two
+    assert band.high == pytest.approx([0.4, 0.9])
+
+
 def test_along_rounds_folds_of_a_seed_are_averaged(rows):
     made = rows("a", lambda s, t: 0.2, 2, 20) + rows("a", lambda s, t: 0.6, 2, 20, fold=1)
     values = by_seed(made, "accuracy")
