@@ -11,7 +11,7 @@ from simulations.run.history import RoundRecord
 
 
 def learn(path: str, rule: str, folder: str) -> float:
-    """Return the accuracy after 100 rounds, three of ten clients sending noise."""
+    """Return the accuracy after 50 rounds, three of ten clients sending noise."""
     accuracies = []
 
     def watch(record: RoundRecord) -> None:
@@ -25,7 +25,7 @@ def learn(path: str, rule: str, folder: str) -> float:
             "attack": "gaussian",
             "num-clients": 10,
             "f": 3,
-            "num-server-rounds": 100,
+            "num-server-rounds": 50,
             "run-dir": folder,
         }
     )

@@ -63,6 +63,7 @@ def test_the_readme_of_a_package_index_links_the_repository_by_its_whole_address
     ]
 
 
+@pytest.mark.slow  # three archives
 def test_the_source_archive_holds_all_that_makes_the_same_wheel_again(tmp_path):
     build(ROOT, "sdist", tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")

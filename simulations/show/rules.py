@@ -86,7 +86,7 @@ def page_of(name: str, fails: str) -> str:
     fails : str
         What is known of its failures beside what it says of itself; may be empty.
     """
-    kind: type[Rule] | type[Mixing] = {**RULES, **MIXINGS}[name]
+    kind = RULES[name] if name in RULES else MIXINGS[name]
     facts = kind.facts
     said = {
         "Needs": f"{kind().requirement} ({facts.source})",
@@ -99,9 +99,13 @@ def page_of(name: str, fails: str) -> str:
     lines = "".join(f"- **{title}**: {text}\n" for title, text in said.items() if text)
     written = f"{name} | trimmed-mean" if name in MIXINGS else name
     command = f"python -m simulations run -f 6 --attack gaussian --rule '{written}'"
-    texts = (command, explanation(kind), section(kind, "Parameters"))
-    blocks = "".join(f"```text\n{text}\n```\n\n" for text in texts if text)
-    return f"# {name}\n\n{first_sentence(kind)}\n\n{lines}\n{blocks}[All rules](../rules.md)\n"
+    texts = (command, section(kind, "Parameters"))
+    parts = (
+        *(f"# {name}", first_sentence(kind), explanation(kind), lines.strip()),
+        *(f"```text\n{text}\n```" for text in texts if text),
+        "[All rules](../rules.md)\n",
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
 def _markdown(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> str:
