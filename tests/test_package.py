@@ -1,5 +1,7 @@
 """What is handed out: the files beside the code, and the archives made of them."""
 
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 import flwr_krum
-from hatch_build import with_whole_links
+from deploy.readme import with_whole_links
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -81,6 +83,17 @@ def test_the_source_archive_holds_all_that_makes_the_same_wheel_again(tmp_path):
     told = message_from_bytes(metadata)
     assert told["Description-Content-Type"] == "text/markdown"
     assert told.get_payload().startswith("# flwr_krum")
+
+
+@pytest.mark.slow
+def test_what_the_deployment_guide_copies_is_enough_to_install(tmp_path):
+    guide = (ROOT / "docs/deploy.md").read_text()
+    (line,) = re.findall(r"sudo cp -r (.*) /opt/flwr-krum/app/$", guide, re.MULTILINE)
+    for name in line.split():
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    build(tmp_path, "wheel", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.whl"))) == 1
 
 
 @pytest.mark.slow  # it fetches what the plugin requires

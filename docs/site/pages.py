@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
 from flwr_krum.certificate import limit_of
 from flwr_krum.rules import MIXINGS, RULES
 from simulations.show.rules import page_of
 from simulations.studies.worst_kappa import Unbounded
 from simulations.studies.worst_records import FOLDER, LEFT_OUT, Record, kept_in
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
 N, F = 20, 6
