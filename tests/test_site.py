@@ -39,7 +39,7 @@ def test_every_page_stands_in_the_contents_once(site):
     pages = [page.removeprefix("docs/").removesuffix(".md") for page in PAGES if "docs/" in page]
     made = [f"rules/{name}" for name in [*RULES, *MIXINGS]]
     assert sorted(found) == sorted({*pages, *made} - {"index"})
-    assert [f"attacks/{name}" in found for name in [*ATTACKS, *WRAPPERS]] == [True] * 25
+    assert {f"attacks/{name}" for name in [*ATTACKS, *WRAPPERS]} <= set(found)
 
 
 def test_each_rule_gets_a_page_that_says_how_it_fails(site, tmp_path):
