@@ -285,7 +285,8 @@ def _conclude(config: RunConfig, console: Console) -> None:
     hostile = sum(record.byzantine_selected > 0 for record in history)
     skipped = sum(not record.stepped for record in history[1:])
     accuracy = window_mean(history, first, last)
-    accuracy_curves({config.rule: history}, config.settings.task, folder / "accuracy.png")
+    picture = folder / "accuracy.png"
+    accuracy_curves({config.rule: history}, [config.rule], config.settings.task, picture)
     console.print(f"accuracy over rounds {first} to {last}: {accuracy:.4f}")
     if (success := history[-1].attack_success) is not None:
         console.print(f"success of the backdoor in round {history[-1].round}: {success:.4f}")

@@ -15,22 +15,16 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from flwr_krum.calls import parse_calls
-from flwr_krum.rules import RULES
 from simulations.figures.bands import band_of, by_seed
 from simulations.figures.experiment import Curve, Experiment, Sweep
 from simulations.figures.rows import Row
 from simulations.figures.verdicts import Verdict
 from simulations.run.intervals import Outcome
-from simulations.show.plots import PALETTE
-
-PALER = ("#777777", "#FFFFFF")
-"""What colours are mixed with where there are more rules than colours."""
+from simulations.show.colours import colour_of_call
 
 DASHES: Mapping[str, Any] = {"solid": "-", "dashed": (0, (5, 2)), "dotted": (0, (1, 1.5))}
 MARKS = {
@@ -172,7 +166,8 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
         values = by_seed((r for r in place.rows if r.curve == curve.key), experiment.y, window)
         if not values:
             continue
-        colour, dash = _colour(experiment, curve), DASHES[curve.style]
+        rule = {**experiment.settings, **curve.settings}["rule"]
+        colour, dash = colour_of_call(rule), DASHES[curve.style]
         band = band_of(values, is_swept=window is not None)
         late = band.x > 0
         learnt += [band.low[late], band.high[late]]
@@ -200,20 +195,6 @@ def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:
 
 def _drawn(experiment: Experiment) -> list[Curve]:
     return [curve for curve in experiment.curves if curve.style != "hidden"]
-
-
-def _colour(experiment: Experiment, curve: Curve) -> str:
-    *_, last = parse_calls({**experiment.settings, **curve.settings}["rule"])
-    return colour_of(last.name)
-
-
-def colour_of(rule: str) -> str:
-    """Return the colour of a rule by name, each time round the palette paler; the user's last."""
-    names = list(RULES)
-    cycle, place = divmod(names.index(rule) if rule in names else len(names), len(PALETTE))
-    share = 0.5 if cycle else 0.0
-    colours = np.array([to_rgb(PALETTE[place]), to_rgb(PALER[cycle % len(PALER)])])
-    return to_hex((1 - share) * colours[0] + share * colours[1])
 
 
 def _round_axis(ax: Axes, last: int) -> None:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.run.history import RoundRecord, evaluated
-
-# A colour-blind safe palette (Okabe and Ito) in an order that keeps neighbours apart.
-PALETTE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = ("-", "--", "-.", ":")
-
-
-def look(place: int) -> dict[str, Any]:
-    """Return how the line at a place is drawn: each time round the palette with another dash."""
-    cycle, colour = divmod(place, len(PALETTE))
-    return {"color": PALETTE[colour], "linestyle": LINES[cycle % len(LINES)]}
+from simulations.show.colours import looks_of
 
 
 def accuracy_curves(
-    histories: Mapping[str, Sequence[RoundRecord]], title: str, path: Path, window: int = 15
+    histories: Mapping[str, Sequence[RoundRecord]],
+    rules: Sequence[str],
+    title: str,
+    path: Path,
+    window: int = 15,
 ) -> None:
     """Draw test accuracy over rounds, one line for each run, and save the picture.
 
@@ -32,18 +26,21 @@ def accuracy_curves(
     ----------
     histories : mapping of label to history
         In the order of the legend.
+    rules : sequence of str
+        The runs' rules as they are written, which decide about colours.
     title : str
         What the runs have in common.
     path : Path
         The suffix decides the format.
     window : int
-        Evaluations in the running mean that is drawn over the raw curve.
+        Evaluations, the middle one among them, of the running mean over the raw curve.
     """
-    figure, axes = panel(title, "round", "test accuracy")
-    for place, (label, history) in enumerate(histories.items()):
+    of_lines = f"thin: single evaluations; thick: means of the {window} around each"
+    figure, axes = panel(title, f"round ({of_lines})", "test accuracy")
+    for (label, history), look in zip(histories.items(), looks_of(rules), strict=True):
         rounds, accuracies = map(np.array, zip(*evaluated(history), strict=True))
-        axes.plot(rounds, accuracies, **look(place), alpha=0.18, linewidth=0.8)
-        axes.plot(rounds, _running_mean(accuracies, window), **look(place), label=label)
+        axes.plot(rounds, accuracies, **look, alpha=0.18, linewidth=0.8)
+        axes.plot(rounds, _running_mean(accuracies, window), **look, label=label)
     axes.set_xlim(left=0)
     save(figure, path)
 
@@ -66,9 +63,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of the last ``window`` values (fewer at the start)."""
+    """Return the mean of the ``window`` values around each, of fewer towards both ends."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
-    means: np.ndarray = (sums[ends] - sums[starts]) / (ends - starts)
+    places = np.arange(len(values))
+    reach = np.minimum(window // 2, np.minimum(places, places[::-1]))
+    means: np.ndarray = (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
     return means

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from clients.settings import Settings
 from clients.tasks import load_task, shards_of
-from simulations.show.plots import PALETTE, panel, save
+from simulations.show.colours import PALETTE
+from simulations.show.plots import panel, save
 
 Counts = NDArray[np.int64]
 """(clients, labels): how many examples of each label each client holds."""

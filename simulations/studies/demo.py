@@ -78,7 +78,7 @@ def demo(folder: Path, rounds: int, seed: int) -> list[Ending]:
     ]
     picture = folder / "accuracy.png"
     title = f"Spambase, {N} clients, {F} of them Gaussian (variance 200), mini-batch 3"
-    accuracy_curves(histories, title, picture)
+    accuracy_curves(histories, [config.rule for config in configs.values()], title, picture)
     console = Console()
     console.print(_table(endings, rounds))
     console.print(f"picture: {picture}", soft_wrap=True)

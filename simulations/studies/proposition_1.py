@@ -18,7 +18,8 @@ from flwr_krum.kernel.arrays import Float64
 from flwr_krum.resilience import angle, max_byzantine, sin_alpha
 from flwr_krum.rules import PAPER, Average, Krum, Rule
 from flwr_krum.rules.written import parse_rule
-from simulations.show.plots import look, panel, save
+from simulations.show.colours import looks_of
+from simulations.show.plots import panel, save
 
 Generator: TypeAlias = np.random.Generator
 Z = 3.0
@@ -204,14 +205,14 @@ def angle_picture(path: Path, n: int, d: int, sigma: float, draws: int, seed: in
         "f / n",
         "alpha of condition (i), degrees (90: no descent)",
     )
-    for place, name in enumerate(PAPER):
+    for name, look in zip(PAPER, looks_of(PAPER), strict=True):
         rules = [parse_rule(name, f=cloud.f, seed=seed) for cloud in clouds]
         worst = [
             _worst_angle(rule, cloud, draws, seed)
             for rule, cloud in zip(rules, clouds, strict=True)
             if rule.suffices(n, cloud.f)  # for few of them: a prefix
         ]
-        axes.plot(shares[: len(worst)], worst, **look(place), marker="o", markersize=3, label=name)
+        axes.plot(shares[: len(worst)], worst, **look, marker="o", markersize=3, label=name)
     bounds = [angle(cloud.sine) for cloud in clouds]
     promised = [alpha for alpha in bounds if alpha is not None]  # eta grows with f: a prefix
     axes.plot(shares[: len(promised)], promised, ":", color="#777777", label="bound on krum")

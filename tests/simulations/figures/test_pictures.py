@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simulations.figures import pictures
 from simulations.figures.experiment import load_experiment
-from simulations.figures.pictures import apart, colour_of, draw
+from simulations.figures.pictures import apart, draw
 from simulations.figures.verdicts import verdicts_of
+from simulations.show.colours import colour_of
 
 GAP = 0.1
 
@@ -87,14 +87,6 @@ def test_a_curve_has_the_colour_of_its_rule(drawn):
     text = svg.read_text()
     for rule in ("krum", "multi-krum", "medoid", "1-p-krum"):
         assert f"stroke: {colour_of(rule)}" in text
-
-
-def test_every_rule_has_a_colour_of_its_own_and_keeps_it(monkeypatch):
-    first = ("average", "krum", "multi-krum", "medoid", "1-p-krum")
-    colours = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7"]
-    assert [colour_of(rule) for rule in first] == colours
-    monkeypatch.setattr(pictures, "RULES", dict.fromkeys(f"rule-{i}" for i in range(20)))
-    assert len({colour_of(f"rule-{i}") for i in range(20)} | {colour_of("my.py:Rule")}) == 21
 
 
 def test_a_chain_with_arguments_has_the_colour_of_the_rule_that_decides(tiny, rows, tmp_path):

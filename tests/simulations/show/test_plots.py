@@ -3,7 +3,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from simulations.run.history import RoundRecord
-from simulations.show.plots import accuracy_curves, look
+from simulations.show.colours import colour_of
+from simulations.show.plots import accuracy_curves
 
 
 @pytest.fixture
@@ -14,18 +15,18 @@ def figure(monkeypatch):
     return lambda: saved[-1]
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 25])
-def test_every_run_has_a_line_that_looks_like_no_other(figure, tmp_path, count):
-    history = [RoundRecord(t, 0.1 * t, None) for t in range(4)]
-    accuracy_curves({f"run {i}": history for i in range(count)}, "", tmp_path / "a.png", window=2)
+def test_a_line_for_each_run_has_the_colour_of_its_rule_and_means_that_do_not_lag(figure, tmp_path):
+    history = [RoundRecord(t, 0.1 * t, None) for t in range(5)]
+    rules = {"peace": "average", "average": "average", "nearest": "nnm | krum"}
+    histories = dict.fromkeys(rules, history)
+    accuracy_curves(histories, list(rules.values()), "", tmp_path / "a.png", window=3)
     (axes,) = figure().axes
     named = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
-    assert [line.get_label() for line in named] == [f"run {i}" for i in range(count)]
-    assert len({(line.get_color(), line.get_linestyle()) for line in named}) == count
-    assert len(axes.get_legend().get_texts()) == count
-    np.testing.assert_allclose(named[-1].get_ydata(), [0.0, 0.05, 0.15, 0.25])
-
-
-def test_the_palette_goes_on_for_ever():
-    assert look(0) != look(7) != look(14)
-    assert look(28) == look(0)
+    assert [line.get_label() for line in named] == list(rules)
+    colours = [line.get_color() for line in named]
+    assert colours == [colour_of("average"), colour_of("average"), colour_of("krum")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in named}) == 3
+    assert len(axes.get_legend().get_texts()) == 3
+    # Of a straight line the means around each point are the line itself, also at its ends.
+    np.testing.assert_allclose(named[-1].get_ydata(), [0.0, 0.1, 0.2, 0.3, 0.4])
+    assert "means of the 3 around each" in axes.get_xlabel()
