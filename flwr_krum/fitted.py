@@ -15,13 +15,14 @@ class Fitted(NamedTuple):
     """A rule for a round, how its sites count, and whether it runs.
 
     ``obstacle`` says why the round is infeasible, empty if it is not; a degraded rule runs all the
-    same.
+    same. ``needed`` is how many replies would have done, also where it is degraded.
     """
 
     rule: Rule
     weighting: Weighting | None
     obstacle: str
     runs: bool
+    needed: int
 
 
 def fit(
@@ -42,13 +43,15 @@ def fit(
         Whether an infeasible round goes on without the rule's requirement on n.
     """
     rule = rule.fitted(len(clients), f)
+    needed = max(rule.least_clients, weights.least_for(f))
     problem = obstacle(rule, len(clients))
     weighting, too_heavy = weights.among(rule, clients, f)
     problem = problem or too_heavy
     if not (problem and clients and degrades):
-        return Fitted(rule, weighting, problem, not problem)
+        return Fitted(rule, weighting, problem, not problem, needed)
     rule = rule.degraded()
-    return Fitted(rule, weights.alike(clients, f), problem, not obstacle(rule, len(clients)))
+    runs = not obstacle(rule, len(clients))
+    return Fitted(rule, weights.alike(clients, f), problem, runs, needed)
 
 
 def liars_among(rule: Rule, n: int) -> int:

@@ -9,11 +9,19 @@ from flwr_krum.rules.rule import Rule
 WAY_OUT = 'on_infeasible="degrade" goes on without the bound on f'
 
 
+_MORE_THAN_F = "honest ones among them"
+
+
 class InForce(NamedTuple):
     """The f that a round's rule is given, and why it is that one."""
 
     f: int
     basis: str
+
+
+def is_exceeded(basis: str) -> bool:
+    """Say whether more replies were refused than f: there are more liars, or honest ones fail."""
+    return basis.endswith(_MORE_THAN_F)
 
 
 def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
@@ -46,7 +54,7 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
     if refused == 0 or not rule.strict:
         return InForce(f, basis)
     if refused > f:
-        return InForce(f, f"{basis}; {refused} replies were refused, honest ones among them")
+        return InForce(f, f"{basis}; {refused} replies were refused, {_MORE_THAN_F}")
     legal = min(f, rule.most(accepted))
     if f - refused <= legal < f:
         return InForce(legal, f"{basis} {f}, lowered: {refused} replies were refused")

@@ -19,6 +19,11 @@ def announce(report: RoundReport) -> None:
             log(level, line)
 
 
+def warn(text: str) -> None:
+    """Log a sentence as a warning."""
+    log(WARNING, "%s", text)
+
+
 def conclusion(reports: Iterable[RoundReport], batch_size: int | None = None) -> list[str]:
     """Return what a run's rounds come to: steps, refusals, certificate and guarantee over time.
 

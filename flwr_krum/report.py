@@ -18,7 +18,8 @@ from flwr_krum.rules.rule import Aggregate
 from flwr_krum.weights import Weighting
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as reports have it: ISO 8601 in UTC, so that texts compare as times do."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -40,13 +41,18 @@ class RoundReport:
         The f in force.
     basis : str
         What it rests on, see `flwr_krum.in_force`.
+    needed : int, optional
+        How many accepted replies the rule needs at this f; None where an older journal does not
+        say.
     seed : int, optional
         The seed that the strategy drew for a rule that draws; a resumed run goes on with it.
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
     quarantined : client ids
-        Left out of sampling for earlier refusals.
+        Left out of sampling: for earlier refusals, or by the operator's word.
+    barred : client ids
+        Those of them whom the operator barred, see `flwr_krum.orders`.
     doubted : mapping of client id to text
         What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
@@ -88,12 +94,14 @@ class RoundReport:
     rule: str
     byzantine: int
     basis: str = "declared"
+    needed: int | None = None
     seed: int | None = None
     received: tuple[ClientId, ...] = ()
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
     silent: tuple[ClientId, ...] = ()
     quarantined: tuple[ClientId, ...] = ()
+    barred: tuple[ClientId, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
@@ -109,7 +117,7 @@ class RoundReport:
     note: str = ""
     weighting: Weighting | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    time: str = field(default_factory=_now, compare=False)
+    time: str = field(default_factory=now, compare=False)
 
     def lines(self) -> list[str]:
         """Return what an operator wants to read after the round."""
@@ -117,10 +125,14 @@ class RoundReport:
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
         if self.basis != "declared":
             lines.append(f"f = {self.byzantine}: {self.basis}")
-        if self.quarantined:
-            lines.append(f"in quarantine: {_list(self.quarantined)}")
+        if refused := [client for client in self.quarantined if client not in self.barred]:
+            lines.append(f"in quarantine: {_list(refused)}")
+        if self.barred:
+            lines.append(f"barred by the operator: {_list(self.barred)}")
         lines += [f"refused {refused.client}: {refused.reason}" for refused in self.refused]
         lines += [f"failed {client}: {why}" for client, why in self.failed.items()]
+        if self.silent:
+            lines.append(f"silent: {_list(self.silent)}, who did not answer in time")
         lines += [f"metrics of {client}: {doubt}" for client, doubt in self.doubted.items()]
         lines += self.dropped
         if self.kept:
@@ -143,6 +155,11 @@ class RoundReport:
         if not self.stepped:
             lines.append("the global model stays as it is")
         return lines
+
+    @property
+    def slack(self) -> int | None:
+        """How many accepted replies more there are than the rule needs; negative if too few."""
+        return None if self.needed is None else len(self.received) - self.needed
 
     def guarantee_metrics(self) -> dict[str, float]:
         """Return certificate and guarantee as numbers: 1 holds, 0 does not, -1 cannot be known.
@@ -170,7 +187,8 @@ class RoundReport:
 
     def is_remarkable(self) -> bool:
         """Say whether an operator should look at the round."""
-        return bool(self.note or self.refused or self.doubted or self.dropped or not self.stepped)
+        lost = self.refused or self.failed or self.silent
+        return bool(self.note or lost or self.doubted or self.dropped or not self.stepped)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values: ids keep their types, an infinite score is null."""
@@ -199,6 +217,8 @@ class RoundReport:
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
+        if not isinstance(read["needed"], int | None):
+            raise TypeError(f"needed is {read['needed']!r}, expected int or null")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -220,13 +240,15 @@ class RoundReport:
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
+    "needed": None,
+    "barred": [],
     "optimizer": "",
     "steps": {},
     "weighting": None,
     "certificate": None,
 }
 _BY_CLIENT = ("failed", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "quarantined", "selected")
+_CLIENTS = ("received", "silent", "quarantined", "barred", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),

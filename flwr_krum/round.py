@@ -10,6 +10,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from flwr_krum.certified import (
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
+from flwr_krum.hook import Hook
 from flwr_krum.in_force import InForce, f_in_force
 from flwr_krum.journal import Journal, as_journal
 from flwr_krum.kernel.arrays import Array
@@ -36,8 +38,9 @@ from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.kernel.ways import prepare
-from flwr_krum.log import conclusion, tree
+from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
+from flwr_krum.orders import Orders, StandingOrders
 from flwr_krum.recorded import DistancesFile, RecordedRound
 from flwr_krum.report import RoundReport, chosen
 from flwr_krum.rules.rule import Aggregate, Rule
@@ -88,10 +91,13 @@ class Rounds(RoundSettings):
     template: Template | None = field(default=None, init=False)
     asked: tuple[ClientId, ...] = field(default=(), init=False)
     quarantined: tuple[ClientId, ...] = field(default=(), init=False)
+    barred: tuple[ClientId, ...] = field(default=(), init=False)
     reports: deque[RoundReport] = field(init=False)
     _quarantine: Quarantine = field(init=False)
     _journal: Journal | None = field(default=None, init=False)
     _distances: DistancesFile | None = field(default=None, init=False)
+    _orders: StandingOrders | None = field(default=None, init=False)
+    _hook: Hook[RoundReport] | None = field(default=None, init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
     _weights: DeclaredWeights = field(init=False)
@@ -107,8 +113,11 @@ class Rounds(RoundSettings):
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
             self._journal.check_weights(self._weights)
+            self._orders = StandingOrders(self._journal.path)
         if self.distances is not None:
             self._distances = DistancesFile(self.distances, self.rounds_done)
+        if self.on_report is not None:
+            self._hook = Hook(self.on_report, "on_report", warn)
         past = self._journal.reports if self._journal else None
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
         done = past or []
@@ -118,7 +127,7 @@ class Rounds(RoundSettings):
         self._draw_seed(done[-1].seed if done else None)
         self._quarantine = Quarantine(self.quarantine)
         for report in done:
-            self._quarantine.note(report.refused, len(report.received))
+            self._quarantine.note(report.time, report.refused, len(report.received))
 
     def _draw_seed(self, before: int | None) -> None:
         """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
@@ -165,17 +174,26 @@ class Rounds(RoundSettings):
         Returns
         -------
         frozenset of client ids
-            The sampled clients that stay in quarantine: they are not to be asked. Never so many
-            that the rule could not run on the others.
+            The sampled clients that are not to be asked: those whom the operator barred, and those
+            in quarantine for their refusals. The latter are never so many that the rule could not
+            run on the others; the operator is obeyed, and a rule without replies moves no model.
         """
         ordered = sorted(sampled, key=client_order)
-        spare = len(ordered) - max(self.rule.least_clients, self.least_clients)
-        self.quarantined = self._quarantine.among(ordered, spare)
+        orders = self._orders.now() if self._orders else Orders()
+        self.barred = tuple(filter(orders.bar, ordered))
+        free = [client for client in ordered if client not in self.barred]
+        spare = len(free) - max(self.rule.least_clients, self.least_clients)
+        refused = self._quarantine.among(free, spare, orders.readmitted)
+        self.quarantined = tuple(sorted((*self.barred, *refused), key=client_order))
         self.asked = tuple(client for client in ordered if client not in self.quarantined)
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         return frozenset(self.quarantined)
+
+    def bars(self, client: ClientId) -> bool:
+        """Say whether the operator has barred a client, as of the beginning of the round."""
+        return self._orders is not None and self._orders.last.bar(client)
 
     @property
     def least_clients(self) -> int:
@@ -254,12 +272,14 @@ class Rounds(RoundSettings):
             rule=str(fitted.rule),
             byzantine=in_force.f,
             basis=in_force.basis,
+            needed=fitted.needed,
             seed=self._seed,
             received=intake.clients,
             refused=intake.refused,
             failed=failed,
             silent=tuple(client for client in self.asked if client not in heard),
             quarantined=self.quarantined,
+            barred=self.barred,
             doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,
@@ -271,8 +291,11 @@ class Rounds(RoundSettings):
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
             steps={} if step is None else dict(step.steps),
-            note=veto
-            or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
+            note=_together(
+                self._orders.problem if self._orders else "",
+                veto
+                or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
+            ),
             seconds=clock.seconds,
         )
         self._keep(report)
@@ -372,10 +395,12 @@ class Rounds(RoundSettings):
         return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
 
     def _keep(self, report: RoundReport) -> None:
-        self._quarantine.note(report.refused, len(report.received))
+        self._quarantine.note(report.time, report.refused, len(report.received))
         self.reports.append(report)
         if self._journal:
             self._journal.append(report)
+        if self._hook:
+            self._hook.tell(deepcopy(report))  # what is done to it there touches nothing here
 
 
 def _failed(error: Exception | None) -> str:

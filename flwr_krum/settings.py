@@ -5,7 +5,7 @@ The strategies of both APIs take these beside Flower's own arguments and hand th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
@@ -19,6 +19,7 @@ from flwr_krum.journal import JournalLike
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.moments import OptimizerState
 from flwr_krum.optimizers import ServerOptimizer
+from flwr_krum.report import RoundReport
 from flwr_krum.rules.rule import Rule
 from flwr_krum.space import LowRank, check_space
 from flwr_krum.step import LearningRate, ServerStep
@@ -50,6 +51,7 @@ class RoundOptions(TypedDict, total=False):
     certificate: bool | None
     require: Require | None
     distances: str | Path | None
+    on_report: Callable[[RoundReport], object] | None
 
 
 @dataclass
@@ -131,6 +133,10 @@ class RoundSettings:
         rules can then be judged on the same replies, see `flwr_krum.recorded`. It takes the inner
         products between all replies where the rule needs none, and some 7 kB a round of 20 clients,
         growing as n^2. Not with ``space``.
+    on_report : callable, RoundReport -> anything (optional)
+        Called with a copy of each report when it is in the journal, in a thread that no round waits
+        for. What it raises is logged; while it hangs, reports are logged as not told. At the end
+        of the program it has ten seconds for what is due.
 
     Raises
     ------
@@ -160,6 +166,7 @@ class RoundSettings:
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
+    on_report: Callable[[RoundReport], object] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -179,6 +186,8 @@ class RoundSettings:
         check_space(self.space, self.rule)
         if self.max_reply_bytes is not None:
             whole_number("max_reply_bytes", self.max_reply_bytes, 1)
+        if self.on_report is not None and not callable(self.on_report):
+            raise TypeError(f"on_report must be a function of a report, got {self.on_report!r}")
         if self.distances is not None and self.space is not None:
             raise ValueError(
                 "distances and space are both set: leave out one of them; a mean of factors is "
@@ -204,6 +213,7 @@ class RoundSettings:
             str(weights),
             f"Certificate: {self._certificate_told()}",
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
+            f"Told of each round: {'a function' if self.on_report else 'the log'}",
         ]
 
     def _certificate_told(self) -> str:

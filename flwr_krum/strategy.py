@@ -133,8 +133,8 @@ class RobustStrategy:
         failed: Mapping[ClientId, str],
         veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
-        """Aggregate and announce a round; None where nobody was asked and nobody answered."""
-        if not (replies or failed or self._rounds.asked):
+        """Aggregate and announce a round; None where nobody was there to be asked or answered."""
+        if not (replies or failed or self._rounds.asked or self._rounds.quarantined):
             return None
         model, report = self._rounds.finish(self._current(server_round), replies, failed, veto)
         announce(report)

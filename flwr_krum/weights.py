@@ -155,9 +155,12 @@ class DeclaredWeights:
     @property
     def least_clients(self) -> int:
         """The smallest number of sites of which f can be held under the cap; 1 without weights."""
+        return self.least_for(self.rule.f or 0)
+
+    def least_for(self, f: int) -> int:
+        """Return `least_clients` for another f than the declared one."""
         if self.weights is None or self.cap is None:
             return 1
-        f = self.rule.f or 0
         return next(n for n in count(max(1, int(f / self.cap))) if f / n <= self.cap)
 
     def __str__(self) -> str:

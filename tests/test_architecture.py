@@ -80,6 +80,8 @@ FORBIDDEN = {
     "flwr_krum.certificate": "flwr_krum.boundary flwr_krum.round flwr_krum.rules flwr",
     "flwr_krum.report": "flwr_krum.round",
     "flwr_krum.log": "flwr_krum.round",
+    "flwr_krum.monitor": "flwr_krum.round flwr_krum.strategy flwr",
+    "flwr_krum.report_page": "flwr_krum.round flwr_krum.strategy flwr",
     "flwr_krum.server": "flwr_krum.serverapp",
     "flwr_krum.serverapp": "flwr_krum.server",
     "simulations.run": "simulations.engines simulations.studies simulations.figures"
@@ -106,9 +108,9 @@ FLOORS = (
     ("attacks", "resilience", "in_force", "server_rows", "claimed", "optimizers", "space"),
     ("guarantee", "weights", "adapters", "certified"),
     ("report", "fitted"),
-    ("lines", "lock", "step"),
-    ("journal", "log", "recorded"),
-    ("settings",),
+    ("lines", "lock", "step", "fates", "hook"),
+    ("journal", "log", "recorded", "orders"),
+    ("settings", "monitor", "nodes", "report_page"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),
@@ -199,6 +201,9 @@ OPTIONAL = {
     "flwr_krum.kernel.numba_loops": {"numba", "llvmlite"},
     "flwr_krum.kernel.numba_windows": {"numba", "llvmlite"},
     "flwr_krum.kernel.cuda_way": {"torch"},
+    "flwr_krum.monitor.exposition": {"prometheus_client"},
+    "flwr_krum.monitor.command": {"prometheus_client"},
+    "flwr_krum.report_page.html": {"jinja2", "markupsafe"},
 }
 """What may be missing, and the modules that need it: imported on demand only."""
 
@@ -228,5 +233,5 @@ def test_the_wheel_ships_the_plugin_alone_and_typed(tmp_path):
         ]
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"flwr_krum"}
-    assert "flwr_krum/py.typed" in names
+    assert {"flwr_krum/py.typed", "flwr_krum/report_page/page.html.j2"} <= set(names)
     assert required == ["flwr", "numpy", "threadpoolctl"]

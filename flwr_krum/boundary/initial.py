@@ -7,7 +7,7 @@ numbers leave no distance to measure, and numbers near the largest make honest t
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from logging import INFO, WARNING
 
@@ -21,7 +21,7 @@ from flwr_krum.boundary.bfloat16 import widened
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.npy import SERIALIZATION
 from flwr_krum.boundary.proxies import within
-from flwr_krum.boundary.replies import on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, on_one_line, quoted
 from flwr_krum.kernel.arrays import Array
 
 LARGEST = 1e6
@@ -40,8 +40,16 @@ def by_position(parameters: Parameters) -> dict[str, bytes]:
     return {str(position): tensor for position, tensor in enumerate(parameters.tensors)}
 
 
-def ask_a_client(client_manager: ClientManager) -> Parameters:
+def ask_a_client(
+    client_manager: ClientManager, name_of: Callable[[ClientProxy], ClientId]
+) -> Parameters:
     """Return the initial model of a client, the first in random order whose model is sound.
+
+    Parameters
+    ----------
+    client_manager : ClientManager
+    name_of : callable, ClientProxy -> int or str
+        What a client is called in the log.
 
     Raises
     ------
@@ -55,10 +63,11 @@ def ask_a_client(client_manager: ClientManager) -> Parameters:
         try:
             parameters = _model_of(client)
         except Exception as error:  # whatever one client does, the next is asked
-            refused.append(f"{client.cid}: {on_one_line(error)}")
-            log(WARNING, "initial model of client %s refused: %s", *refused[-1].split(": ", 1))
+            name, why = name_of(client), on_one_line(error)
+            refused.append(f"{name}: {why}")
+            log(WARNING, "initial model of client %s refused: %s", name, why)
         else:
-            log(INFO, "initial model: that of client %s", client.cid)
+            log(INFO, "initial model: that of client %s", name_of(client))
             return parameters
     reasons = "; ".join(refused[:3])
     raise InitialModelError(f"no client has an initial model to begin with: {reasons}")

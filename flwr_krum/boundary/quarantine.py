@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from flwr_krum.boundary.replies import ClientId, Refused, client_order
 
@@ -22,9 +22,9 @@ class Quarantine:
 
     def __init__(self, after: int | None) -> None:
         self._after = after
-        self._refusals: Counter[ClientId] = Counter()
+        self._refused_in: defaultdict[ClientId, list[str]] = defaultdict(list)
 
-    def note(self, refused: Sequence[Refused], received: int) -> None:
+    def note(self, time: str, refused: Sequence[Refused], received: int) -> None:
         """Remember the refusals of a round that speak against their clients.
 
         Liars are fewer than half of the clients. Where more than half of the replies are refused
@@ -33,6 +33,8 @@ class Quarantine:
 
         Parameters
         ----------
+        time : str
+            When the round was over, as in its report.
         refused : sequence of Refused
         received : int
             How many other replies were accepted.
@@ -42,9 +44,11 @@ class Quarantine:
         heard = len(refused) + received
         for refusal, kind in zip(refused, kinds, strict=True):
             if 2 * common[kind] <= heard:
-                self._refusals[refusal.client] += 1
+                self._refused_in[refusal.client].append(time)
 
-    def among(self, sampled: Iterable[ClientId], spare: int) -> tuple[ClientId, ...]:
+    def among(
+        self, sampled: Iterable[ClientId], spare: int, readmitted: Mapping[str, str]
+    ) -> tuple[ClientId, ...]:
         """Return the sampled clients that are left out, in client order.
 
         Parameters
@@ -52,10 +56,22 @@ class Quarantine:
         sampled : iterable of client ids
         spare : int
             How many may be left out at most; those of most refusals go first.
+        readmitted : mapping of a client's text to a time
+            Refusals up to then do not count.
         """
         if self._after is None:
             return ()
         ordered = sorted(sampled, key=client_order)
-        due = [client for client in ordered if self._refusals[client] >= self._after]
-        worst = sorted(due, key=lambda client: -self._refusals[client])
+        refusals = {
+            client: self._count(client, readmitted.get(str(client)))
+            for client in ordered
+            if client in self._refused_in
+        }
+        due = [client for client, count in refusals.items() if count >= self._after]
+        worst = sorted(due, key=lambda client: -refusals[client])
         return tuple(sorted(worst[: max(0, spare)], key=client_order))
+
+    def _count(self, client: ClientId, forgiven: str | None) -> int:
+        """Count the refusals of a client, after the time up to which they are forgiven."""
+        times = self._refused_in[client]
+        return len(times) if forgiven is None else sum(time > forgiven for time in times)

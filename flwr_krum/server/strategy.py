@@ -141,7 +141,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if initial is None:
             if not self._trust_initial_client:
                 raise ValueError(NO_INITIAL_MODEL)
-            initial = ask_a_client(client_manager)
+            initial = ask_a_client(client_manager, self._name)
         decode_model(by_position(initial))
         return initial
 
@@ -155,7 +155,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         names = [self._name(client) for client, _ in instructions]
         left_out = self._rounds.begin(decode_model(by_position(parameters)), names)
         pairs = zip(instructions, names, strict=True)
-        return asked_together("fit", [pair for pair, name in pairs if name not in left_out])
+        asked = [pair for pair, name in pairs if name not in left_out]
+        if left_out and not asked:  # Flower ends the round here, and it is to be reported
+            self._finish(server_round, [], {})
+        return asked_together("fit", asked)
 
     def aggregate_fit(
         self,
@@ -193,7 +196,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         instructions = super().configure_evaluate(
             self._current(server_round), parameters, client_manager
         )
-        return asked_together("evaluate", instructions)
+        asked = [pair for pair in instructions if not self._rounds.bars(self._name(pair[0]))]
+        return asked_together("evaluate", asked)
 
     def aggregate_evaluate(
         self,

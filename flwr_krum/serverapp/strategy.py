@@ -170,7 +170,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> Iterable[Message]:
         """Configure the next round of federated evaluation."""
         steady = self._steady(grid, self.min_evaluate_nodes)
-        return super().configure_evaluate(self._current(server_round), arrays, config, steady)
+        current = self._current(server_round)
+        messages = super().configure_evaluate(current, arrays, config, steady)
+        return [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]

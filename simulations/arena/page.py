@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr_krum.report_page.html import render_page
+from flwr_krum.report_page.texts import shown
 from simulations.arena.facts import READING, Facts
 from simulations.arena.results import Result, Standing
 from simulations.arena.words import (
@@ -18,8 +20,6 @@ from simulations.arena.words import (
     outcome,
     share,
 )
-from simulations.report.texts import shown
-from simulations.show.html import render_page
 
 _HERE = Path(__file__).parent
 

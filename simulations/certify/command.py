@@ -12,11 +12,11 @@ from rich.table import Table
 from typer import Argument, Option
 
 from flwr_krum.recorded import RecordedRound, read_distances
+from flwr_krum.report_page.certified import CertifiedRounds
 from flwr_krum.rules import RULES
 from simulations.arena.plan import ALL, entries
 from simulations.certify.judge import Judged, as_it_was, judged, why_not
 from simulations.report import write_report
-from simulations.report.certified import CertifiedRounds
 from simulations.report.runs import Run, read_runs
 from simulations.run.history import DISTANCES_FILE
 from simulations.show import places

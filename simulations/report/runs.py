@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
+from flwr_krum.report_page.shown import Evaluation
 from simulations.run.config import RunConfig
 from simulations.run.history import (
     CONFIG_FILE,
     HISTORY_FILE,
     JOURNAL_FILE,
     RoundRecord,
+    byzantine_share,
+    final_window,
     read_config,
     read_history,
+    window_mean,
 )
 from simulations.run.origin import Origin
+
+ELSEWHERE = ("run-dir", "resume")
+"""Settings that say where a run lies and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,82 @@ class Run:
     origin: Origin | None
 
     @property
-    def byzantine(self) -> frozenset[int]:
+    def what(self) -> str:
+        """What the run was, in a line."""
+        settings, attackers = self.config.settings, len(self.byzantine)
+        attack = f"{attackers} of them {settings.attack}" if attackers else "no attack"
+        clients = f"{settings.num_clients} clients"
+        return f"{self.config.rule} on {settings.task}, {clients}, {attack}"
+
+    @property
+    def clients(self) -> Sequence[int]:
+        """The partitions, whether or not a round has named them."""
+        return range(self.config.settings.num_clients)
+
+    @property
+    def byzantine(self) -> frozenset[ClientId]:
         """The clients that attack."""
-        return self.config.byzantine_clients()
+        return frozenset(self.config.byzantine_clients())
+
+    @property
+    def evaluations(self) -> Sequence[Evaluation]:
+        """How good the model was, as far as it was measured."""
+        return [
+            Evaluation(record.round, record.accuracy, record.loss)
+            for record in self.history
+            if record.accuracy is not None
+        ]
+
+    @property
+    def wanted_rounds(self) -> int:
+        """How many rounds the run is to have."""
+        return self.config.num_server_rounds
+
+    @property
+    def batch_size(self) -> int:
+        """The clients' mini-batch."""
+        return self.config.settings.batch_size
+
+    @property
+    def outcome(self) -> Mapping[str, str]:
+        """What came of it, as nobody but a simulation knows."""
+        share = byzantine_share(self.byzantine, (report.selected for report in self.reports))
+        return {
+            "accuracy": self._final_accuracy(),
+            "Byzantine selected": "–" if share is None else f"{share:.1%}",
+        }
+
+    def _final_accuracy(self) -> str:
+        """Return the mean accuracy over the last fifth of the rounds that are done."""
+        try:
+            return f"{window_mean(self.history, *final_window(len(self.reports))):.4f}"
+        except ValueError:  # nothing was evaluated there: the run is young, or was cut short
+            return "–"
+
+    @property
+    def setup(self) -> Mapping[str, str]:
+        """What the run was made of."""
+        settings = self.config.settings
+        return {
+            "n": str(settings.num_clients),
+            "f": str(settings.f),
+            "rule": self.config.rule,
+            "attack": settings.attack,
+        }
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """All settings but those that say where the run lies and not what it is."""
+        return {k: v for k, v in self.config.to_config().items() if k not in ELSEWHERE}
+
+    @property
+    def sources(self) -> Mapping[str, object]:
+        """Where the run comes from: folder, date, data and versions."""
+        found: dict[str, object] = {"folder": self.folder}
+        if self.origin:
+            found |= {"started": self.origin.started, "data": self.origin.data}
+            found |= self.origin.versions
+        return found
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:

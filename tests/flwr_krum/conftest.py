@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
 from flwr_krum.kernel import exact
-from tests.flwr_krum import hard_inputs
+from tests.flwr_krum import eventful, hard_inputs
 from tests.flwr_krum.federations import Federation, FitApi, MessageApi
 from tests.flwr_krum.hard_inputs import HARD, Draw
 
@@ -52,3 +53,11 @@ def _task_identity() -> Iterable[None]:
 def message_federation() -> Federation:
     """A federation of the Message API, for what ``aggregate_fit`` cannot carry."""
     return Federation(MessageApi())
+
+
+@pytest.fixture(scope="session")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of four rounds in which something of everything happens."""
+    path = tmp_path_factory.mktemp("first-run") / "journal.jsonl"
+    eventful.write_journal(path)
+    return path

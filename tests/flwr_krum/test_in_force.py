@@ -57,6 +57,17 @@ def test_left_out_f_is_what_the_replies_bear_and_one_where_the_asked_would(repli
     assert (f"among {replies} replies" in basis) == (borne >= least)
 
 
+@pytest.mark.parametrize(("bad", "f", "needed"), [(0, 2, 7), (2, 1, 5), (3, 2, 7)])
+@pytest.mark.parametrize("fate", ["skip", "degrade"])
+def test_a_report_says_how_many_replies_its_rule_needs_at_the_f_in_force(
+    federation, fate, bad, f, needed
+):
+    strategy = federation.strategy("Krum", 2, on_infeasible=fate)
+    replies = {i: lie(math.nan) if i < bad else honest(seed=i) for i in range(8)}
+    _, report = play(federation, strategy, replies)
+    assert (report.byzantine, report.needed, report.slack) == (f, needed, 8 - bad - needed)
+
+
 def test_a_changed_import_alone_protects(federation):
     strategy = federation.strategy("MultiKrum", fraction_evaluate=0.0)
     replies = {i: honest(0.99, i) for i in range(1, 8)} | {8: lie(1e4), 9: lie(1e4)}

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from logging import INFO, WARNING
+
+import pytest
+from flwr.common.logger import FLOWER_LOGGER
+
 from flwr_krum.guarantee import Guarantee
-from flwr_krum.log import conclusion, tree
+from flwr_krum.log import announce, conclusion, tree
 from flwr_krum.report import RoundReport
 
 
@@ -20,3 +25,20 @@ def test_the_last_branch_of_a_tree_is_marked():
     assert tree(["a", "b", "c"]) == ["\t├── a", "\t├── b", "\t└── c"]
     assert tree(["a"]) == ["\t└── a"]
     assert tree([]) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "level"),
+    [
+        ({}, INFO),
+        ({"failed": {"site b": "a disk is full"}}, WARNING),
+        ({"silent": ("site b",)}, WARNING),
+    ],
+)
+def test_a_round_that_lost_a_reply_is_a_warning_that_says_whose_and_why(lost, level, caplog):
+    caplog.set_level(INFO, FLOWER_LOGGER.name)
+    announce(RoundReport(1, "Krum(f=0)", 0, received=("site a",), stepped=True, **lost))
+    assert {record.levelno for record in caplog.records} == {level}
+    text = caplog.text
+    assert ("failed site b: a disk is full" in text) == ("failed" in lost)
+    assert ("silent: site b, who did not answer in time" in text) == ("silent" in lost)

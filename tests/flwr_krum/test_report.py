@@ -28,6 +28,7 @@ def test_a_report_reads_as_lines_of_what_happened():
         "Krum(f=1, strict=True): 3 accepted, 1 refused, 1 failed, 2 silent",
         "refused 10: array 'w': holds NaN",
         "failed 11: timeout",
+        "silent: 12, 13, who did not answer in time",
         "selected: 9",
     ]
 
@@ -53,6 +54,8 @@ QUIET = RoundReport(1, "Medoid()", 0, received=(1,), selected=(1,), stepped=True
 LOUD = {
     "a note": {"note": "got n=4, f=1"},
     "a refusal": {"refused": (Refused(2, "no arrays"),)},
+    "a failure": {"failed": {4: "a disk is full"}},
+    "silence": {"silent": (3,)},
     "a doubt": {"doubted": {1: "'n' is 0"}},
     "no step": {"stepped": False},
 }
@@ -60,7 +63,6 @@ LOUD = {
 
 def test_an_ordinary_round_is_not_remarkable():
     assert not QUIET.is_remarkable()
-    assert not RoundReport(**vars(QUIET) | {"silent": (3,), "failed": {4: "x"}}).is_remarkable()
 
 
 @pytest.mark.parametrize("what", LOUD)
@@ -94,11 +96,13 @@ REPORTS = st.builds(
     server_round=st.integers(1, 10**6),
     rule=text(30),
     byzantine=st.integers(0, 100),
+    needed=st.one_of(st.none(), st.integers(1, 100)),
     received=CLIENTS,
     refused=st.lists(st.builds(Refused, CLIENT, text(40)), max_size=3).map(tuple),
     failed=by_client(text(20)),
     silent=CLIENTS,
     quarantined=CLIENTS,
+    barred=CLIENTS,
     doubted=by_client(text(20)),
     scores=by_client(st.floats(0, allow_nan=False)),
     selected=CLIENTS,
@@ -118,6 +122,16 @@ def test_a_report_survives_json_with_the_types_of_its_ids(report):
     assert list(map(type, found.received)) == list(map(type, report.received))
     assert list(map(type, found.scores)) == list(map(type, report.scores))
     assert found.lines() == report.lines()
+
+
+def test_slack_is_what_was_accepted_beyond_what_the_rule_needs():
+    assert RoundReport(1, "r", 1, needed=5, received=(1, 2, 3)).slack == -2
+    assert RoundReport(1, "r", 1, received=(1, 2, 3)).slack is None
+
+
+def test_a_number_of_needed_replies_that_is_none_is_no_report():
+    with pytest.raises(TypeError, match="needed is '5', expected int or null"):
+        RoundReport.from_json(RoundReport(1, "r", 0).to_json() | {"needed": "5"})
 
 
 def test_a_number_and_its_text_are_two_clients():

@@ -256,6 +256,7 @@ def test_the_sites_that_the_cap_needs_are_counted_beforehand():
     assert declared.least_clients == 8
     assert DeclaredWeights(MultiKrum(f=3), SITES, 1 / 3).least_clients == 9
     assert DeclaredWeights(MultiKrum(f=2), SITES, None).least_clients == 1
+    assert [declared.least_for(f) for f in (0, 1, 2)] == [1, 4, 8]
     assert Rounds(MultiKrum(f=2), weights=SITES).least_clients == 8
 
 

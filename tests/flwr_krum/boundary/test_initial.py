@@ -106,6 +106,19 @@ def test_a_sound_model_of_a_client_is_taken_where_that_is_asked_for_by_name(begi
     assert found is SOUND
 
 
+def test_clients_go_by_the_operators_names_in_what_is_said_of_their_models(begin, caplog):
+    strategy = Krum(
+        num_malicious_clients=1,
+        trust_initial_client=True,
+        client_id=lambda client: f"site {client.cid}",
+    )
+    with pytest.raises(InitialModelError, match=r"site [12]: crashed; site [12]: crashed"):
+        begin(strategy, RuntimeError("crashed"), RuntimeError("crashed"))
+    assert "initial model of client site 1 refused: crashed" in caplog.text
+    begin(strategy, SOUND)
+    assert "initial model: that of client site 1" in caplog.text
+
+
 @pytest.mark.parametrize("case", UNSOUND)
 def test_an_unsound_model_of_a_client_is_refused_with_a_sentence(begin, case):
     what, reason = UNSOUND[case]

@@ -15,7 +15,7 @@ import pytest
 from flwr_krum.boundary.replies import Refused
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from simulations.report.page import render
+from flwr_krum.report_page.render import render
 from simulations.report.runs import Run
 from simulations.run.config import RunConfig
 from simulations.run.history import RoundRecord

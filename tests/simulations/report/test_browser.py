@@ -1,13 +1,16 @@
 """The page as people meet it: in headless Chromium, without a word on the console."""
 
+from pathlib import Path
+
 import pytest
 
 from flwr_krum.boundary.replies import Refused
 from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from simulations.report.certified import CertifiedRounds
-from simulations.report.page import render
+from flwr_krum.report_page.certified import CertifiedRounds
+from flwr_krum.report_page.journals import JournalRun
+from flwr_krum.report_page.render import render
 
 PHONE = {"width": 390, "height": 844, "phone": True}
 
@@ -306,3 +309,23 @@ def test_the_certificates_of_runs_are_drawn_in_the_colours_of_the_runs(open_page
 def test_a_page_without_certificates_shows_none_of_their_pictures(open_page, make_run):
     page = open_page(make_run(RoundReport(1, "Average()", 0, received=(0, 1), stepped=True)))
     assert page.evaluate("document.getElementById('certificates').hidden")
+
+
+def test_a_page_from_a_journal_alone_shows_its_rounds_and_nothing_that_nobody_knows(open_page):
+    report = RoundReport(
+        1, "Krum(f=1)", 1, received=("a", "b"), scores={"a": 1.0, "b": 2.0}, selected=("a",),
+        silent=("c",), stepped=True,
+    )  # fmt: skip
+    page = open_page(JournalRun("mine", Path("journal.jsonl"), [report]))
+    page.evaluate("document.querySelector('details.rounds').open = true")
+    page.settle()
+    heads, cells = (
+        page.evaluate(f"[...document.querySelectorAll('.rounds {of}')].map(x => x.innerText)")
+        for of in ("th[scope=col]", "tbody tr > *")
+    )
+    shown = dict(zip(heads, cells, strict=True))
+    assert not {"accuracy", "loss", "Byzantine selected"} & set(heads)
+    counted = [shown[name] for name in ("round", "accepted", "silent", "selected")]
+    assert counted == ["1", "2", "1", "1"]
+    assert page.evaluate("document.querySelectorAll('.heat canvas').length") == 1
+    assert page.evaluate("document.getElementById('learning')") is None

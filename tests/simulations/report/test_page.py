@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from flwr_krum.report import RoundReport
-from simulations.report.page import render
-from simulations.report.texts import shown
+from flwr_krum.report_page.render import render
+from flwr_krum.report_page.texts import shown
 
 
 class Skeleton(HTMLParser):

@@ -5,8 +5,8 @@ from flwr_krum.boundary.replies import Refused
 from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from simulations.report.certified import CertifiedRounds, certified_series, of_run
-from simulations.report.series import cells, series
+from flwr_krum.report_page.certified import CertifiedRounds, certified_series, of_run
+from flwr_krum.report_page.series import cells, series
 
 
 def test_every_fate_of_a_client_has_its_letter():

@@ -2,8 +2,8 @@ from flwr_krum.boundary.replies import Refused
 from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.report import RoundReport
-from simulations.report.tables import clients, origins, refusals, settings, summary
-from simulations.report.texts import MOST
+from flwr_krum.report_page.tables import clients, origins, refusals, settings, summary
+from flwr_krum.report_page.texts import MOST
 from simulations.run.origin import Origin
 
 

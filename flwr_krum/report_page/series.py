@@ -11,23 +11,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr_krum.boundary.replies import ClientId, client_order
+from flwr_krum.fates import Fate, fates
 from flwr_krum.report import RoundReport
-from simulations.report.runs import Run
-from simulations.report.texts import TextTable, shown
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import TextTable, shown
 
 NOT_ASKED, ACCEPTED, SELECTED, REFUSED, FAILED, SILENT, QUARANTINED = ".ASRFMQ"
 """What became of a client in a round; the script and the legend use the same letters."""
 
+LETTERS: Mapping[Fate, str] = {
+    "passed over": ACCEPTED,
+    "selected": SELECTED,
+    "refused": REFUSED,
+    "failed": FAILED,
+    "silent": SILENT,
+    "quarantined": QUARANTINED,
+}
+
 VERDICTS = {"holds": "h", "does not hold": "n", "cannot be known": "u"}
 
 
-def series(run: Run) -> dict[str, Any]:
+def series(run: ShownRun) -> dict[str, Any]:
     """Return a run as JSON values.
 
     Keys
     ----
     label, clients, byzantine
-        Names; which of the clients attack, by index.
+        Names; which of the clients attack, by index, null where nobody knows.
     evaluated, accuracy, loss
         One entry per evaluation; what was not a number is null.
     rounds, cells, scores, f, selected, rules, certificates, verdicts, sines,
@@ -44,13 +54,15 @@ def series(run: Run) -> dict[str, Any]:
     clients = clients_of(run)
     index = {client: i for i, client in enumerate(clients)}
     texts, rules, notes = TextTable(), TextTable(), TextTable()
-    evaluations = [record for record in run.history if record.accuracy is not None]
+    evaluations, byzantine = run.evaluations, run.byzantine
     reports, guarantees = run.reports, [report.guarantee for report in run.reports]
     certificates = [report.certificate for report in reports]
     return {
         "label": shown(run.label),
         "clients": [shown(client) for client in clients],
-        "byzantine": [i for client, i in index.items() if client in run.byzantine],
+        "byzantine": (
+            None if byzantine is None else [i for c, i in index.items() if c in byzantine]
+        ),
         "evaluated": [record.round for record in evaluations],
         "accuracy": [_digits(record.accuracy) for record in evaluations],
         "loss": [_digits(record.loss) for record in evaluations],
@@ -72,9 +84,9 @@ def series(run: Run) -> dict[str, Any]:
     }
 
 
-def clients_of(run: Run) -> list[ClientId]:
-    """Return the clients of a run in the order of their ids: its partitions, and who else came."""
-    known: set[ClientId] = set(range(run.config.settings.num_clients))
+def clients_of(run: ShownRun) -> list[ClientId]:
+    """Return the clients of a run in the order of their ids: those known before, and who came."""
+    known: set[ClientId] = set(run.clients)
     for report in run.reports:
         known.update(report.received, report.silent, report.quarantined)
         known.update(refused.client for refused in report.refused)
@@ -83,13 +95,8 @@ def clients_of(run: Run) -> list[ClientId]:
 
 def cells(report: RoundReport, clients: Sequence[ClientId]) -> str:
     """Return a round as one letter per client."""
-    letters: dict[ClientId, str] = dict.fromkeys(report.received, ACCEPTED)
-    letters.update(dict.fromkeys(report.selected, SELECTED))
-    letters.update(dict.fromkeys(report.silent, SILENT))
-    letters.update(dict.fromkeys(report.quarantined, QUARANTINED))
-    letters.update(dict.fromkeys(report.failed, FAILED))
-    letters.update((refused.client, REFUSED) for refused in report.refused)
-    return "".join(letters.get(client, NOT_ASKED) for client in clients)
+    found = fates(report)
+    return "".join(LETTERS[found[c]] if c in found else NOT_ASKED for c in clients)
 
 
 def remarks(report: RoundReport) -> Iterable[tuple[ClientId, str, str]]:

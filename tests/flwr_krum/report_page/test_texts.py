@@ -1,4 +1,4 @@
-from simulations.report.texts import LONGEST, MOST, REST, TextTable, shown
+from flwr_krum.report_page.texts import LONGEST, MOST, REST, TextTable, shown
 
 
 def test_a_text_is_one_line_of_characters_that_can_be_seen():

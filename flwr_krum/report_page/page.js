@@ -4,7 +4,9 @@
 
 function roundsTable(details) {
   const run = RUNS[details.dataset.run];
-  const hostile = new Set(run.byzantine);
+  const hostile = new Set(run.byzantine ?? []);
+  // Without a simulation nobody knows who attacks, and how good the model is.
+  const left = new Set(run.byzantine ? [] : ["accuracy", "loss", "Byzantine selected"]);
   const evaluated = new Map(run.evaluated.map((t, i) => [t, i]));
   const columns = ["round", "accuracy", "loss", "accepted", "refused", "failed", "silent", "f in force", "selected", "Byzantine selected", "certificate", "guarantee", "sin(α)", "moved", "rule", "note"];
   const words = new Set([10, 11, 13, 14, 15]);
@@ -29,10 +31,11 @@ function roundsTable(details) {
       k in run.notes ? run.note_texts[run.notes[k]] : "",
     ];
     const row = values.map((text, c) => make(c ? "td" : "th", { className: words.has(c) ? "word" : "", textContent: text }));
+    columns.forEach((name, c) => left.has(name) && row.splice(c, 1, ""));
     row[0].scope = "row";
     body.append(make("tr", {}, ...row));
   });
-  const heads = columns.map((text, c) => make("th", { className: words.has(c) ? "word" : "", scope: "col", textContent: text }));
+  const heads = columns.map((text, c) => (left.has(text) ? "" : make("th", { className: words.has(c) ? "word" : "", scope: "col", textContent: text })));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
   const caption = make("h4", { textContent: details.dataset.caption });
   const copy = make("button", { type: "button", className: "copy", textContent: "Copy" });
@@ -69,7 +72,7 @@ function redraw() {
 
 function drawLegends() {
   const place = document.getElementById("runs-legend");
-  if (RUNS.length > 1) {
+  if (place && RUNS.length > 1) {
     RUNS.forEach((run, r) => {
       const tick = make("input", { type: "checkbox", checked: true });
       tick.addEventListener("change", () => {
@@ -81,13 +84,13 @@ function drawLegends() {
     });
   }
   const letters = new Set(RUNS.flatMap((run) => run.cells.flatMap((row) => [...new Set(row)])));
-  const captured = RUNS.some((run) => run.cells.some((row) => run.byzantine.some((i) => row[i] === "S")));
+  const captured = RUNS.some((run) => run.cells.some((row) => (run.byzantine ?? []).some((i) => row[i] === "S")));
   for (const letter of "SBARFMQ") {
     if (letter === "B" ? captured : letters.has(letter)) {
       document.getElementById("cells-legend").append(make("span", {}, box(`c${letter}`), STATES[letter]));
     }
   }
-  if (RUNS.some((run) => run.byzantine.length)) {
+  if (RUNS.some((run) => run.byzantine?.length)) {
     const mark = svg("svg", { width: 12, height: 12, class: "names", "aria-hidden": "true" }, svg("text", { y: 10, class: "cB" }, "▲"));
     document.getElementById("cells-legend").append(make("span", {}, mark, "Byzantine client"));
   }
@@ -105,8 +108,10 @@ function drawCharts() {
   const losses = RUNS.flatMap((run) => run.loss.filter((v) => v !== null));
   const wide = losses.length > 0 && Math.min(...losses) > 0 && Math.max(...losses) > 50 * Math.min(...losses);
   const curve = (name) => RUNS.map((run) => ({ xs: run.evaluated, ys: run[name] }));
-  chart("accuracy", { curves: curve("accuracy"), format: fraction, smooth: true });
-  chart("loss", { curves: curve("loss"), format: number, smooth: true, log: wide });
+  if (RUNS.every((run) => run.byzantine)) {
+    chart("accuracy", { curves: curve("accuracy"), format: fraction, smooth: true });
+    chart("loss", { curves: curve("loss"), format: number, smooth: true, log: wide });
+  }
   chart("sine", {
     curves: RUNS.map((run) => ({ xs: run.rounds, ys: run.sines })),
     strips: RUNS.map((run) => run.verdicts),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr_krum.certified import RoundCertificate
-from simulations.report.runs import Run
-from simulations.report.series import VERDICTS
-from simulations.report.texts import shown
+from flwr_krum.report_page.series import VERDICTS
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import shown
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CertifiedRounds:
     certificates: Sequence[RoundCertificate | None]
 
 
-def of_run(run: Run) -> CertifiedRounds:
+def of_run(run: ShownRun) -> CertifiedRounds:
     """Return the certificates that a run's own reports hold."""
     reports = run.reports
     return CertifiedRounds(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flwr_krum.boundary.replies import ClientId
-from simulations.report.runs import Run
-from simulations.report.series import (
+from flwr_krum.report_page.series import (
     ACCEPTED,
     FAILED,
     QUARANTINED,
@@ -20,11 +18,8 @@ from simulations.report.series import (
     clients_of,
     remarks,
 )
-from simulations.report.texts import MOST, shown
-from simulations.run.history import byzantine_share, final_window, window_mean
-
-ELSEWHERE = ("run-dir", "resume")
-"""Settings that say where a run lies and not what it is."""
+from flwr_krum.report_page.shown import ShownRun
+from flwr_krum.report_page.texts import MOST, shown
 
 
 @dataclass(frozen=True)
@@ -48,51 +43,39 @@ class Table:
     more: int = 0
 
 
-def summary(runs: Sequence[Run]) -> Table:
+def summary(runs: Sequence[ShownRun]) -> Table:
     """Return one row per run: what it was and what came out."""
     columns = (
-        "run", "accuracy", "Byzantine selected", "replies refused", "rounds without a step",
+        "run", *runs[0].outcome, "replies refused", "rounds without a step",
         "certificate holds", "certificate does not", "guarantee holds",
-        "does not hold", "cannot be known", "rounds", "n", "f", "rule", "attack",
+        "does not hold", "cannot be known", "rounds", *runs[0].setup,
     )  # fmt: skip
-    return Table(columns, tuple(_summary_row(run) for run in runs), frozenset({0, 13, 14}))
+    words = frozenset(i for i, column in enumerate(columns) if column in ("run", "rule", "attack"))
+    return Table(columns, tuple(_summary_row(run) for run in runs), words)
 
 
-def _summary_row(run: Run) -> tuple[str, ...]:
-    settings, reports = run.config.settings, run.reports
+def _summary_row(run: ShownRun) -> tuple[str, ...]:
+    reports = run.reports
     verdicts = Counter(report.guarantee.verdict for report in reports if report.guarantee)
     certain = Counter(report.certificate.verdict for report in reports if report.certificate)
-    share = byzantine_share(run.byzantine, (report.selected for report in reports))
     return (
         shown(run.label),
-        _final_accuracy(run),
-        "–" if share is None else f"{share:.1%}",
+        *run.outcome.values(),
         str(sum(len(report.refused) for report in reports)),
         str(sum(not report.stepped for report in reports)),
         *(str(certain[verdict]) for verdict in ("holds", "does not hold")),
         *(str(verdicts[verdict]) for verdict in ("holds", "does not hold", "cannot be known")),
         _rounds(run),
-        str(settings.num_clients),
-        str(settings.f),
-        run.config.rule,
-        settings.attack,
+        *(shown(text) for text in run.setup.values()),
     )
 
 
-def _rounds(run: Run) -> str:
-    done, wanted = len(run.reports), run.config.num_server_rounds
-    return str(done) if done == wanted else f"{done} of {wanted}"
+def _rounds(run: ShownRun) -> str:
+    done = len(run.reports)
+    return str(done) if run.wanted_rounds in (None, done) else f"{done} of {run.wanted_rounds}"
 
 
-def _final_accuracy(run: Run) -> str:
-    """Return the mean accuracy over the last fifth of the rounds that are done."""
-    try:
-        return f"{window_mean(run.history, *final_window(len(run.reports))):.4f}"
-    except ValueError:  # nothing was evaluated there: the run is young, or was cut short
-        return "–"
-
-
-def refusals(run: Run) -> Table:
+def refusals(run: ShownRun) -> Table:
     """Return one row per client, kind and reason of a refused, failed or doubted reply."""
     rounds: dict[tuple[ClientId, str, str], list[int]] = defaultdict(list)
     for report in run.reports:
@@ -100,14 +83,16 @@ def refusals(run: Run) -> Table:
             rounds[client, kind, shown(text)].append(report.server_round)
     often = sorted(rounds.items(), key=lambda item: -len(item[1]))
     rows = tuple(
-        (shown(client), _role(run, client), kind, text, str(len(t)), str(t[0]), str(t[-1]))
+        (shown(client), *_role(run, client), kind, text, str(len(t)), str(t[0]), str(t[-1]))
         for (client, kind, text), t in often[:MOST]
     )
-    columns = ("client", "role", "what", "reason", "times", "first round", "last round")
-    return Table(columns, rows, frozenset({1, 2, 3}), _byzantine(rows), len(often) - len(rows))
+    role = _role_heading(run)
+    columns = ("client", *role, "what", "reason", "times", "first round", "last round")
+    words = frozenset(range(1, 3 + len(role)))
+    return Table(columns, rows, words, _byzantine(rows), len(often) - len(rows))
 
 
-def clients(run: Run) -> Table:
+def clients(run: ShownRun) -> Table:
     """Return one row per client: how often it was selected, refused and so on."""
     ids = clients_of(run)
     fates = [Counter(column) for column in zip(*(cells(r, ids) for r in run.reports), strict=True)]
@@ -115,44 +100,41 @@ def clients(run: Run) -> Table:
     rows = tuple(
         (
             shown(client),
-            _role(run, client),
+            *_role(run, client),
             str(fate[SELECTED]),
             f"{fate[SELECTED] / fate.total():.1%}",
             *(str(fate[kind]) for kind in kinds),
         )
         for client, fate in zip(ids, fates, strict=False)  # before round 1 there are no fates
     )
+    role = _role_heading(run)
     columns = (
-        "client", "role", "selected", "share of rounds", "accepted, not selected", "refused",
+        "client", *role, "selected", "share of rounds", "accepted, not selected", "refused",
         "failed", "silent", "in quarantine",
     )  # fmt: skip
-    return Table(columns, rows, frozenset({1}), _byzantine(rows))
+    return Table(columns, rows, frozenset(range(1, 1 + len(role))), _byzantine(rows))
 
 
-def settings(runs: Sequence[Run]) -> Table:
+def settings(runs: Sequence[ShownRun]) -> Table:
     """Return one row per setting, those in which the runs differ first and marked."""
-    configs = [run.config.to_config() for run in runs]
-    keys = [key for key in configs[0] if key not in ELSEWHERE]
-    return _compared(runs, keys, configs)
+    columns = [run.settings for run in runs]
+    return _compared(runs, _keys(columns), columns)
 
 
-def origins(runs: Sequence[Run]) -> Table:
-    """Return where the runs come from: folder, date, data and versions."""
-    columns = []
-    for run in runs:
-        column: dict[str, Any] = {"folder": run.folder}
-        if run.origin:
-            column |= {"started": run.origin.started, "data": run.origin.data}
-            column |= run.origin.versions
-        columns.append(column)
-    keys = list(dict.fromkeys(key for column in columns for key in column))
-    return _compared(runs, keys, columns, others_first=False)
+def origins(runs: Sequence[ShownRun]) -> Table:
+    """Return where the runs come from, such as folder, date, data and versions."""
+    columns = [run.sources for run in runs]
+    return _compared(runs, _keys(columns), columns, others_first=False)
+
+
+def _keys(columns: Sequence[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(key for column in columns for key in column))
 
 
 def _compared(
-    runs: Sequence[Run],
+    runs: Sequence[ShownRun],
     keys: Sequence[str],
-    columns: Sequence[Mapping[str, Any]],
+    columns: Sequence[Mapping[str, object]],
     others_first: bool = True,
 ) -> Table:
     different = [key for key in keys if len({str(column.get(key)) for column in columns}) > 1]
@@ -163,14 +145,21 @@ def _compared(
     return Table(("", *(shown(run.label) for run in runs)), rows, words, marked)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if value is None or value == "":
         return "–"
     return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
-def _role(run: Run, client: ClientId) -> str:
-    return "Byzantine" if client in run.byzantine else "honest"
+def _role_heading(run: ShownRun) -> tuple[str, ...]:
+    return () if run.byzantine is None else ("role",)
+
+
+def _role(run: ShownRun, client: ClientId) -> tuple[str, ...]:
+    """Return the text of the column, where there is one."""
+    if run.byzantine is None:
+        return ()
+    return ("Byzantine" if client in run.byzantine else "honest",)
 
 
 def _byzantine(rows: Iterable[Sequence[str]]) -> frozenset[int]:

@@ -20,7 +20,7 @@ function heatMap(place, r) {
     place.append(line("No round is over yet.", "aside"));
     return;
   }
-  const hostile = new Set(run.byzantine);
+  const hostile = new Set(run.byzantine ?? []);
   const state = (t, i) => (run.cells[t][i] === "S" && hostile.has(i) ? "B" : run.cells[t][i]);
   const counts = run.clients.map((_, i) => run.cells.reduce((sum, row) => sum + (row[i] === "S"), 0));
   const rowHeight = n <= 25 ? 16 : n <= 50 ? 11 : n <= 120 ? 7 : 4;

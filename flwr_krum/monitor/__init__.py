@@ -1,0 +1,1 @@
+"""What a running federation shows to those who operate it, read from its journal alone."""
