@@ -17,7 +17,7 @@ def fates(report: RoundReport) -> dict[ClientId, Fate]:
     """Return the fate of every client that a report names; the worst where it has several."""
     found: dict[ClientId, Fate] = dict.fromkeys(report.received, "passed over")
     found.update(dict.fromkeys(report.selected, "selected"))
-    found.update(dict.fromkeys(report.silent, "silent"))
+    found.update(dict.fromkeys([*report.silent, *report.late], "silent"))
     found.update(dict.fromkeys(report.quarantined, "quarantined"))
     found.update(dict.fromkeys(report.failed, "failed"))
     found.update({refused.client: "refused" for refused in report.refused})

@@ -24,13 +24,15 @@ def is_exceeded(basis: str) -> bool:
     return basis.endswith(_MORE_THAN_F)
 
 
-def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
+def f_in_force(rule: Rule, accepted: int, refused: int, asked: int, late: int = 0) -> InForce:
     """Return the f in force: the declared one, lowered only by what refusals account for.
 
     A refused reply is a liar's or an honest client's broken one, and nobody can tell. With r
     refused, f in force is the largest legal f that is at most the declared one and at least
     ``f - r``. If ``r > f``, honest replies were refused too, and f stays whole; so it does where
-    no such f is legal, and the round is then infeasible. Silence and errors prove nothing.
+    no such f is legal, and the round is then infeasible. Silence and errors prove nothing. Where
+    replies were late the refused prove nothing either: liars answer first, and the clients that a
+    round did not wait for may be the honest ones.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
         Replies of this round, the refused ones of clients that were asked.
     asked : int
         Clients that were asked; 0 if that is not known.
+    late : int
+        Clients whose reply a quorum did not wait for.
     """
     replies = accepted + refused
     if rule.f is None:
@@ -53,12 +57,39 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int) -> InForce:
         f, basis = rule.f, "declared"
     if refused == 0 or not rule.strict:
         return InForce(f, basis)
+    if late:
+        return InForce(f, f"{basis}; {refused} replies were refused, and {late} were late")
     if refused > f:
         return InForce(f, f"{basis}; {refused} replies were refused, {_MORE_THAN_F}")
     legal = min(f, rule.most(accepted))
     if f - refused <= legal < f:
         return InForce(legal, f"{basis} {f}, lowered: {refused} replies were refused")
     return InForce(f, basis)
+
+
+def check_quorum(quorum: int, rule: Rule, least: int = 1) -> None:
+    """Raise ValueError unless so many replies are enough for the f of all that are asked.
+
+    Parameters
+    ----------
+    quorum : int
+        Replies after which a round may close.
+    rule : Rule
+        Its f must be declared: one that follows the replies would be lowered by the late.
+    least : int
+        Replies that are needed besides what the rule says.
+    """
+    name = type(rule).__name__
+    if rule.f is None and rule.bears_liars:
+        raise ValueError(
+            f"quorum is {quorum}, and the f of {name} follows the replies, so that the late would "
+            "lower it: declare f, or leave the quorum out"
+        )
+    if quorum < (needed := max(rule.least_clients, least)):
+        raise ValueError(
+            f"quorum is {quorum}, and {name} needs {needed} replies at f={rule.f or 0}: "
+            f"legal is a quorum >= {needed}, or a smaller f"
+        )
 
 
 def obstacle(rule: Rule, n: int) -> str:

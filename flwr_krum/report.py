@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
+from statistics import median
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -16,6 +18,12 @@ from flwr_krum.certified import RoundCertificate
 from flwr_krum.guarantee import Guarantee
 from flwr_krum.rules.rule import Aggregate
 from flwr_krum.weights import Weighting
+
+LATE_ROUNDS = 3
+"""Rounds running in which a client is late before a report warns of it, once."""
+
+_LOOKED_THROUGH = 100
+"""Rounds that are looked through for them: not every round asks every client."""
 
 
 def now() -> str:
@@ -28,8 +36,8 @@ class RoundReport:
     """One round of robust aggregation.
 
     The same replies give the same ``selected`` on any device, and the same bits of everything but
-    ``seconds`` and ``time`` on any number of cores. From device to device scores may differ in the
-    sixth digit or later, and the guarantee's figures by less than they are sure of.
+    ``seconds``, ``arrived`` and ``time`` on any number of cores. From device to device scores may
+    differ in the sixth digit or later, and the guarantee's figures by less than they are sure of.
 
     Attributes
     ----------
@@ -49,6 +57,12 @@ class RoundReport:
     received, refused, failed, silent
         Client ids whose replies were accepted; refused, with the reason; came back as an error,
         with its text; were asked and did not answer.
+    late : client ids
+        Whom a quorum did not wait for: those that had not answered when it closed the round, and
+        those that were not asked since they still owe an earlier reply.
+    arrived : mapping of client id to seconds
+        In the order of arrival: how long after the round was asked a reply was in the server's
+        hands, by the server's clock. Empty where clients run in the server's own process.
     quarantined : client ids
         Left out of sampling: for earlier refusals, or by the operator's word.
     barred : client ids
@@ -100,6 +114,8 @@ class RoundReport:
     refused: tuple[Refused, ...] = ()
     failed: Mapping[ClientId, str] = field(default_factory=dict)
     silent: tuple[ClientId, ...] = ()
+    late: tuple[ClientId, ...] = ()
+    arrived: Mapping[ClientId, float] = field(default_factory=dict)
     quarantined: tuple[ClientId, ...] = ()
     barred: tuple[ClientId, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
@@ -123,6 +139,10 @@ class RoundReport:
         """Return what an operator wants to read after the round."""
         heard = f"{len(self.received)} accepted, {len(self.refused)} refused"
         lines = [f"{self.rule}: {heard}, {len(self.failed)} failed, {len(self.silent)} silent"]
+        if self.late:
+            lines.append(f"closed without {len(self.late)} late: {_list(self.late)}")
+        if self.arrived:
+            lines.append(_came(self.arrived.values()))
         if self.basis != "declared":
             lines.append(f"f = {self.byzantine}: {self.basis}")
         if refused := [client for client in self.quarantined if client not in self.barred]:
@@ -246,9 +266,11 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "steps": {},
     "weighting": None,
     "certificate": None,
+    "late": [],
+    "arrived": [],
 }
-_BY_CLIENT = ("failed", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "quarantined", "barred", "selected")
+_BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
+_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),
@@ -279,6 +301,40 @@ def chosen(aggregate: Aggregate, clients: Sequence[ClientId]) -> Chosen:
             else {clients[i]: float(weights[i]) for i in np.flatnonzero(weights).tolist()}
         ),
     }
+
+
+def always_late(reports: Sequence[RoundReport], late: Sequence[ClientId]) -> str:
+    """Say who is late for the `LATE_ROUNDS`-th time running; empty where nobody is.
+
+    Parameters
+    ----------
+    reports : sequence of RoundReport
+        The rounds before, oldest first.
+    late : sequence of client ids
+        The late of the round that follows. Rounds in which they were not asked do not count.
+    """
+    again = [client for client in late if _times_late(reports, client) == LATE_ROUNDS - 1]
+    if not again:
+        return ""
+    return f"late in {LATE_ROUNDS} rounds running, and left out of the model: {_list(again)}"
+
+
+def _times_late(reports: Sequence[RoundReport], client: ClientId) -> int:
+    """Return in how many rounds running a client was late until now, at most `LATE_ROUNDS`."""
+    times = 0
+    for report in islice(reversed(reports), _LOOKED_THROUGH):
+        refused = (reply.client for reply in report.refused)
+        if times == LATE_ROUNDS or client in {*report.received, *report.failed, *refused}:
+            break
+        times += client in report.late
+    return times
+
+
+def _came(seconds: Collection[float]) -> str:
+    """Say when replies came."""
+    return (
+        f"the replies came within {max(seconds):.3g} s, half of them within {median(seconds):.3g} s"
+    )
 
 
 def _moved(optimizer: str, steps: Mapping[str, float]) -> str:

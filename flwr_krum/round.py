@@ -16,7 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from flwr_krum.boundary.intake import Intake, admit
+from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, on_one_line
@@ -31,7 +31,7 @@ from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.hook import Hook
-from flwr_krum.in_force import InForce, f_in_force
+from flwr_krum.in_force import InForce, check_quorum, f_in_force
 from flwr_krum.journal import Journal, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
@@ -42,7 +42,7 @@ from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
 from flwr_krum.orders import Orders, StandingOrders
 from flwr_krum.recorded import DistancesFile, RecordedRound
-from flwr_krum.report import RoundReport, chosen
+from flwr_krum.report import RoundReport, always_late, chosen
 from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
@@ -83,9 +83,10 @@ class Rounds(RoundSettings):
     ------
     TypeError, ValueError
         If root is missing or of no use to the rule, or weights are, or both server_learning_rate
-        and server_optimizer are set; JournalError if the journal holds another run, FileError if
-        the file of distances does; OptimizerStateError, LastStepError if rounds are done and the
-        state, or the last step, is not theirs.
+        and server_optimizer are set; if the quorum is too small for the rule, or for weights;
+        JournalError if the journal holds another run, FileError if the file of distances does;
+        OptimizerStateError, LastStepError if rounds are done and the state, or the last step, is
+        not theirs.
     """
 
     template: Template | None = field(default=None, init=False)
@@ -108,6 +109,8 @@ class Rounds(RoundSettings):
         self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
         self._server_rows = ServerRows(self.rule, self.root)
         self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
+        if self.closing is not None:
+            check_quorum(self.closing.least, self.rule, self.least_clients)
         prepare(self.device)
         if self.journal is not None:
             self._journal = as_journal(self.journal, self.rounds_done)
@@ -200,6 +203,17 @@ class Rounds(RoundSettings):
         """The smallest number of replies of which f can be held under the cap of weights."""
         return self._weights.least_clients
 
+    def kind_of(self, reply: Reply) -> frozenset[str] | None:
+        """Return what a reply counts as towards the quorum: its keys, where it would be taken in.
+
+        None where it would be refused. A round takes in replies with the same keys, so that only
+        as many of one kind are a quorum.
+        """
+        if self.asked.count(reply.client) != 1:
+            return None
+        (sound,) = self._weights.refusing([reply])
+        return keys_of(sound, self.template)
+
     @property
     def most_bytes(self) -> float:
         """The size of the largest reply that is read."""
@@ -213,6 +227,8 @@ class Rounds(RoundSettings):
         replies: Sequence[Reply],
         failed: Mapping[ClientId, str] | None = None,
         veto: str = "",
+        arrived: Mapping[ClientId, float] | None = None,
+        late: Sequence[ClientId] = (),
     ) -> tuple[dict[str, bytes] | None, RoundReport]:
         """Aggregate the replies of one round.
 
@@ -224,6 +240,10 @@ class Rounds(RoundSettings):
             Clients that came back as an error.
         veto : str
             Why the model is to stay as it is, whatever came; empty if it is not.
+        arrived : mapping of client id to seconds, optional
+            When each reply came.
+        late : sequence of client ids
+            Whose reply a quorum did not wait for.
 
         Returns
         -------
@@ -244,6 +264,8 @@ class Rounds(RoundSettings):
             What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
         failed = failed or {}
+        heard = {reply.client for reply in replies} | set(failed)
+        late = tuple(sorted(set(late) - heard, key=client_order))
         named = (self.shared_keys, self.distance_keys, self.space, self.distances)
         if self.template is None and named != (None, None, None, None):
             raise ValueError(
@@ -255,10 +277,9 @@ class Rounds(RoundSettings):
             intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
             with stage("metrics"):
                 claimed = self.examine(replies, intake.clients)
-            in_force = self._in_force(intake)
+            in_force = self._in_force(intake, len(late))
             degrades = self.on_infeasible == "degrade"
             fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
-            heard = {reply.client for reply in replies} | set(failed)
             step, failure = None, None
             if not veto:
                 step, failure = self._try_step(fitted, intake, server_round)
@@ -277,7 +298,9 @@ class Rounds(RoundSettings):
             received=intake.clients,
             refused=intake.refused,
             failed=failed,
-            silent=tuple(client for client in self.asked if client not in heard),
+            silent=tuple(client for client in self.asked if client not in {*heard, *late}),
+            late=late,
+            arrived=arrived or {},
             quarantined=self.quarantined,
             barred=self.barred,
             doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
@@ -295,6 +318,7 @@ class Rounds(RoundSettings):
                 self._orders.problem if self._orders else "",
                 veto
                 or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
+                always_late(self.reports, late),
             ),
             seconds=clock.seconds,
         )
@@ -308,11 +332,11 @@ class Rounds(RoundSettings):
             self._server_rows.remember(step.last_step, server_round)
         return None if step is None else step.model, report
 
-    def _in_force(self, intake: Intake) -> InForce:
+    def _in_force(self, intake: Intake, late: int) -> InForce:
         """Return the f in force; what clients send that were not asked decides nothing."""
         refused = self._weights.of_sites(refusal.client for refusal in intake.refused)
         counted = refused.intersection(self.asked) if self.asked else refused
-        return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked))
+        return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked), late)
 
     def _try_step(
         self, fitted: Fitted, intake: Intake, server_round: int

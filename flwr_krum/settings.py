@@ -6,10 +6,11 @@ The strategies of both APIs take these beside Flower's own arguments and hand th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
+from flwr_krum.boundary.quorum import Quorum, as_quorum
 from flwr_krum.boundary.replies import ClientId, few
 from flwr_krum.boundary.root import Root
 from flwr_krum.boundary.template import Keys, check_keys
@@ -37,6 +38,7 @@ class RoundOptions(TypedDict, total=False):
     server_last_step: Mapping[str, Array] | None
     on_infeasible: OnInfeasible
     quarantine: int | None
+    quorum: Quorum | int | None
     journal: JournalLike | None
     rounds_done: int
     device: str
@@ -80,6 +82,12 @@ class RoundSettings:
     quarantine : int (optional)
         Leave a client out of sampling after so many refused replies, as long as enough clients
         for the rule remain.
+    quorum : flwr_krum.boundary.quorum.Quorum or int (optional)
+        Close a round as soon as so many sound replies came, and a grace is over, such as
+        ``Quorum(11, grace=0.5, wait=5.0)``: the late are left out of the model, named, and not
+        asked again until their reply came and was dropped. At least as many as the rule needs at
+        f, which must be declared. By default every round waits for all. What it costs:
+        docs/waiting.md.
     journal : str or Path or Journal (optional)
         File that gets one JSON line per round, on the disk before the next one begins. A
         `flwr_krum.journal.Journal` is one that is open, after as many rounds.
@@ -148,6 +156,7 @@ class RoundSettings:
     on_infeasible: OnInfeasible = "skip"
     server_learning_rate: LearningRate = 1.0
     quarantine: int | None = None
+    quorum: Quorum | int | None = None
     journal: JournalLike | None = None
     rounds_done: int = 0
     device: str = "cpu"
@@ -167,6 +176,7 @@ class RoundSettings:
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
     on_report: Callable[[RoundReport], object] | None = None
+    closing: Quorum | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -178,6 +188,7 @@ class RoundSettings:
         self.certificate = is_certified(self.certificate, self.require)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
+        self.closing = as_quorum(self.quorum)
         whole_number("rounds_done", self.rounds_done, 0)
         if self.largest_step is not None and not self.largest_step > 0.0:
             raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
@@ -204,6 +215,7 @@ class RoundSettings:
             f"When infeasible: {self.on_infeasible}",
             str(step),
             f"Quarantine: {f'after {self.quarantine} refusals' if self.quarantine else 'off'}",
+            f"A round closes: {self._close_told()}",
             f"Journal: {journal}",
             f"Device: {self.device}",
             f"Keys that travel: {_told(self.shared_keys, 'all, or what the replies agree on')}",
@@ -215,6 +227,13 @@ class RoundSettings:
             f"Model of the server's own: {'made each round' if self.root else 'none'}",
             f"Told of each round: {'a function' if self.on_report else 'the log'}",
         ]
+
+    def _close_told(self) -> str:
+        if self.closing is None:
+            return "when all have answered, or at its timeout"
+        f, least = self.rule.f or 0, self.closing.least
+        liars = f"; f liars who answer first are {f} of {least}" if f else ""
+        return f"after {self.closing}{liars}"
 
     def _certificate_told(self) -> str:
         if self.require:

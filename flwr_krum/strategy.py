@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from flwr.common.logger import log
 
 from flwr_krum.boundary.metrics import Metric
+from flwr_krum.boundary.questions import Arrivals
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
@@ -66,6 +67,7 @@ class RobustStrategy:
             )
         self._rounds = Rounds(rule, count_key=count_key, **options)
         self._client_id: Callable[[Any], object] = client_id or type(self)._own_id
+        self._arrivals = Arrivals()
         self._nameless: set[ClientId] = set()
         self._connected = 0
 
@@ -134,11 +136,23 @@ class RobustStrategy:
         veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
         """Aggregate and announce a round; None where nobody was there to be asked or answered."""
+        arrived, late = self._arrived()
         if not (replies or failed or self._rounds.asked or self._rounds.quarantined):
             return None
-        model, report = self._rounds.finish(self._current(server_round), replies, failed, veto)
+        current = self._current(server_round)
+        model, report = self._rounds.finish(current, replies, failed, veto, arrived, late)
         announce(report)
         return model, report
+
+    def _arrived(self) -> tuple[dict[ClientId, float], list[ClientId]]:
+        """Return when each client's reply came, and who was late; what was noted is used up."""
+        notes, self._arrivals = self._arrivals, Arrivals()
+
+        def name(node: int) -> ClientId:
+            return self._name(notes.clients.get(node, node))
+
+        arrived = {name(node): round(seconds, 4) for node, seconds in notes.at.items()}
+        return arrived, [name(node) for node in notes.late]
 
     def _examine(
         self, replies: Sequence[Reply], failed: Mapping[ClientId, str]
@@ -146,6 +160,8 @@ class RobustStrategy:
         """Return the trimmed means of a federated evaluation, and log what is wrong with it."""
         for client, reason in failed.items():
             log(WARNING, "\t> failed %s: %s", client, reason)
+        if late := self._arrived()[1]:
+            log(INFO, "\t> closed without %s late: %s", len(late), ", ".join(map(str, late)))
         if not replies:
             return {}
         claimed = self._rounds.examine(replies, [reply.client for reply in replies])

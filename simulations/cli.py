@@ -43,6 +43,7 @@ from simulations.show.rules import PAGE, markdown_page, objects, terminal_table
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
 from simulations.studies import certificates as certificates_study
+from simulations.studies import waiting as waiting_study
 from simulations.studies import worst_page
 from simulations.studies.accidents import section as accidents_section
 from simulations.studies.demo import demo as run_demo
@@ -149,6 +150,23 @@ def certificates(
         before = page.read_text() if page.exists() else ""
         page.write_text(with_block(before, "certificates under attack", block))
         console.print(f"page: {page}", soft_wrap=True)
+
+
+@app.command()
+def waiting(
+    rounds: Annotated[int, Option(min=1, help="Rounds that are drawn.")] = 200,
+    seed: Annotated[int, Option(min=0)] = 0,
+    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+) -> None:
+    """Measure what rounds cost that close at a quorum, where slow nodes have other data."""
+    command = "python -m simulations waiting"
+    command += f" --rounds {rounds}" if rounds != 200 else ""
+    command += f" --seed {seed}" if seed else ""
+    block = waiting_study.markdown(waiting_study.study(rounds, seed), rounds, command)
+    Console().print(block, soft_wrap=True, highlight=False, markup=False)
+    if page is not None:
+        before = page.read_text() if page.exists() else ""
+        page.write_text(with_block(before, "what a quorum costs", block))
 
 
 @app.command()

@@ -146,6 +146,7 @@ class _Federation:
             "server_last_step": start.last_step,
             "on_infeasible": "skip" if config.build_rule().strict else "degrade",
             "quarantine": config.quarantine or None,
+            "quorum": config.quorum or None,
             "journal": journal,
             "rounds_done": start.done,
             "certificate": config.certificate,

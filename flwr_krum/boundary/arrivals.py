@@ -2,7 +2,8 @@
 
 Flower announces a reply before its bytes are there, and waits for them inside ``pull_messages``:
 one node that uploads slowly holds back all replies, and one whose reply cannot be read ends the
-run. `ArrivingGrid` stands between a strategy and Flower's grid, so that neither happens.
+run. `ArrivingGrid` stands between a strategy and Flower's grid, so that neither happens. Where a
+quorum closes an exchange, it also remembers who owes a reply, and has it dropped when it comes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -22,6 +23,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.replies import on_one_line
 
 TTL_MARGIN = 60.0
@@ -78,6 +80,8 @@ class ArrivingGrid(Grid):
         self._crew = _Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
         """Node and beginning of every pull that is going on, by the message's id."""
+        self._debts: dict[str, _Debt] = {}
+        """Replies that are owed to an exchange with a quorum, by the message's id."""
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -87,26 +91,79 @@ class ArrivingGrid(Grid):
         A message that cannot be sent, a reply that cannot be read, and what the SuperLink says of
         a node that is gone, come back as error replies of the node that was asked. The replies
         are in the order of their messages.
+
+        `Questions` get notes of when replies came, and may be over before the deadline: as soon as
+        their quorum closes them. Whoever has not answered then owes a reply. It is pulled and
+        dropped in the following exchanges, and until that is done, or its message has expired,
+        the node is not asked: it has no reply there, and is noted as late.
         """
+        begin = time.monotonic()
+        arrivals = messages.arrivals if isinstance(messages, Questions) else Arrivals()
         asked = list(messages)
         if isinstance(self._grid, PromptGrid):
             return list(map(_signed, self._grid.send_and_receive(asked), asked))
         patience = self._timeout if timeout is None else min(timeout, self._timeout)
-        deadline = time.monotonic() + patience
         for metadata in [message.metadata for message in asked]:
             # A node that comes back after hours must not answer the rounds of all these hours.
             metadata.ttl = min(metadata.ttl, patience + TTL_MARGIN)
+        exchange = _Exchange(arrivals, begin, patience)
+        try:
+            debtors = self._debtors(exchange)
+            nodes = [message.metadata.dst_node_id for message in asked]
+            arrivals.late += [node for node in nodes if node in debtors]
+            return self._exchanged(
+                [m for m, node in zip(asked, nodes, strict=True) if node not in debtors], exchange
+            )
+        finally:
+            exchange.over.set()
+
+    def _exchanged(self, asked: list[Message], exchange: _Exchange) -> list[Message]:
+        """Return the replies of nodes that owe none."""
         owing = self._owing()
         free = [m for m in asked if m.metadata.dst_node_id not in owing] if owing else asked
         sent = self._push(free) if free else {}
         if free and not sent:  # a grid of one's own may do nothing but this
-            replies = list(self._grid.send_and_receive(free, timeout=patience))
+            replies = list(self._grid.send_and_receive(free, timeout=exchange.patience))
             if replies:
                 return replies
-        found = self._collect(sent, deadline)
+        if exchange.arrivals.quorum is not None:
+            self._debts.update({id_: _Debt.of(message) for id_, message in sent.items()})
+        found = self._collect(sent, exchange)
+        if exchange.arrivals.close < exchange.patience:
+            late = [m.metadata.dst_node_id for id_, m in sent.items() if id_ not in found]
+            exchange.arrivals.late += late
         if len(sent) == len(asked):
             return [found[id_] for id_ in sent if id_ in found]
         return self._with_the_unasked(asked, sent, found, owing)
+
+    def _debtors(self, exchange: _Exchange) -> set[int]:
+        """Return the nodes that owe an earlier reply, after what is there of it was dropped.
+
+        Whatever comes while the exchange lasts is dropped as well.
+        """
+        now = time.monotonic()
+        looked: SimpleQueue[None] = SimpleQueue()
+        looks = 0
+        for id_, debt in list(self._debts.items()):
+            if debt.expires < now:
+                self._debts.pop(id_, None)
+            elif id_ not in self._pulls:  # else the upload holds a thread already
+                looks += 1
+                self._crew.do(partial(self._drop, id_, debt.asked, exchange.over, looked))
+        with suppress(Empty):
+            for _ in range(looks):
+                looked.get(timeout=max(0.0, now + FIRST_LOOK - time.monotonic()))
+        return {debt.asked.metadata.dst_node_id for debt in list(self._debts.values())}
+
+    def _drop(self, id_: str, asked: Message, over: Event, looked: SimpleQueue[None]) -> None:
+        """Pull a reply that is nobody's any more until it is there, or the exchange is over."""
+        pause = _FIRST_POLL
+        while self._pull(id_, asked) is None:
+            looked.put(None)
+            if over.wait(pause):
+                return
+            pause = min(2 * pause, _SLOWEST_POLL)
+        looked.put(None)
 
     def _with_the_unasked(
         self,
@@ -145,20 +202,19 @@ class ArrivingGrid(Grid):
             pairs = [(id_, by_id[id_]) for id_ in ids if id_ in by_id]
         return {id_: message for id_, message in pairs if id_}
 
-    def _collect(self, sent: dict[str, Message], deadline: float) -> dict[str, Message]:
-        """Return the replies that come until the deadline, by the ids of their messages.
+    def _collect(self, sent: dict[str, Message], exchange: _Exchange) -> dict[str, Message]:
+        """Return the replies that come until the exchange closes, by the ids of their messages.
 
         One thread looks for what is there at once: where nodes are simulated in this process that
         is all. Whatever it does not get to, or finds nothing of, is waited for by itself.
         """
-        exchange = _Exchange()
         unseen = deque(sent)
         replies: dict[str, Message] = {}
         slowest = max(_SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
 
         def look() -> None:
             while (id_ := _taken_from(unseen)) is not None:
-                exchange.found.append((id_, self._pull(id_, sent[id_])))
+                exchange.tell(id_, self._pull(id_, sent[id_]))
             exchange.news.put(None)
 
         def wait_for(id_: str) -> None:
@@ -167,26 +223,24 @@ class ArrivingGrid(Grid):
         if sent:
             self._crew.do(look)
         patience = FIRST_LOOK
-        try:
-            while len(replies) < len(sent):
-                left = max(0.0, deadline - time.monotonic())
-                with suppress(Empty):
-                    exchange.news.get(timeout=min(left, patience))
-                patience = LONGEST
-                while (found := _taken_from(exchange.found)) is not None:
-                    id_, reply = found
-                    if isinstance(reply, Message):
-                        replies[id_] = reply
-                    elif reply is not None:
-                        raise reply
-                    elif left:
-                        wait_for(id_)
-                if not left:
-                    break
-                while (unseen_id := _taken_from(unseen)) is not None:
-                    wait_for(unseen_id)
-        finally:
-            exchange.over.set()
+        while len(replies) < len(sent):
+            left = exchange.left
+            with suppress(Empty):
+                exchange.news.get(timeout=min(left, patience))
+            patience = LONGEST
+            while (found := _taken_from(exchange.found)) is not None:
+                id_, reply, seconds = found
+                if isinstance(reply, Message):
+                    replies[id_] = reply
+                    exchange.arrivals.note(sent[id_].metadata.dst_node_id, reply, seconds)
+                elif reply is not None:
+                    raise reply
+                elif left:
+                    wait_for(id_)
+            if not left:
+                break
+            while (unseen_id := _taken_from(unseen)) is not None:
+                wait_for(unseen_id)
         return replies
 
     def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
@@ -195,7 +249,7 @@ class ArrivingGrid(Grid):
         while not exchange.over.is_set():
             reply = self._pull(id_, asked)
             if reply is not None:
-                exchange.found.append((id_, reply))
+                exchange.tell(id_, reply)
                 exchange.news.put(None)
                 return
             exchange.over.wait(pause)
@@ -206,8 +260,12 @@ class ArrivingGrid(Grid):
         self._pulls[id_] = asked.metadata.dst_node_id, time.monotonic()
         try:
             reply = next(iter(self._grid.pull_messages([id_])), None)
-            return None if reply is None else _signed(reply, asked)
+            if reply is None:
+                return None
+            self._debts.pop(id_, None)
+            return _signed(reply, asked)
         except Exception as error:
+            self._debts.pop(id_, None)
             if self._is_gone():
                 return error
             reason = f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
@@ -276,12 +334,38 @@ def arriving(grid: Grid) -> Grid:
 
 
 class _Exchange:
-    """What the threads of one exchange share."""
+    """What the threads of one exchange share, and when it is over."""
 
-    def __init__(self) -> None:
-        self.found: deque[tuple[str, Found]] = deque()
+    def __init__(self, arrivals: Arrivals, begin: float, patience: float) -> None:
+        self.arrivals = arrivals
+        self.patience = patience
+        self._begin = begin
+        self.found: deque[tuple[str, Found, float]] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
         self.over = Event()
+
+    def tell(self, id_: str, found: Found) -> None:
+        """Hand over what was found of a reply, with the time."""
+        self.found.append((id_, found, time.monotonic() - self._begin))
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is over, as far as is known now."""
+        end = self._begin + min(self.patience, self.arrivals.close)
+        return max(0.0, end - time.monotonic())
+
+
+class _Debt(NamedTuple):
+    """A reply that is owed: what was asked, without the content, and when it will have expired."""
+
+    asked: Message
+    expires: float
+
+    @classmethod
+    def of(cls, message: Message) -> _Debt:
+        metadata = message.metadata
+        asked = Message(RecordDict(), metadata.dst_node_id, metadata.message_type)
+        return cls(asked, time.monotonic() + metadata.ttl)
 
 
 def _taken_from(items: deque[_T]) -> _T | None:

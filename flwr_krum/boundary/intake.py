@@ -117,6 +117,18 @@ def admit(
     )
 
 
+def keys_of(reply: Reply, template: Template | None) -> frozenset[str] | None:
+    """Return the keys of a reply that would be taken in by itself; None of one that is refused.
+
+    Where not all keys travel, the replies of a round decide together which do.
+    """
+    try:
+        decoded = _decode(reply, template)
+        return frozenset(decoded if template is None else checked(decoded, template))
+    except RefusedError:
+        return None
+
+
 def decode_model(arrays: Mapping[str, bytes]) -> dict[str, Array]:
     """Decode the server's own model.
 

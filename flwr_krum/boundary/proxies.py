@@ -7,7 +7,7 @@ one of them, and hands on what went wrong without saying with whom.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from flwr.app import Message
 from flwr.common import (
+    Code,
     DisconnectRes,
     EvaluateIns,
     EvaluateRes,
@@ -30,12 +31,16 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.serverapp import Grid
 
 from flwr_krum.boundary.arrivals import ArrivingGrid
+from flwr_krum.boundary.questions import Arrivals, Questions
 
 ROUND_TIMEOUT = 3600.0
 """Seconds for which a round without a timeout of its own waits, as in Flower's Message API."""
 
 Step: TypeAlias = Literal["fit", "evaluate"]
 _Instruction = TypeVar("_Instruction", FitIns, EvaluateIns)
+
+KindOfAnswer: TypeAlias = Callable[[ClientProxy, Any], Hashable | None]
+"""What a client's answer counts as towards a quorum; None is not at all."""
 
 
 class ClientFailureError(Exception):
@@ -54,15 +59,32 @@ class NoAnswerError(ClientFailureError):
 
 
 def asked_together(
-    step: Step, instructions: Sequence[tuple[ClientProxy, _Instruction]]
+    step: Step,
+    instructions: Sequence[tuple[ClientProxy, _Instruction]],
+    arrivals: Arrivals | None = None,
+    kind_of: KindOfAnswer | None = None,
 ) -> list[tuple[ClientProxy, _Instruction]]:
     """Have the clients of a step answer within one and the same timeout, and fail by name.
 
     Those that Flower reaches through a grid are asked in one exchange, as soon as the first of
     them is; so it does not matter how many threads Flower asks them from. Others are asked as
     Flower does it, each for the timeout at most.
+
+    Parameters
+    ----------
+    step : "fit" | "evaluate"
+    instructions : sequence of (client, instruction)
+    arrivals : Arrivals, optional
+        Gets the notes of the exchange; its quorum closes it.
+    kind_of : callable, (client, answer) -> hashable or None
+        Tells answers apart for the quorum; by default all that can be read are alike.
+
+    Raises
+    ------
+    ValueError
+        If there is a quorum and Flower reaches a client otherwise than through a grid.
     """
-    exchange = _Exchange(step, instructions)
+    exchange = _Exchange(step, instructions, arrivals or Arrivals(), kind_of or _alike)
     return [(_Asked(client, exchange), instruction) for client, instruction in instructions]
 
 
@@ -71,15 +93,32 @@ def unwrapped(client: ClientProxy) -> ClientProxy:
     return client.client if isinstance(client, _Asked) else client
 
 
+def _alike(_: ClientProxy, __: Any) -> Hashable:
+    return "an answer"
+
+
 class _Exchange:
     """One step of a round with all its clients."""
 
-    def __init__(self, step: Step, instructions: Sequence[tuple[ClientProxy, Any]]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        instructions: Sequence[tuple[ClientProxy, Any]],
+        arrivals: Arrivals,
+        kind_of: KindOfAnswer,
+    ) -> None:
         self._step = step
-        self._instructions = [pair for pair in instructions if _has_grid(pair[0])]
+        self._clients = [client for client, _ in instructions if _has_grid(client)]
+        self._ins = {client.cid: ins for client, ins in instructions}
+        self._arrivals = arrivals
+        self._kind_of = kind_of
         self._lock = Lock()
-        self._replies: dict[str, Message] | None = None
+        self._outcomes: dict[str, Any] | None = None
+        self._read: dict[str, Any] = {}
         self._stop: BaseException | None = None
+        if arrivals.quorum is not None:
+            arrivals.kind_of = self._kind
+            _check_grids([client for client, _ in instructions])
 
     def answer_of(self, client: ClientProxy, ins: Any, timeout: float | None, group: Any) -> Any:
         """Return a client's answer.
@@ -91,10 +130,10 @@ class _Exchange:
         """
         try:
             if _has_grid(client):
-                reply = self._reply_to(client, timeout, group)
-                if reply.has_error():
-                    raise ClientFailureError(client, reply.error.reason or "no reason given")
-                return getattr(_at(client, _Wire(reply)), self._step)(ins, timeout, group)
+                outcome = self._outcome_of(client, timeout, group)
+                if isinstance(outcome, ClientFailureError):
+                    raise outcome
+                return outcome
             ask = partial(getattr(client, self._step), ins, timeout, group)
             return ask() if timeout is None else within(timeout, ask, client)
         except ClientFailureError:
@@ -102,31 +141,55 @@ class _Exchange:
         except Exception as error:
             raise ClientFailureError(client, str(error)) from error
 
-    def _reply_to(self, client: ClientProxy, timeout: float | None, group: Any) -> Message:
+    def _outcome_of(self, client: ClientProxy, timeout: float | None, group: Any) -> Any:
         with self._lock:  # who comes first asks for all, the others wait for what comes
-            if self._replies is None and self._stop is None:
+            if self._outcomes is None and self._stop is None:
                 try:
-                    self._replies = self._exchange(timeout, group)
+                    self._outcomes = self._exchange(timeout, group)
                 except BaseException as stop:
                     self._stop = stop
             if self._stop is not None:
                 raise self._stop
-            reply = (self._replies or {}).pop(client.cid, None)
-        if reply is None:
+            outcome = (self._outcomes or {}).pop(client.cid, None)
+        if outcome is None:
             raise NoAnswerError(client)
-        return reply
+        return outcome
 
-    def _exchange(self, timeout: float | None, group: Any) -> dict[str, Message]:
-        """Ask all clients, and return the replies that came in time by the clients' ids."""
-        grid = _shared_grid([client for client, _ in self._instructions])
-        messages, cids = [], {}
-        for client, ins in self._instructions:
-            message = _message_of(client, self._step, ins, timeout, group)
-            cids[message.metadata.dst_node_id] = client.cid
-            messages.append(message)
+    def _exchange(self, timeout: float | None, group: Any) -> dict[str, Any]:
+        """Ask all clients, and return what came of it in time by the clients' ids."""
+        grid = _shared_grid(self._clients)
+        questions = Questions((), self._arrivals)
+        for client in self._clients:
+            message = _message_of(client, self._step, self._ins[client.cid], timeout, group)
+            self._arrivals.clients[message.metadata.dst_node_id] = client
+            questions.append(message)
         patience = ROUND_TIMEOUT if timeout is None else timeout
-        replies = grid.send_and_receive(messages, timeout=patience)
-        return {cids[reply.metadata.src_node_id]: reply for reply in replies}
+        replies = grid.send_and_receive(questions, timeout=patience)
+        outcomes = {}
+        for reply in replies:
+            client = self._arrivals.clients[reply.metadata.src_node_id]
+            outcomes[client.cid] = self._read.pop(client.cid, None) or self._outcome(client, reply)
+        return outcomes
+
+    def _outcome(self, client: ClientProxy, reply: Message) -> Any:
+        """Return the answer that a reply holds, or the failure that it is; it is read once."""
+        if reply.has_error():
+            return ClientFailureError(client, reply.error.reason or "no reason given")
+        try:
+            read = getattr(_at(client, _Wire(reply)), self._step)
+            return read(self._ins[client.cid], None, None)
+        except Exception as error:
+            failure = ClientFailureError(client, str(error))
+            failure.__cause__ = error
+            return failure
+
+    def _kind(self, reply: Message) -> Hashable | None:
+        """Return what a reply counts as towards the quorum; what was read of it is kept."""
+        client = self._arrivals.clients[reply.metadata.src_node_id]
+        outcome = self._read[client.cid] = self._outcome(client, reply)
+        if isinstance(outcome, ClientFailureError) or outcome.status.code != Code.OK:
+            return None
+        return self._kind_of(client, outcome)
 
 
 class _Asked(ClientProxy):
@@ -204,6 +267,16 @@ def _message_of(
 
 def _has_grid(client: ClientProxy) -> bool:
     return issubclass(type(getattr(client, "grid", None)), Grid)
+
+
+def _check_grids(clients: Iterable[ClientProxy]) -> None:
+    """Raise ValueError if Flower reaches one of the clients otherwise than through a grid."""
+    for client in clients:
+        if not _has_grid(client):
+            raise ValueError(
+                f"quorum is set, and Flower reaches client {client.cid}, a "
+                f"{type(client).__name__}, without a grid: no round could close without it"
+            )
 
 
 def _at(client: ClientProxy, wire: _Wire) -> ClientProxy:

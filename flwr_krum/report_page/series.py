@@ -88,7 +88,7 @@ def clients_of(run: ShownRun) -> list[ClientId]:
     """Return the clients of a run in the order of their ids: those known before, and who came."""
     known: set[ClientId] = set(run.clients)
     for report in run.reports:
-        known.update(report.received, report.silent, report.quarantined)
+        known.update(report.received, report.silent, report.late, report.quarantined)
         known.update(refused.client for refused in report.refused)
     return sorted(known, key=client_order)
 
@@ -102,6 +102,7 @@ def cells(report: RoundReport, clients: Sequence[ClientId]) -> str:
 def remarks(report: RoundReport) -> Iterable[tuple[ClientId, str, str]]:
     """Yield (client, kind, text) of what was wrong with a round's replies."""
     yield from ((refused.client, "refused", refused.reason) for refused in report.refused)
+    yield from ((client, "late", "a quorum closed the round without it") for client in report.late)
     yield from ((client, "failed", text) for client, text in report.failed.items())
     yield from ((client, "metrics dropped", text) for client, text in report.doubted.items())
 

@@ -6,7 +6,7 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from logging import WARNING
 from typing import Unpack
 
@@ -38,6 +38,7 @@ from flwr_krum.boundary.proxies import (
     asked_together,
     unwrapped,
 )
+from flwr_krum.boundary.questions import Arrivals
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.settings import RoundOptions
@@ -123,6 +124,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
         super().__init__(**of_flower)
         self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)
+        if self._rounds.closing is not None and not self.accept_failures:
+            raise ValueError(
+                "quorum leaves clients behind, and accept_failures=False takes no round in which "
+                "one is missing: set one of them"
+            )
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters | None:
         """Log the summary, which this API never asks for, and hand out the initial model.
@@ -158,7 +164,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         asked = [pair for pair, name in pairs if name not in left_out]
         if left_out and not asked:  # Flower ends the round here, and it is to be reported
             self._finish(server_round, [], {})
-        return asked_together("fit", asked)
+        self._arrivals = Arrivals(self._rounds.closing)
+        return asked_together("fit", asked, self._arrivals, self._kind_of)
 
     def aggregate_fit(
         self,
@@ -197,7 +204,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         asked = [pair for pair in instructions if not self._rounds.bars(self._name(pair[0]))]
-        return asked_together("evaluate", asked)
+        self._arrivals = Arrivals(self._rounds.closing)
+        return asked_together("evaluate", asked, self._arrivals)
 
     def aggregate_evaluate(
         self,
@@ -222,6 +230,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _name(self, client: ClientProxy) -> ClientId:
         return super()._name(unwrapped(client))
+
+    def _kind_of(self, client: ClientProxy, result: FitRes) -> Hashable | None:
+        """Return what a result counts as towards the quorum."""
+        return self._rounds.kind_of(of_result(self._name(client), result, self._rounds.most_bytes))
 
     def _veto(self, failures: Failures) -> str:
         """Say why a step with these failures is not to count; empty if it is."""

@@ -6,7 +6,7 @@ Tolerant Gradient Descent", NIPS 2017. Each class takes the arguments of Flower'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from logging import INFO
 from typing import Any, Unpack, cast
 
@@ -16,11 +16,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
-from flwr_krum.boundary.arrivals import arriving
+from flwr_krum.boundary.arrivals import ArrivingGrid, arriving
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.nodes import SteadyNodes
+from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
@@ -141,14 +142,27 @@ class RobustAggregation(RobustStrategy, FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Configure the next round of training and remember the global model."""
+        """Configure the next round of training and remember the global model.
+
+        Raises
+        ------
+        ValueError
+            If a quorum is to close the round, and the grid is no `ArrivingGrid`.
+        """
+        if self._rounds.closing is not None and not isinstance(grid, ArrivingGrid):
+            raise ValueError(
+                f"quorum is set, and {type(grid).__name__} waits for all: ask through "
+                "flwr_krum.boundary.arrivals.ArrivingGrid(grid), as start does"
+            )
         current = self._current(server_round)
         steady = self._steady(grid, self.min_train_nodes)
         messages = list(super().configure_train(current, arrays, config, steady))
         names = [self._name(message.metadata.dst_node_id) for message in messages]
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
-        return [m for m, name in zip(messages, names, strict=True) if name not in left_out]
+        asked = [m for m, name in zip(messages, names, strict=True) if name not in left_out]
+        self._arrivals = Arrivals(self._rounds.closing, self._kind_of)
+        return Questions(asked, self._arrivals)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -172,7 +186,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         steady = self._steady(grid, self.min_evaluate_nodes)
         current = self._current(server_round)
         messages = super().configure_evaluate(current, arrays, config, steady)
-        return [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
+        asked = [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
+        self._arrivals = Arrivals(self._rounds.closing)
+        return Questions(asked, self._arrivals)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -192,6 +208,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
     def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
         most = self._rounds.most_bytes
         return [of_message(client, message, most) for client, message in answered]
+
+    def _kind_of(self, message: Message) -> Hashable | None:
+        """Return what a reply counts as towards the quorum."""
+        client = self._name(message.metadata.src_node_id)
+        return self._rounds.kind_of(of_message(client, message, self._rounds.most_bytes))
 
     def _sort(
         self, replies: Iterable[Message], step: str

@@ -34,7 +34,7 @@ POLL = 1.0
 
 _SETTINGS = (
     "num_clients", "f", "attack", "rule", "num_server_rounds", "task", "api", "seed",
-    "round_timeout", "resume", "run_dir",
+    "quorum", "round_timeout", "resume", "run_dir",
 )  # fmt: skip
 _DEFAULTS = {"num_clients": 10, "num_server_rounds": 5, "run_dir": "runs/real"}
 

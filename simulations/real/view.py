@@ -62,6 +62,8 @@ def outcome(report: RoundReport, name: ClientId) -> str:
         return f"failed: {report.failed[name]}"
     if name in report.silent:
         return "silent"
+    if name in report.late:
+        return "late"
     if name in report.quarantined:
         return "in quarantine"
     if name not in report.received:
@@ -71,17 +73,20 @@ def outcome(report: RoundReport, name: ClientId) -> str:
 
 
 def losses(reports: Sequence[RoundReport]) -> list[str]:
-    """Return a line for each node that was asked and did not answer, with how often and why."""
+    """Return a line for each node whose reply was missing, with how often and why."""
     failed = Counter(name for report in reports for name in report.failed)
     silent = Counter(name for report in reports for name in report.silent)
+    late = Counter(name for report in reports for name in report.late)
     reasons = {name: why for report in reports for name, why in report.failed.items()}
     lines = []
-    for name in dict.fromkeys([*failed, *silent]):
+    for name in dict.fromkeys([*failed, *silent, *late]):
         parts = []
         if failed[name]:
             parts.append(f"failed in {_rounds(failed[name])} ({reasons[name]})")
         if silent[name]:
             parts.append(f"silent in {_rounds(silent[name])}")
+        if late[name]:
+            parts.append(f"late in {_rounds(late[name])}")
         lines.append(f"node {name}: {', '.join(parts)}")
     return lines
 
@@ -92,7 +97,8 @@ def line_of(report: RoundReport, record: RoundRecord) -> str:
     if record.accuracy is not None:
         parts.append(f"accuracy {record.accuracy:.4f}")
     parts.append(f"{len(report.received)} accepted")
-    troubled = [*(refused.client for refused in report.refused), *report.failed, *report.silent]
+    troubled = [*(refused.client for refused in report.refused), *report.failed]
+    troubled += [*report.silent, *report.late]
     parts += [f"{name} {outcome(report, name)}" for name in troubled]
     if not report.stepped:
         parts.append(f"skipped: {report.note}")
@@ -135,7 +141,7 @@ def _rounds_table(run: Federated) -> Table:
             "" if accuracy is None else f"{accuracy:.4f}",
             str(len(report.received)),
             _names([refused.client for refused in report.refused]),
-            _names([*report.failed, *report.silent]),
+            _names([*report.failed, *report.silent, *report.late]),
             _names(report.selected) if report.stepped else f"skipped: {_short(report.note)}",
         )
     return table

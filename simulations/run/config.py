@@ -29,6 +29,7 @@ from clients.settings import Settings
 from clients.tasks import parse_split, parse_task
 from flwr_krum.calls import located
 from flwr_krum.certified import Require
+from flwr_krum.in_force import check_quorum
 from flwr_krum.optimizers import OPTIMIZERS, ServerOptimizer, parse_optimizer
 from flwr_krum.rules import Rule
 from flwr_krum.rules.rule import ROOT
@@ -87,6 +88,14 @@ class RunConfig:
     quarantine: int = setting(
         0, Whole("Refusals after which a client is left out of sampling; 0 is never.", 0)
     )
+    quorum: int = setting(
+        0,
+        Whole(
+            "Sound replies after which a round closes without the others, when a grace is over; "
+            "0 waits for all.",
+            0,
+        ),
+    )
     round_timeout: float = setting(
         300.0,
         Number(
@@ -115,7 +124,8 @@ class RunConfig:
         ------
         ValueError
             Also if a key belongs to neither server nor clients: a misspelt one must not pass; and
-            if the rule or the optimizer cannot be had, or the rule cannot run on n clients.
+            if the rule or the optimizer cannot be had, or the rule cannot run on n clients or on
+            the quorum.
         """
         made = cls.from_record(config)
         made.settings.build_attack()
@@ -126,6 +136,8 @@ class RunConfig:
             made.build_rule().check(made.settings.num_clients)
         except ValueError as error:
             raise ValueError(f"{error}; on the command line that is --no-strict") from error
+        if made.quorum:
+            check_quorum(made.quorum, made.build_rule())
         return made
 
     @classmethod

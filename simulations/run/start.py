@@ -28,7 +28,7 @@ from simulations.run.history import (
 
 MAY_CHANGE = (
     *("num-server-rounds", "evaluate-every", "run-dir", "resume", "tensorboard", "data-dir"),
-    *("round-timeout", "roles", "distances"),
+    *("round-timeout", "roles", "distances", "quorum"),
 )
 """Keys in which a resumed run may differ from its beginning."""
 

@@ -87,6 +87,7 @@ def _scalars(record: RoundRecord, report: RoundReport | None) -> Iterator[tuple[
     yield "replies/refused", len(report.refused)
     yield "replies/failed", len(report.failed)
     yield "replies/silent", len(report.silent)
+    yield "replies/late", len(report.late)
     for name, number in report.guarantee_metrics().items():
         yield f"guarantee/{name}", number
     for name, metric in report.metrics.items():

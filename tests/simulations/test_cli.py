@@ -37,6 +37,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "--knowledge": "own", "--momentum": "0.5", "--weight-decay": "0.01", "--clip-norm": "2",
         "--local-epochs": "1", "--momentum-over": "steps",
         "--split": "shards(each=3)", "--holders": "honest", "--require": "certificate",
+        "--quorum": "8",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     flat = [word for pair in options.items() for word in pair]
@@ -55,7 +56,7 @@ def test_every_option_reaches_the_run_config(cli, tmp_path):
         "server-optimizer": "", "knowledge": "own", "momentum": 0.5,
         "momentum-over": "steps", "weight-decay": 0.01,
         "clip-norm": 2.0, "local-epochs": 1, "split": "shards(each=3)", "holders": "honest",
-        "certificate": True, "require": "certificate", "distances": True,
+        "certificate": True, "require": "certificate", "distances": True, "quorum": 8,
     }  # fmt: skip
 
 

@@ -82,6 +82,11 @@ class ScriptedGrid(Grid):
                 replies.append(reply)
         return replies
 
+    @property
+    def stored(self):
+        """The ids of messages whose reply nobody has taken."""
+        return set(self.sent) - self.delivered
+
     def send_and_receive(self, messages, *, timeout=None):
         raise AssertionError("Flower's own waiting must not be used")
 
@@ -124,3 +129,12 @@ def gone(grid, message):
     reply = Message(Error(5, "Node Unavailable"), reply_to=message)
     reply.metadata.__dict__["_src_node_id"] = SUPERLINK_NODE_ID
     return reply
+
+
+def once(event):
+    """Return the script of a node that answers as soon as an event has happened."""
+
+    def script(grid, message):
+        return grid.answer(message) if event.is_set() else None
+
+    return script

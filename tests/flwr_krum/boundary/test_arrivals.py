@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from threading import Timer
 from unittest.mock import Mock
 
 import pytest
@@ -14,11 +15,14 @@ from flwr.supercore.run import RunNotRunningException
 
 from flwr_krum.boundary import arrivals
 from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, PromptGrid, arriving
+from flwr_krum.boundary.questions import Arrivals, Questions
+from flwr_krum.boundary.quorum import Quorum
 from tests.flwr_krum.boundary.grids import (
     ScriptedGrid,
     after,
     blocking,
     gone,
+    once,
     raising,
     silent,
 )
@@ -167,6 +171,160 @@ def test_nodes_are_not_polled_without_pause(scripted):
     inner = scripted({10: silent})
     ask(ArrivingGrid(inner), timeout=1.0)
     assert 3 <= inner.pulls[10] <= 8
+
+
+# --- a quorum, and who owes a reply ---
+
+
+def ask_quorum(grid, least, nodes=NODES, timeout=20.0, kind_of=None):
+    """Ask the nodes with a quorum without grace; return replies by node, notes and seconds."""
+    kinds = {} if kind_of is None else {"kind_of": kind_of}
+    notes = Arrivals(Quorum(least, grace=0.0, wait=0.0), **kinds)
+    messages = Questions([Message(RecordDict(), node, "train") for node in nodes], notes)
+    begin = time.monotonic()
+    replies = grid.send_and_receive(messages, timeout=timeout)
+    took = time.monotonic() - begin
+    return {reply.metadata.src_node_id: reply for reply in replies}, notes, took
+
+
+@pytest.mark.parametrize("late", [silent, blocking(30.0)], ids=["silent", "dripping"])
+def test_an_exchange_closes_at_its_quorum_and_names_the_late(scripted, late):
+    replies, notes, took = ask_quorum(ArrivingGrid(scripted({10: late, 12: late})), least=5)
+    assert list(replies) == [11, 13, 14, 15, 16] == sorted(notes.at)
+    assert notes.late == [10, 12]
+    assert took < 10.0
+    assert all(0.0 <= seconds <= took for seconds in notes.at.values())
+
+
+def test_the_grace_takes_in_who_comes_shortly_after(scripted):
+    notes = Arrivals(Quorum(5, grace=0.0, wait=1.2))
+    inner = scripted({10: after(0.5), 12: silent})
+    messages = Questions([Message(RecordDict(), node, "train") for node in NODES], notes)
+    begin = time.monotonic()
+    replies = ArrivingGrid(inner).send_and_receive(messages, timeout=20.0)
+    assert 1.2 <= time.monotonic() - begin < 10.0
+    assert [reply.metadata.src_node_id for reply in replies] == [10, 11, 13, 14, 15, 16]
+    assert notes.at[10] >= 0.5
+    assert notes.late == [12]
+
+
+def test_all_answers_end_an_exchange_before_the_least_wait(scripted):
+    notes = Arrivals(Quorum(5, wait=60.0))
+    messages = Questions([Message(RecordDict(), node, "train") for node in NODES], notes)
+    begin = time.monotonic()
+    assert len(ArrivingGrid(scripted()).send_and_receive(messages, timeout=90.0)) == len(NODES)
+    assert time.monotonic() - begin < 10.0
+    assert notes.late == []
+
+
+def test_errors_and_replies_that_do_not_count_make_no_quorum(scripted):
+    inner = scripted({10: gone, 11: raising(ValueError("x")), 12: silent})
+    replies, notes, took = ask_quorum(
+        ArrivingGrid(inner),
+        least=4,
+        timeout=0.6,
+        kind_of=lambda reply: None if reply.metadata.src_node_id == 13 else "sound",
+    )
+    assert took >= 0.6
+    assert list(replies) == [10, 11, 13, 14, 15, 16]
+    assert list(reasons(replies)) == [10, 11]
+    assert notes.late == []  # its timeout was over: who did not answer is silent
+
+
+def test_who_owes_a_reply_is_not_asked_until_it_came_and_was_dropped(scripted):
+    ready = threading.Event()
+    inner = scripted({10: once(ready)})
+    grid = ArrivingGrid(inner)
+    assert ask_quorum(grid, least=6)[1].late == [10]
+    for _ in range(2):
+        replies, notes, took = ask_quorum(grid, least=5)
+        assert notes.late == [10]
+        assert 10 not in replies
+        assert took < 5.0
+    assert [m.metadata.dst_node_id for m in inner.sent.values()].count(10) == 1
+    ready.set()
+    replies, notes, _ = ask_quorum(grid, least=6)
+    assert list(replies) == list(NODES)
+    assert notes.late == []
+    assert int(replies[10].metadata.reply_to_message_id) > 3 * len(NODES) - 2
+    assert inner.stored == set()
+
+
+def test_a_late_reply_that_comes_in_the_middle_of_a_later_exchange_is_dropped(scripted):
+    ready = threading.Event()
+    inner = scripted({10: once(ready)})
+    grid = ArrivingGrid(inner)
+    ask_quorum(grid, least=6)
+    assert inner.stored == {"1"}
+    inner.scripts[11] = after(0.8)
+    Timer(0.3, ready.set).start()
+    replies, notes, _ = ask_quorum(grid, least=7)
+    assert notes.late == [10]
+    assert list(replies) == list(NODES)[1:]
+    assert inner.stored == set()
+    assert list(ask_quorum(grid, least=7)[0]) == list(NODES)
+
+
+def test_an_upload_that_began_before_the_close_ends_the_debt_when_it_ends(scripted):
+    inner = scripted({10: blocking(0.6)})
+    grid = ArrivingGrid(inner)
+    assert ask_quorum(grid, least=6)[1].late == [10]
+    inner.scripts.clear()
+    time.sleep(1.0)
+    assert list(ask_quorum(grid, least=7)[0]) == list(NODES)
+    assert inner.stored == set()
+
+
+def test_a_debtor_that_drips_holds_one_thread_and_costs_no_round_more_than_a_look(scripted):
+    inner = scripted({10: blocking(30.0)})
+    grid = ArrivingGrid(inner)
+    ask_quorum(grid, least=6)
+    before = threading.active_count()
+    for _ in range(3):
+        _, notes, took = ask_quorum(grid, least=6)
+        assert notes.late == [10]
+        assert took < 4.0
+    assert threading.active_count() <= before
+    assert inner.pulls[10] == 1
+
+
+def test_an_exchange_without_a_quorum_does_not_ask_who_owes_a_reply_either(scripted):
+    ready = threading.Event()
+    inner = scripted({10: once(ready)})
+    grid = ArrivingGrid(inner)
+    ask_quorum(grid, least=6)
+    assert list(ask(grid, timeout=20.0)[0]) == list(NODES)[1:]
+    ready.set()
+    assert list(ask(grid, timeout=20.0)[0]) == list(NODES)
+
+
+def test_a_node_that_lost_its_message_is_asked_again_once_that_has_expired(scripted, monkeypatch):
+    monkeypatch.setattr(arrivals, "TTL_MARGIN", 0.2)
+    inner = scripted({10: silent})
+    grid = ArrivingGrid(inner)
+    assert ask_quorum(grid, least=6, timeout=0.5)[1].late == [10]
+    inner.scripts.clear()
+    inner.scripts[10] = lambda grid, m: None if m.metadata.message_id == "1" else grid.answer(m)
+    time.sleep(1.0)
+    assert list(ask_quorum(grid, least=7, timeout=20.0)[0]) == list(NODES)
+
+
+def test_without_a_quorum_nobody_owes_anything(scripted):
+    inner = scripted({10: silent})
+    grid = ArrivingGrid(inner)
+    assert 10 not in ask(grid, timeout=0.3)[0]
+    inner.scripts.clear()
+    assert list(ask(grid, timeout=20.0)[0]) == list(NODES)
+
+
+def test_a_node_of_this_process_has_no_arrival():
+    class Here(ScriptedGrid, PromptGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            return [self.answer(message) for message in messages]
+
+    replies, notes, _ = ask_quorum(ArrivingGrid(Here(NODES)), least=2)
+    assert list(replies) == list(NODES)
+    assert (notes.at, notes.late) == ({}, [])
 
 
 # --- what cannot be read, and who is gone ---

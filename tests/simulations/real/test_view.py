@@ -35,6 +35,17 @@ def test_the_part_of_each_node_in_a_round_is_said(name, said):
     assert outcome(FIRST, name) == said
 
 
+def test_the_late_are_told_from_the_silent():
+    report = RoundReport(3, "Krum(f=2)", 2, received=(0, 1), silent=(4,), late=(5, 6))
+    assert outcome(report, 5) == "late"
+    assert losses([FIRST, report]) == [
+        "node 4: silent in 2 rounds",
+        "node 5: late in 1 round",
+        "node 6: late in 1 round",
+    ]
+    assert "5 late, 6 late" in line_of(report, RoundRecord(3, None, None))
+
+
 def test_a_node_that_failed_is_said_to_have_with_the_reason():
     assert outcome(SECOND, 3) == "failed: Node Unavailable"
 

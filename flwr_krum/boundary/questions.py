@@ -1,0 +1,75 @@
+"""Messages that are asked together, and the notes of it: when their replies came, who is late.
+
+The messages go out with the notes beside them, so that strategy and grid need not know each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeAlias
+
+from flwr.app import Message
+
+from flwr_krum.boundary.quorum import Quorum
+
+KindOf: TypeAlias = Callable[[Message], Hashable | None]
+"""What a reply counts as towards a quorum, which replies of one kind make; None is not at all."""
+
+
+def _answer(_: Message) -> Hashable:
+    return "an answer"
+
+
+class Arrivals:
+    """When the replies to some messages came, and whom their quorum did not wait for.
+
+    Parameters
+    ----------
+    quorum : Quorum, optional
+        When the exchange may close before all have answered.
+    kind_of : callable, Message -> hashable or None
+        Tells replies apart that a round would not take in together; by default all are alike.
+
+    Attributes
+    ----------
+    at : dict of node id to float
+        Seconds from the beginning of the exchange until a reply was in the server's hands; errors
+        have none, nor has a reply of a node in this process.
+    late : list of node ids
+        Those whose reply was not there when a quorum closed the exchange, and those that were not
+        asked since they owe an earlier one.
+    clients : dict of node id to client
+        What the API calls a node, where that is not the id.
+    """
+
+    def __init__(self, quorum: Quorum | None = None, kind_of: KindOf = _answer) -> None:
+        self.quorum = quorum
+        self.kind_of = kind_of
+        self.at: dict[int, float] = {}
+        self.late: list[int] = []
+        self.clients: dict[int, Any] = {}
+        self._counted: dict[Hashable, list[float]] = {}
+
+    def note(self, node: int, reply: Message, seconds: float) -> None:
+        """Note that a node's reply came."""
+        if reply.has_error():
+            return
+        self.at[node] = seconds
+        if self.quorum is not None and (kind := self.kind_of(reply)) is not None:
+            self._counted.setdefault(kind, []).append(seconds)
+
+    @property
+    def close(self) -> float:
+        """Seconds after which the exchange is over; math.inf while there is no quorum."""
+        if self.quorum is None:
+            return math.inf
+        return min(map(self.quorum.closes, self._counted.values()), default=math.inf)
+
+
+class Questions(list[Message]):
+    """Messages of one exchange, with the notes that it makes."""
+
+    def __init__(self, messages: Iterable[Message], arrivals: Arrivals) -> None:
+        super().__init__(messages)
+        self.arrivals = arrivals
