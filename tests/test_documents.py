@@ -65,7 +65,7 @@ def finished_run(folder):
     if not made.exists():
         config = RunConfig.from_config({"num-server-rounds": 1, "run-dir": str(made)})
         with quiet_flower():
-            run(config, "fast", lambda record: None)
+            run(config, "inprocess", lambda record: None)
         assert len(read_journal(made / "journal.jsonl")) == 1
     return made
 
