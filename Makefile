@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
 
-.PHONY: install demo test test-all lint bench bench-quick conformance clean
+.PHONY: install demo test test-all lint docs bench bench-quick conformance clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site docs build/site
+	@echo "build/site/index.html"
 
 # krum asks for Python 3.12 and byzpy for older versions of torch and numpy; what is measured of them
 # runs here all the same, and geom-median is only compared. Without them the benchmarks run and say so.

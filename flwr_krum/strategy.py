@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from logging import INFO, WARNING
 from typing import Any, ClassVar
 
@@ -198,30 +199,39 @@ def _tell_arguments(cls: type[RobustStrategy]) -> None:
     """
     own = list(inspect.signature(cls.__init__).parameters.values())[1:]
     if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        source = next(base for base in cls.__mro__[1:] if issubclass(base, RobustStrategy))
+        sources = _takers(cls)
         named = {parameter.name for parameter in own}
-        handed_on = [p for p in _taken_by(source, cls) if p.name not in named]
+        handed_on = [p for p in _taken_by(sources) if p.name not in named]
         own[-1:] = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in handed_on]
         if "__doc__" in vars(cls) and cls.__doc__:
-            described = RoundSettings if source is RobustStrategy else source
-            told = _entries(described, {parameter.name for parameter in handed_on})
-            cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", *_OPTIONS, *told])
+            told = inspect.cleandoc(cls.__doc__)
+            told, *after = re.split(r"(?=\n\nRaises\n)", told)
+            missing = {p.name for p in handed_on if f"\n{p.name} : " not in told}
+            entries = [line for source in sources for line in _entries(source, missing)]
+            cls.__doc__ = "\n".join([told, "", *_OTHERS, *entries]) + "".join(after)
     cls.__signature__ = inspect.Signature(own)
 
 
-_OPTIONS = ("Options", "-------")
+_OTHERS = ("Other Parameters", "----------------")
 
 
-def _taken_by(source: type, cls: type) -> Iterator[inspect.Parameter]:
-    """Yield the arguments with a default that a base takes, or Flower's FedAvg and the rounds."""
-    sources = [source]
-    if source is RobustStrategy:
-        sources = [RoundSettings, next(b for b in cls.__mro__ if b.__module__.startswith("flwr."))]
-    for taker in sources:
+def _takers(cls: type) -> list[type]:
+    """Return who takes what a class hands on: the strategy above it, or the rounds and Flower."""
+    source = next(base for base in cls.__mro__[1:] if issubclass(base, RobustStrategy))
+    if source is not RobustStrategy:
+        return [source]
+    return [
+        RoundSettings,
+        next(base for base in cls.__mro__ if base.__module__.startswith("flwr.")),
+    ]
+
+
+def _taken_by(takers: Iterable[type]) -> Iterator[inspect.Parameter]:
+    """Yield the arguments with a default that may be handed on."""
+    optional = RoundOptions.__optional_keys__
+    for taker in takers:
         for parameter in inspect.signature(taker).parameters.values():
-            is_option = (
-                taker is not RoundSettings or parameter.name in RoundOptions.__optional_keys__
-            )
+            is_option = taker is not RoundSettings or parameter.name in optional
             if is_option and parameter.default is not parameter.empty:
                 yield parameter
 

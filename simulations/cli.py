@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,11 +35,11 @@ from simulations.run.history import (
     window_mean,
 )
 from simulations.show import attacks as attack_pages
-from simulations.show import splits
+from simulations.show import places, splits
 from simulations.show.options import with_settings
 from simulations.show.pages import with_block
 from simulations.show.plots import accuracy_curves
-from simulations.show.rules import PAGE, markdown_page, terminal_table
+from simulations.show.rules import PAGE, markdown_page, objects, terminal_table
 from simulations.show.sentences import InSentences
 from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
 from simulations.studies import certificates as certificates_study
@@ -62,6 +63,9 @@ OF_A_SPLIT = (
     *("data_dir", "download"),
 )
 """The settings that decide who holds what."""
+
+_SEED = Option(min=0, max=2**32 - 1, help="Decides every draw.")
+_JSON = Option("--json", help="Print a list of objects, for programs.")
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 app.command()(arena)
@@ -93,7 +97,7 @@ def run(
 @with_settings(OF_A_SPLIT)
 def split(
     options: dict[str, Any],
-    picture: Annotated[Path | None, Option(help="Picture to save.")] = None,
+    picture: Annotated[Path | None, places.picture()] = None,
 ) -> None:
     """Show who holds which examples under a split: a table, and a picture of dots."""
     console = Console()
@@ -109,7 +113,7 @@ def split(
 @app.command()
 def report(
     runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders.")],
-    page: Annotated[Path, Option(help="HTML page to write.")] = Path("runs/report.html"),
+    page: Annotated[Path, places.page("HTML page to write.")] = Path("runs/report.html"),
 ) -> None:
     """Write a page about one run or several: curves, selections, refusals and the guarantee."""
     write_report(runs, page)
@@ -118,7 +122,7 @@ def report(
 
 @app.command()
 def survive(
-    page: Annotated[Path, Option(help="Markdown page to write.")] = Path("docs/survival.md"),
+    page: Annotated[Path, places.page("Markdown page to write.")] = Path("docs/survival.md"),
 ) -> None:
     """Send malformed replies to our strategies and Flower's own, and tabulate who survives them."""
     with quiet_flower(level=100):
@@ -130,8 +134,8 @@ def survive(
 @app.command()
 def certificates(
     rounds: Annotated[int, Option(min=1, help="Rounds of each attack.")] = 200,
-    seed: Annotated[int, Option()] = 0,
-    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+    seed: Annotated[int, _SEED] = 0,
+    page: Annotated[Path | None, places.page("Markdown page that gets the table.")] = None,
 ) -> None:
     """Count how often each rule's certificate holds under attack, and hold it against the truth."""
     console = Console()
@@ -169,6 +173,7 @@ def waiting(
 def rules(
     markdown: Annotated[bool, Option("--markdown", help="Print the page instead.")] = False,
     write: Annotated[bool, Option("--write", help=f"Write the page into {PAGE}.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Print what every rule and mixing needs, bears and costs, and which maps it follows."""
     console = Console()
@@ -177,6 +182,8 @@ def rules(
         console.print(f"page: {PAGE}")
     elif markdown:
         typer.echo(markdown_page(), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(objects(), indent=2))
     else:
         console.print(terminal_table("rules", RULES))
         console.print(terminal_table("mixings, before a rule", MIXINGS))
@@ -187,12 +194,15 @@ def attacks(
     write: Annotated[
         bool, Option("--write", help=f"Write the pages into {attack_pages.FOLDER}.")
     ] = False,
+    as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Print what every attack sends, must see, breaks, and what stands it."""
     console = Console()
     if write:
         attack_pages.write()
         console.print(f"pages: {attack_pages.FOLDER}")
+    elif as_json:
+        typer.echo(json.dumps(attack_pages.objects(), indent=2))
     else:
         console.print(attack_pages.terminal_table())
 
@@ -223,13 +233,13 @@ def worst_kappa(
 
 @app.command()
 def resilience(
-    n: Annotated[int, Option("-n", help="Clients.")] = 20,
-    f: Annotated[int, Option("-f", help="Byzantine ones.")] = 6,
-    d: Annotated[int, Option("-d", help="Coordinates.")] = 50,
-    sigma: Annotated[float, Option(help="Deviation of one coordinate; |g| is 1.")] = 0.005,
-    draws: Annotated[int, Option(help="Clouds per attack.")] = 2000,
-    seed: Annotated[int, Option()] = 0,
-    picture: Annotated[Path, Option(help="Picture to save.")] = Path("runs/resilience/angle.png"),
+    n: Annotated[int, Option("-n", min=3, help="Clients.")] = 20,
+    f: Annotated[int, Option("-f", min=0, help="Byzantine ones.")] = 6,
+    d: Annotated[int, Option("-d", min=1, help="Coordinates.")] = 50,
+    sigma: Annotated[float, Option(min=0, help="Deviation of one coordinate; |g| is 1.")] = 0.005,
+    draws: Annotated[int, Option(min=2, help="Clouds per attack.")] = 2000,
+    seed: Annotated[int, _SEED] = 0,
+    picture: Annotated[Path, places.picture()] = Path("runs/resilience/angle.png"),
 ) -> None:
     """Put Proposition 1 to the test: Krum's mean answer under attack, beside its bound."""
     console = Console()
@@ -266,9 +276,9 @@ def cost() -> None:
 
 @app.command()
 def demo(
-    rounds: Annotated[int, Option(help="Rounds of each run.")] = 500,
-    seed: Annotated[int, Option()] = 0,
-    folder: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/demo"),
+    rounds: Annotated[int, Option(min=1, help="Rounds of each run.")] = 500,
+    seed: Annotated[int, _SEED] = 0,
+    folder: Annotated[Path, places.folder("Folder of the results.")] = Path("runs/demo"),
 ) -> None:
     """Train on spam with a third of the clients hostile, once per rule, and once in peace."""
     run_demo(folder, rounds, seed)

@@ -31,11 +31,3 @@ def test_the_options_and_fields_that_it_names_exist():
     fields = set(re.findall(r"`report\.(\w+)`", PAGE))
     assert fields == {"kept", "dropped"}
     assert fields <= inspect.signature(RoundReport).parameters.keys()
-
-
-def test_the_readme_links_its_sections():
-    readme = (DOCS.parent / "README.md").read_text()
-    linked = set(re.findall(r"docs/replies\.md#([\w-]+)", readme))
-    titles = re.findall(r"^## (.+)$", (DOCS / "replies.md").read_text(), re.MULTILINE)
-    assert linked
-    assert linked <= {title.lower().replace(" ", "-") for title in titles}

@@ -1,8 +1,6 @@
-"""What the README shows runs."""
+"""What the README and the pages that it leads to show does what they say."""
 
-import doctest
 import re
-from pathlib import Path
 
 from flwr.app import Context, RecordDict
 from flwr.serverapp import ServerApp
@@ -10,21 +8,17 @@ from flwr.serverapp import ServerApp
 from clients.client_app import build_client_app
 from flwr_krum.boundary.records import to_record
 from simulations.engines.inprocess import InProcessGrid
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+from tests.documents import ROOT, block, read
 
 
 def test_the_server_app_runs_as_printed(capsys):
-    (source,) = (
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "@app" in block
-    )
+    source = block("docs/start-server.md", "@app")
     # Only the size of the model is the reader's: here it is the spam filter of the clients.
     source = source.replace("[np.zeros((10, 57), np.float32), np.zeros(10, np.float32)]", "MODEL")
     from clients.learning.models import build_model, parameters_of
 
     names = {"MODEL": list(parameters_of(build_model("spambase", "mlp", 0)).values())}
-    exec(compile(source, "README.md", "exec"), names)
+    exec(compile(source, "page", "exec"), names)
     config = {"num-clients": 10, "f": 2, "attack": "gaussian"}
     grid = InProcessGrid(build_client_app(config), 10)
     context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
@@ -41,9 +35,7 @@ def test_the_server_app_runs_as_printed(capsys):
 def test_the_server_optimizer_that_it_shows_goes_on_to_the_bytes_of_an_unbroken_run(
     tmp_path, monkeypatch
 ):
-    (source,) = (
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "save(" in block
-    )
+    source = block("docs/optimizers.md", "save(")
     from clients.learning.models import build_model, parameters_of
 
     first = parameters_of(build_model("spambase", "mlp", 0))
@@ -53,7 +45,7 @@ def test_the_server_optimizer_that_it_shows_goes_on_to_the_bytes_of_an_unbroken_
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)
         names = {}
-        exec(compile(source, "README.md", "exec"), names)
+        exec(compile(source, "page", "exec"), names)
         app = ServerApp()
 
         @app.main()
@@ -74,26 +66,17 @@ def test_the_server_optimizer_that_it_shows_goes_on_to_the_bytes_of_an_unbroken_
     assert run(tmp_path / "parts", 4) == run(tmp_path / "whole", 4)
 
 
-def test_the_interactive_examples_print_what_they_say():
-    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
-    assert results.attempted >= 4
-    assert results.failed == 0
-
-
 def test_every_make_target_that_it_names_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
-    assert {"demo", "test", "test-all", "install"} <= named
+    told = read("README.md") + read("CONTRIBUTING.md")
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", told, re.MULTILINE))
+    assert {"demo", "test", "test-all", "install", "docs"} <= named
     assert named <= targets
 
 
 def test_the_declared_weights_that_it_shows_make_a_strategy():
-    (source,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-        if "VOLUMES" in block
-    )
+    source = block("docs/weights.md", "VOLUMES")
     names = {}
-    exec(compile(source, "README.md", "exec"), names)
+    exec(compile(source, "page", "exec"), names)
     assert names["strategy"]._name(1001) == "aachen"
     assert set(names["SITES"].values()) == set(names["VOLUMES"])

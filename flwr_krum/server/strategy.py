@@ -96,9 +96,17 @@ class RobustAggregation(RobustStrategy, FedAvg):
         Without ``initial_parameters``, take the initial model from a client, as Flower does: the
         first in random order whose model is finite, of float numbers and not beyond 1e6. One
         client then chooses what all begin with. By default the run does not start.
+    initial_parameters : Parameters
+        The model that all begin with.
+    fit_metrics_aggregation_fn : callable, list of (examples, metrics) -> metrics (optional)
+        What to make of the metrics of training; by default a trimmed mean over clients. Example
+        counts never weigh a model.
+    evaluate_metrics_aggregation_fn : callable, list of (examples, metrics) -> metrics (optional)
+        The same for those of evaluation.
+    inplace : bool (default: True)
+        Flower's way to save memory in an average; without effect here.
     **options
-        The arguments of Flower's FedAvg, and the options below. Example counts never weigh a
-        model. Without own functions metrics take a trimmed mean over clients.
+        The other parameters below.
     """
 
     _own_id = staticmethod(_cid)
@@ -273,7 +281,7 @@ class Krum(RobustAggregation):
     num_clients_to_keep : int (default: 0)
         0 is Krum; m >= 1 averages the m models of best score.
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
     """
 
     def __init__(
@@ -300,7 +308,7 @@ class MultiKrum(RobustAggregation):
     num_clients_to_keep : int (optional)
         m; by default n - f, and never more than that.
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
     """
 
     def __init__(
@@ -328,7 +336,7 @@ class Bulyan(RobustAggregation):
     to_keep : int (default: 0)
         Flower's argument of that function; 0 is Krum.
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
 
     Raises
     ------
@@ -361,7 +369,7 @@ class FedMedian(RobustAggregation):
     Parameters
     ----------
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -380,7 +388,7 @@ class FedTrimmedAvg(RobustAggregation):
     beta : float (default: 0.2)
         Share to cut at each end, ``0 < beta < 0.5``. Flower also takes 0, which is to average.
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
 
     Raises
     ------
@@ -398,7 +406,7 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -419,7 +427,7 @@ class OneMinusPKrum(RobustAggregation):
         Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
         journal: whoever knows it knows which rounds average.
     **options
-        The arguments of Flower's FedAvg, and the options below.
+        The other parameters below.
     """
 
     def __init__(

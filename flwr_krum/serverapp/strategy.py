@@ -68,10 +68,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
         ``min_evaluate_nodes``, ``min_available_nodes``, by position or by keyword.
     client_id : callable, node id -> int or str (optional)
         The name under which a node is ordered and reported; by default its node id.
+    weighted_by_key : str (default: "num-examples")
+        The metric that is a client's example count; it never weighs a model.
+    train_metrics_aggr_fn : callable, (list of RecordDict, str) -> MetricRecord (optional)
+        What to make of the metrics of training; by default a trimmed mean over clients.
+    evaluate_metrics_aggr_fn : callable, (list of RecordDict, str) -> MetricRecord (optional)
+        The same for those of evaluation.
     **options
-        Flower's other arguments: ``weighted_by_key``, ``arrayrecord_key``, ``configrecord_key``,
-        ``train_metrics_aggr_fn``, ``evaluate_metrics_aggr_fn``; and the options below. Example
-        counts never weigh a model. Without own functions metrics take a trimmed mean over clients.
+        The other parameters below.
     """
 
     _own_id = staticmethod(_node_id)
@@ -247,8 +251,7 @@ class Krum(RobustAggregation):
         f, the Byzantine nodes to tolerate; a round needs ``2f + 2 < n`` replies. Left out, as many
         as the rule tolerates among the replies of each round, (n - 3) // 2.
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
     """
 
     def __init__(
@@ -268,8 +271,7 @@ class MultiKrum(RobustAggregation):
     num_nodes_to_select : int (optional)
         m; by default n - f, and never more than that.
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
     """
 
     def __init__(
@@ -297,8 +299,7 @@ class Bulyan(RobustAggregation):
     selection_rule : None
         Flower's argument for another selection than Krum's, which is none of Bulyan's.
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
 
     Raises
     ------
@@ -327,8 +328,7 @@ class FedMedian(RobustAggregation):
     Parameters
     ----------
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
     """
 
     def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
@@ -347,8 +347,7 @@ class FedTrimmedAvg(RobustAggregation):
     beta : float (default: 0.2)
         Share to cut at each end, ``0 < beta < 0.5``. Flower also takes 0, which is to average.
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
 
     Raises
     ------
@@ -366,8 +365,7 @@ class Medoid(RobustAggregation):
     Parameters
     ----------
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
     """
 
     def __init__(self, *sampling: Any, **options: Unpack[Options]) -> None:
@@ -388,8 +386,7 @@ class OneMinusPKrum(RobustAggregation):
         Seed of the draws: (seed, round) decide each one. Left out, it is drawn, and kept in the
         journal: whoever knows it knows which rounds average.
     *sampling, **options
-        The arguments of Flower's FedAvg, the first five of them also by position, and the options
-        below.
+        The other parameters below; Flower's five of sampling also by position.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from simulations.arena.words import behind, interval, outcome
 from simulations.engines.kept import DATA
 from simulations.engines.ray_tasks import HERE
 from simulations.run.config import run_settings
+from simulations.show import places
 from simulations.show.options import with_settings
 from simulations.show.terminal import one_of
 
@@ -67,7 +68,7 @@ def arena(
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/arena"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
     on: Annotated[str, _ON] = "",
-    page: Annotated[Path | None, Option(help="Markdown page that gets the table too.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the table too.")] = None,
 ) -> None:
     """Run every rule against every attack, and rank the rules by their worst case.
 

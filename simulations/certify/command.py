@@ -19,6 +19,7 @@ from simulations.certify.judge import Judged, as_it_was, judged, why_not
 from simulations.report import write_report
 from simulations.report.runs import Run, read_runs
 from simulations.run.history import DISTANCES_FILE
+from simulations.show import places
 
 
 def certify(
@@ -27,7 +28,7 @@ def certify(
         list[str], Option(help=f"Rules with ; between them, or {ALL}; may be repeated.")
     ] = [ALL],  # noqa: B006
     page: Annotated[
-        Path | None, Option(help="HTML page to write: the report, with a curve per rule.")
+        Path | None, places.page("HTML page to write: the report, with a curve per rule.")
     ] = None,
 ) -> None:
     """Judge rules by their certificates on the same replies, without training again."""

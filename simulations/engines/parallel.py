@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from typing import TypeAlias
 
@@ -73,13 +74,16 @@ def run_all(
     # Fresh processes: torch's and BLAS's threads do not survive a fork.
     context = get_context("spawn")
     news: News = context.Queue()
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(news,)) as pool:
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(news,))
+    with pool, _ended_at_once():
         waiting = iter(configs.items())
         going: dict[Future[RoundRecord], str] = {}
         while True:
             # No more than can run: what the pool holds cannot be called back when a run fails.
             for label, config in islice(waiting, workers - len(going)):
-                going[pool.submit(_run_one, label, config, engine)] = label
+                with _deaf_to_ctrl_c():
+                    future = pool.submit(_run_one, label, config, engine)
+                going[future] = label
             if not going:
                 return
             over, _ = wait(going, INTERVAL, FIRST_COMPLETED)
@@ -88,6 +92,31 @@ def run_all(
                     observer(label, record)
             for run_over in over:
                 observer(going.pop(run_over), run_over.result())
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Let processes that begin here hear no Ctrl-C: whoever made them does, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """End the processes that began in here at Ctrl-C, in the middle of their runs.
+
+    What a run has on the disk is whole at any moment.
+    """
+    others = set(active_children())
+    try:
+        yield
+    except KeyboardInterrupt:
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
 
 
 def _told(news: News) -> Iterator[tuple[str, RoundRecord]]:

@@ -17,6 +17,7 @@ from simulations.figures.make import Made, Options, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.verdicts import Verdict
 from simulations.run.intervals import Outcome
+from simulations.show import places
 from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
@@ -45,7 +46,7 @@ def figure(
     data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
     out: Annotated[Path, _OUT] = Path("runs/figures"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
-    page: Annotated[Path | None, Option(help="Markdown page that gets the figure too.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the figure too.")] = None,
 ) -> None:
     """Run an experiment of the paper, draw it, and say which of its claims hold.
 

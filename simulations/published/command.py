@@ -13,6 +13,7 @@ from flwr_krum.kernel.threads import cores
 from simulations.published.make import Made, Options, make, verdict
 from simulations.published.markdown import summary, table_block
 from simulations.published.table import NAMES, load_table
+from simulations.show import places
 from simulations.show.pages import with_block
 
 _NAME = Argument(
@@ -35,7 +36,7 @@ def published(
     out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/published"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
     on: Annotated[str, _ON] = "",
-    page: Annotated[Path | None, Option(help="Markdown page that gets the table too.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the table too.")] = None,
 ) -> None:
     """Run a published table again under its own settings, and say which cells agree.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.table import Table
 from flwr_krum.attacks import ATTACKS, WRAPPERS, Attack
 from flwr_krum.attacks.attack import MEANINGS, AttackFacts, Knowledge
 from flwr_krum.attacks.mod import lacking
+from simulations.show.docstrings import first_sentence, section
 
 FOLDER = Path("docs/attacks")
 INDEX = "README.md"
@@ -62,6 +62,11 @@ def rows() -> Iterator[tuple[str, ...]]:
         yield name, facts.formula, sees(kind), facts.breaks, facts.resists
 
 
+def objects() -> list[dict[str, str]]:
+    """Return the rows for programs."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows()]
+
+
 def terminal_table() -> Table:
     """Return the rows for a terminal."""
     table = Table(title="attacks", show_lines=True)
@@ -74,7 +79,9 @@ def terminal_table() -> Table:
 
 def pages() -> dict[str, str]:
     """Return the page of each attack, and the index of all, by file name."""
-    listed = [f"- [`{name}`]({name}.md): {_first(kind)}\n" for name, kind in kinds().items()]
+    listed = [
+        f"- [`{name}`]({name}.md): {first_sentence(kind)}\n" for name, kind in kinds().items()
+    ]
     found = {INDEX: ABOUT + "".join(listed)}
     for name, kind in kinds().items():
         found[f"{name}.md"] = _page(name, kind)
@@ -102,7 +109,7 @@ def _page(name: str, kind: type[Attack]) -> str:
     lines = "".join(f"- **{title}**: {text}\n" for title, text in said.items() if text)
     behind = " | sign-flip" if kind in WRAPPERS.values() else ""
     return (
-        f"# {name}\n\n{_first(kind)}\n\n{lines}\n"
+        f"# {name}\n\n{first_sentence(kind)}\n\n{lines}\n"
         f"```text\npython -m simulations run -f 6 --attack '{_written(name, kind)}{behind}'\n```\n"
         f"\n{_parameters(kind)}\n[All attacks]({INDEX})\n"
     )
@@ -128,13 +135,7 @@ def _written(name: str, kind: type[Attack]) -> str:
     return f"{name}({', '.join(listed)})" if listed else name
 
 
-def _first(kind: type[Attack]) -> str:
-    return " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split())
-
-
 def _parameters(kind: type[Attack]) -> str:
     """Return the class's own words on its parameters, as text."""
-    text = inspect.cleandoc(kind.__doc__ or "")
-    _, found, rest = text.partition("Parameters\n----------\n")
-    parameters, _, _ = rest.partition("\nRaises\n")
-    return f"```text\n{parameters.strip()}\n```\n" if found else ""
+    parameters = section(kind, "Parameters")
+    return f"```text\n{parameters}\n```\n" if parameters else ""

@@ -38,15 +38,17 @@ def with_settings(
         Wraps a command whose first parameter takes the run config that the options make; its
         other parameters are options as they are.
     """
+    names = tuple(names)
+    option_of = {key_of(name): _option(name, (called or {}).get(name, "")) for name in names}
     usual = {**run_config_defaults(), **{key_of(k): v for k, v in (defaults or {}).items()}}
     made = [
         Parameter(
             name,
             Parameter.KEYWORD_ONLY,
             default=usual[key_of(name)],
-            annotation=_annotation(name, what, (called or {}).get(name, what.option)),
+            annotation=_annotation(run_settings()[name], option_of[key_of(name)]),
         )
-        for name, what in ((name, run_settings()[name]) for name in names)
+        for name in names
     ]
 
     def wrap(command: Command) -> Command:
@@ -56,7 +58,13 @@ def with_settings(
 
         def options(**values: Any) -> None:
             config = {key_of(each.name): values.pop(each.name) for each in made}
-            command(config, **values)
+            try:
+                command(config, **values)
+            except ValueError as error:
+                key, _, problem = str(error).partition(" is ")  # as settings say what is wrong
+                if key not in option_of:
+                    raise
+                raise ValueError(f"{option_of[key]} is {problem}") from error
 
         options.__name__, options.__doc__ = command.__name__, command.__doc__
         options.__signature__ = signature.replace(parameters=[*made, *others])  # type: ignore[attr-defined]
@@ -65,17 +73,22 @@ def with_settings(
     return wrap
 
 
-def _annotation(name: str, what: Described, option: str) -> Any:
+def _option(name: str, called: str) -> str:
+    """Return what a setting is called on a command line."""
+    own = called or run_settings()[name].option
+    return own or (f"-{name}" if len(name) == 1 else f"--{key_of(name)}")
+
+
+def _annotation(what: Described, option: str) -> Any:
     """Return the type of an option, as typer reads it."""
-    names = [option or (f"-{name}" if len(name) == 1 else f"--{key_of(name)}")]
     match what:
         case Choice(choices=choices):
-            return Annotated[str, Option(*names, help=what.help, click_type=click.Choice(choices))]
+            return Annotated[str, Option(option, help=what.help, click_type=click.Choice(choices))]
         case Whole(least=least):
-            return Annotated[int, Option(*names, help=what.help, click_type=click.IntRange(least))]
+            return Annotated[int, Option(option, help=what.help, click_type=click.IntRange(least))]
         case Number(positive=positive):
             bound = click.FloatRange(0, min_open=positive)
-            return Annotated[float, Option(*names, help=what.help, click_type=bound)]
+            return Annotated[float, Option(option, help=what.help, click_type=bound)]
         case Flag():
             return Annotated[bool, Option(help=what.help)]  # typer adds the way to say no
-    return Annotated[str, Option(*names, help=what.help)]
+    return Annotated[str, Option(option, help=what.help)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from flwr_krum.rules import MIXINGS, RULES, Mixing, Rule
+from simulations.show.docstrings import explanation, first_sentence, section
 
 PAGE = Path("docs/rules.md")
 
@@ -15,8 +16,8 @@ COLUMNS = ("name", "needs", "from", "breakdown", "kappa", "cost", "maps")
 
 ABOUT = """# What each rule says of itself
 
-Made by `python -m simulations rules --write`; the rules of one's own are described in the
-[README](../README.md#layout).
+Made by `python -m simulations rules --write`; [a rule of one's own](own-parts.md#a-rule) is one
+class.
 
 - *needs*: what n must be for f liars, and where that comes from. A round with fewer replies is
   infeasible.
@@ -47,6 +48,15 @@ def rows(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Iterator[tuple[str, 
         )
 
 
+def objects() -> list[dict[str, str]]:
+    """Return the rows of all rules, then of all mixings, for programs."""
+    return [
+        {"kind": kind, **dict(zip(COLUMNS, row, strict=True))}
+        for kind, kinds in (("rule", RULES), ("mixing", MIXINGS))
+        for row in rows(kinds)
+    ]
+
+
 def terminal_table(title: str, kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Table:
     """Return the rows for a terminal."""
     table = Table(title=title, show_lines=True)
@@ -64,6 +74,38 @@ def markdown_page() -> str:
         "A mixing stands before a rule, as in `nnm | trimmed-mean`, and hands it other rows.\n\n"
         f"{_markdown(MIXINGS)}"
     )
+
+
+def page_of(name: str, fails: str) -> str:
+    """Return the page of one rule or mixing.
+
+    Parameters
+    ----------
+    name : str
+        As `RULES` or `MIXINGS` has it.
+    fails : str
+        What is known of its failures beside what it says of itself; may be empty.
+    """
+    kind = RULES[name] if name in RULES else MIXINGS[name]
+    facts = kind.facts
+    said = {
+        "Needs": f"{kind().requirement} ({facts.source})",
+        "Coefficient": str(facts.kappa),
+        "Breakdown": f"{facts.breakdown} of many clients",
+        "Fails": fails,
+        "Cost": facts.cost,
+        "Follows": ", ".join(facts.invariances),
+    }
+    lines = "".join(f"- **{title}**: {text}\n" for title, text in said.items() if text)
+    written = f"{name} | trimmed-mean" if name in MIXINGS else name
+    command = f"python -m simulations run -f 6 --attack gaussian --rule '{written}'"
+    texts = (command, section(kind, "Parameters"))
+    parts = (
+        *(f"# {name}", first_sentence(kind), explanation(kind), lines.strip()),
+        *(f"```text\n{text}\n```" for text in texts if text),
+        "[All rules](../rules.md)\n",
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
 def _markdown(kinds: Mapping[str, type[Rule] | type[Mixing]]) -> str:

@@ -11,9 +11,26 @@ from typer.core import TyperGroup
 
 from clients.tasks import DataError
 
+AGAIN = "the same command goes on where it stopped"
+
+GOES_ON = {
+    "run": "the same command with --resume goes on after the last round that is kept",
+    "arena": AGAIN,
+    "figure": AGAIN,
+    "published": AGAIN,
+}
+"""How a command that was interrupted goes on; `real` ends more than itself, and says so itself."""
+
+INTERRUPTED = 130
+"""The exit code that a shell gives a command which Ctrl-C ended."""
+
 
 class InSentences(TyperGroup):
-    """Commands that end with a sentence, and exit code 2, where a setting, data or a disk fails."""
+    """Commands that end with a sentence.
+
+    With exit code 2 where a setting, data or a disk fails, and with 130 at Ctrl-C, where the
+    sentence says how to go on.
+    """
 
     def invoke(self, ctx: Context) -> Any:
         """Run the command."""
@@ -24,6 +41,10 @@ class InSentences(TyperGroup):
         except (ValueError, DataError, OSError) as error:
             say(Console(), error)
             raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            how = GOES_ON.get(ctx.invoked_subcommand or "", "nothing is kept")
+            Console().print(f"interrupted: {how}", soft_wrap=True, highlight=False)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def say(console: Console, error: Exception) -> None:

@@ -1,6 +1,7 @@
 """What help() says of the strategies' arguments."""
 
 import inspect
+import pydoc
 
 import flwr.server.strategy as flower_fit
 import flwr.serverapp.strategy as flower_messages
@@ -34,12 +35,28 @@ def test_the_signature_names_every_argument_with_its_default(cls):
 
 
 @pytest.mark.parametrize("cls", STRATEGIES, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
-def test_the_docstring_describes_every_argument_that_is_not_flowers_once(cls):
+def test_the_docstring_describes_every_argument_once_and_refers_to_no_other(cls):
     text = inspect.getdoc(cls)
-    own = {name for name in inspect.signature(cls).parameters if name not in flowers(cls)}
-    for name in own - {"sampling"}:
+    for name in inspect.signature(cls).parameters.keys() - {"sampling"}:
         assert text.count(f"\n{name} : ") == 1, name
+    assert text.count("\nOther Parameters\n----------------\n") == 1
+    assert "As for" not in text
     assert text.startswith(cls.__doc__.splitlines()[0])
+
+
+def test_help_prints_what_flower_says_of_its_own_arguments():
+    text = pydoc.plain(pydoc.render_doc(messages.MultiKrum))
+    assert "Minimum number of nodes used during training." in text
+    assert "it never weighs a model" in text
+    assert "performs a weighted" not in text  # what Flower makes of metrics, and we do not
+
+
+def test_start_keeps_the_types_of_flowers_own():
+    ours, theirs = (
+        inspect.signature(cls.start, eval_str=True)
+        for cls in (messages.MultiKrum, flower_messages.FedAvg)
+    )
+    assert ours == theirs
 
 
 def test_a_class_of_ones_own_hands_on_what_it_says_it_does():

@@ -1,11 +1,15 @@
 import json
 import re
+import shlex
 
 import pytest
+from typer.core import TyperGroup
 
+from flwr_krum.attacks import ATTACKS, WRAPPERS
 from flwr_krum.journal import read_journal
-from flwr_krum.rules import PAPER
+from flwr_krum.rules import MIXINGS, PAPER, RULES
 from simulations.run.history import read_history
+from simulations.show import terminal
 from simulations.studies import proposition_1
 
 
@@ -89,11 +93,14 @@ def test_an_optimizer_is_written_as_a_call_and_moves_the_model(cli, tmp_path):
         (("--rounds", "0"), "Invalid value for '--rounds': 0 is not in the range x>=1"),
         (
             ("--task", "cifar"),
-            "task is 'cifar': there is no 'cifar', expected one of spambase,",
+            "ValueError: --task is 'cifar': there is no 'cifar', expected one of spambase,",
         ),
-        (("-f", "20"), "f is 20, expected an integer from 0 to 19"),
-        (("--learning-rate", "nan"), "learning-rate is nan, expected a finite number >= 0"),
-        (("--model", "convnet"), "model is 'convnet'"),
+        (("-f", "20"), "ValueError: -f is 20, expected an integer from 0 to 19"),
+        (
+            ("--learning-rate", "nan"),
+            "ValueError: --learning-rate is nan, expected a finite number >= 0",
+        ),
+        (("--model", "convnet"), "ValueError: --model is 'convnet'"),
         (("--rule", "krumm"), "there is no 'krumm', expected one of average, krum, multi-krum"),
         (("--rule", "multi-krum(k=4)"), "argument 'k'; it takes f=None, m=None, strict=True"),
         (("--rule", "multi-krum(m=40)"), "m=40, n=20; m <= 20"),
@@ -115,6 +122,111 @@ def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, argume
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("resilience --sigma -1", "Invalid value for '--sigma': -1.0 is not in the range x>=0"),
+        ("resilience --sigma nan", "sigma must be a finite number >= 0, got nan"),
+        ("resilience --draws 0", "Invalid value for '--draws': 0 is not in the range x>=2"),
+        ("resilience -n 2", "Invalid value for '-n': 2 is not in the range x>=3"),
+        ("resilience -n 5 -f 9", "legal: f <= 1 at n=5"),
+        ("resilience -d 0", "Invalid value for '-d': 0 is not in the range x>=1"),
+        ("resilience --seed -1", "'--seed': -1 is not in the range 0<=x<=4294967295"),
+        ("resilience --picture a.nope", "'a.nope' is no picture, expected a name in .avif, .eps"),
+        ("resilience --picture file/x.png", "Invalid value for '--picture': 'file' cannot be made"),
+        ("split --picture file/x.png", "Invalid value for '--picture': 'file' cannot be made"),
+        ("split -n 0", "Invalid value for '-n': 0 is not in the range x>=1"),
+        ("report folder --page file/x.html", "Invalid value for '--page': 'file' cannot be made"),
+        ("report folder --page folder", "'folder' is a folder, expected a file"),
+        ("report nowhere", "nowhere"),
+        ("survive --page file/x.md", "Invalid value for '--page': 'file' cannot be made"),
+        ("certify nowhere", "nowhere"),
+        ("certificates --rounds 0", "Invalid value for '--rounds': 0 is not in the range x>=1"),
+        ("demo --rounds 0", "Invalid value for '--rounds': 0 is not in the range x>=1"),
+        ("demo --folder file", "Invalid value for '--folder': 'file' cannot be made"),
+        ("worst-kappa --rule nope", "there is no 'nope', expected one of average, krum"),
+        ("figure nope", "figure is 'nope', expected one of"),
+        ("figure U1 --page file/x.md", "Invalid value for '--page': 'file' cannot be made"),
+        ("arena nope", "arena is 'nope', expected one of"),
+        ("arena --rules nope --rounds 1", "there is no 'nope', expected one of average, krum"),
+        ("published nope", "table is 'nope', expected one of"),
+        ("run --run-dir file --rounds 1", "file"),
+        ("run --task csv:nope.csv", "nope.csv"),
+        ("run --engine ray --backend {", "backend is '{', which is not JSON"),
+        ("run --folds 1", "--folds is 1, expected 0 or an integer >= 2"),
+        ("run -n 3 -f 3", "-f is 3, expected an integer from 0 to 2"),
+        ("real --nodes 3 --byzantine 3", "--byzantine is 3, expected an integer from 0 to 2"),
+        ("real --run-config 'batch-size=-1'", "batch-size is -1, expected an integer >= 0"),
+        ("real --run-config nope=1", "unknown run config keys ['nope']"),
+        ("speed --engine nope", "Invalid value for '--engine': 'nope' is not one of"),
+        ("nope", "No such command 'nope'"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_answered_by_the_options_name_and_before_any_work(
+    cli, tmp_path, command, message
+):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    result = cli(*shlex.split(command))
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("run", "interrupted: the same command with --resume goes on after the last round"),
+        ("arena", "interrupted: the same command goes on where it stopped"),
+        ("cost", "interrupted: nothing is kept"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(cli, monkeypatch, command, says):
+    def interrupted(self, ctx):
+        ctx.invoked_subcommand = command
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TyperGroup, "invoke", interrupted)
+    result = cli(command)
+    assert result.exit_code == 130
+    assert says in " ".join(result.output.split())
+
+
+def test_a_run_that_ctrl_c_ended_goes_on_to_the_bytes_of_one_that_was_not(
+    cli, tmp_path, monkeypatch
+):
+    shown = terminal.show
+
+    def interrupt(progress, line, record):
+        shown(progress, line, record)
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("simulations.cli.show", interrupt)
+    again = ("run", "--rounds", "4", "--run-dir", "parts")
+    assert cli(*again).exit_code == 130
+    monkeypatch.setattr("simulations.cli.show", shown)
+    assert cli(*again, "--resume").exit_code == 0
+    assert cli("run", "--rounds", "4", "--run-dir", "whole").exit_code == 0
+    parts, whole = ((tmp_path / name / "model.npz").read_bytes() for name in ("parts", "whole"))
+    assert parts == whole
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("rules", [*RULES, *MIXINGS]), ("attacks", [*ATTACKS, *WRAPPERS])],
+)
+def test_a_table_is_there_for_programs_too(cli, command, names):
+    result = cli(command, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.output)
+    assert [row["name"] for row in rows] == names
+    assert len({tuple(row) for row in rows}) == 1
+    (krum, *_) = [row for row in rows if row["name"] in ("krum", "sign-flip")]
+    assert krum.get("needs", "2f + 2 < n") == "2f + 2 < n"
+    assert krum.get("sends", "-scale u_i, or -scale mu") == "-scale u_i, or -scale mu"
 
 
 def test_demo_prints_a_row_per_rule_and_saves_one_picture(cli, tmp_path):

@@ -1,9 +1,7 @@
 """A rule of a user's own, in a file outside the package."""
 
 import json
-import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from flwr_krum.rules.written import parse_rule
 from simulations.cli import app
 from simulations.report import write_report
 from simulations.run.history import read_history
-
-README = Path(__file__).parents[2] / "README.md"
+from tests.documents import block
 
 MY_RULES = '''"""A rule and a mixing of our own."""
 
@@ -91,9 +88,8 @@ def test_it_runs_by_the_path_of_its_file(run, tmp_path):
     assert "Smallest(keep=3)" in (tmp_path / "page.html").read_text()
 
 
-def test_that_of_the_readme_runs_alone_and_behind_a_mixing(run):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    (text,) = (block for block in blocks if "(Rule):" in block)
+def test_that_of_the_page_runs_alone_and_behind_a_mixing(run):
+    text = block("docs/own-parts.md", "(Rule):")
     for rule in ("my_rules.py:InnerMean", "nnm | my_rules.py:InnerMean"):
         result = run(rule, "-f", "6", text=text)
         assert result.exit_code == 0, result.output
@@ -144,5 +140,5 @@ def test_what_is_wrong_with_it_is_said_in_one_sentence(run, rule, text, message)
     result = run(rule, text=text)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
-    assert result.output.startswith("ValueError: rule is ") or "needs f < n" in message
+    assert result.output.startswith("ValueError: --rule is ") or "needs f < n" in message
     assert "Traceback" not in result.output

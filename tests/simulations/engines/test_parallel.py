@@ -76,7 +76,7 @@ def test_no_runs_are_over_at_once():
     run_all({})
 
 
-KILLED = """
+LONG = """
 import sys
 from simulations.engines.parallel import run_all
 from simulations.run.config import RunConfig
@@ -87,18 +87,38 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow  # a program of its own starts processes of its own
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    program = tmp_path / "killed.py"
-    program.write_text(KILLED)
-    folder = tmp_path / "run"
-    parent = subprocess.Popen([sys.executable, program, folder])
+@pytest.fixture
+def long_run(tmp_path):
+    """A program that has begun a long run, and the processes that it made for it."""
+    program, folder = tmp_path / "long.py", tmp_path / "run"
+    program.write_text(LONG)
+    parent = subprocess.Popen(
+        [sys.executable, program, folder], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         until((folder / "history.jsonl").exists)
         workers = psutil.Process(parent.pid).children(recursive=True)
+        assert workers
+        yield parent, workers
     finally:
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
-    assert workers
+        parent.kill()
+        parent.communicate()
+
+
+@pytest.mark.slow  # a program of its own starts processes of its own
+def test_workers_end_with_a_parent_that_is_killed(long_run):
+    parent, workers = long_run
+    os.kill(parent.pid, signal.SIGKILL)
+    psutil.wait_procs(workers, timeout=20.0)
+    assert not any(worker.is_running() for worker in workers)
+
+
+@pytest.mark.slow  # a program of its own starts processes of its own
+def test_ctrl_c_ends_all_in_the_middle_of_a_run_and_only_the_parent_speaks_of_it(long_run):
+    parent, workers = long_run
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal sends it: to every process
+    _, said = parent.communicate(timeout=20.0)
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert said.count("Traceback") == 1
     psutil.wait_procs(workers, timeout=20.0)
     assert not any(worker.is_running() for worker in workers)

@@ -1,0 +1,60 @@
+"""Where a command writes: known to be possible before the work begins, not after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backend_bases import FigureCanvasBase
+from typer import BadParameter, Option
+
+_PICTURES = tuple(sorted(f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes()))
+
+
+def picture() -> Any:
+    """Return an option that takes the file of a picture."""
+    return Option(help="Picture to save.", callback=_checked(_check_picture))
+
+
+def page(help_: str) -> Any:
+    """Return an option that takes the file of a page."""
+    return Option(help=help_, callback=_checked(_check_file))
+
+
+def folder(help_: str) -> Any:
+    """Return an option that takes the folder of results."""
+    return Option(help=help_, callback=_checked(_check_folder))
+
+
+def _checked(check: Callable[[Path], None]) -> Callable[[Path | None], Path | None]:
+    def callback(path: Path | None) -> Path | None:
+        if path is not None:
+            check(path)
+        return path
+
+    return callback
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix not in _PICTURES:
+        legal = ", ".join(_PICTURES)
+        raise BadParameter(f"{str(path)!r} is no picture, expected a name in {legal}")
+    _check_file(path)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise BadParameter(f"{str(path)!r} is a folder, expected a file")
+    _check_folder(path.parent)
+
+
+def _check_folder(path: Path) -> None:
+    """Make a folder where it is missing, and raise where nothing can be written in it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadParameter(f"{str(path)!r} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise BadParameter(f"{str(path)!r} may not be written")
