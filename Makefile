@@ -18,7 +18,8 @@ demo: $(INSTALLED)
 	$(BIN)/python -m simulations demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "timed and not slow" tests
+	$(BIN)/python -m pytest -m "not timed and not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -42,6 +42,7 @@ def test_liars_tie_exactly(name):
     assert len(apart) == 1
 
 
+@pytest.mark.timed
 def test_no_rule_takes_longer_than_the_bound_on_a_small_round():
     found = search(12, 2000, "float64", tuple(RULES), 1, tell=lambda _: None)
     assert [x.rule for x in found] == [name for name, _ in rules_of(12)]

@@ -140,6 +140,7 @@ def test_liars_cannot_make_honest_example_counts_absurd(federation):
     assert not any("the median is" in doubt for doubt in strategy.last_report.doubted.values())
 
 
+@pytest.mark.timed
 def test_a_million_metrics_from_f_clients_cost_next_to_nothing(federation):
     flood = {f"m{i}": 1.0 for i in range(1_000_000)}
     played = Round(federation, 20, 8)

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flwr_krum.boundary.replies import Refused
@@ -114,6 +114,7 @@ REPORTS = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine: reports are large
 @given(REPORTS)
 def test_a_report_survives_json_with_the_types_of_its_ids(report):
     text = json.dumps(report.to_json(), allow_nan=False)

@@ -176,6 +176,7 @@ def test_dirichlet_has_the_smallest_clients_of_the_table_of_options(alpha, n, sm
         assert sum(size[0] < 10 for size in sizes) == 1
 
 
+@pytest.mark.timed
 def test_dirichlet_shares_out_60000_labels_to_1000_clients_in_a_tenth_of_a_second():
     labels = rng().integers(10, size=60_000)
     seconds = []

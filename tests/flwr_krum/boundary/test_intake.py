@@ -263,6 +263,7 @@ def test_a_reason_is_short_however_long_the_header():
     assert len(reason) < 400
 
 
+@pytest.mark.timed
 def test_long_headers_do_not_stall_the_intake():
     def header(i):
         return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")

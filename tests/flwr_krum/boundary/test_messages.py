@@ -128,6 +128,7 @@ def test_the_operator_can_set_the_largest_reply(federation):
     assert play(federation, large, max_reply_bytes=10**4) == {federation.name(1): reason}
 
 
+@pytest.mark.timed
 def test_a_million_arrays_of_no_bytes_cost_next_to_nothing(federation):
     names = map(str, range(10**6))
     if not federation.names_arrays:

@@ -259,6 +259,7 @@ def test_sorted_coordinates_of_factors_are_refused():
             rule(updates)
 
 
+@pytest.mark.timed
 def test_eight_clients_of_eight_layers_take_a_small_part_of_what_products_take():
     rng = np.random.default_rng(11)
     shapes, f32 = [(1024, 8, 1024)] * 8, np.float32

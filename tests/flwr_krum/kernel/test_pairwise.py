@@ -169,6 +169,7 @@ def test_exact_ties_of_square_roots_go_to_the_smallest_index():
     assert ranking.best == (0, 1, 2, 3)
 
 
+@pytest.mark.timed
 def test_identical_models_cost_no_more_than_others():
     # As in a round in which nobody trained; settling all these ties exactly would take seconds.
     model = np.random.default_rng(7).standard_normal(200_000).astype(np.float32)

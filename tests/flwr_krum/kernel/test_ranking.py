@@ -153,6 +153,7 @@ def test_twins_tie_without_exact_arithmetic(no_exact_arithmetic):
     assert Krum(3)(V).selected == (2,)
 
 
+@pytest.mark.timed
 def test_colluders_apart_by_less_than_a_normal_float_do_not_stall_a_round(looked_at):
     rng = np.random.default_rng(0)
     d = 10_000

@@ -12,6 +12,7 @@ def one_problem(monkeypatch):
     monkeypatch.setattr(module, "_PROBLEMS", {"spam": spam})
 
 
+@pytest.mark.timed
 def test_computing_the_clients_together_is_more_than_twice_as_fast(one_problem):
     # By processor time: four times, measured; the rest is left to a busy machine.
     found = {speed.engine: speed.by_processor for speed in speeds(["inprocess", "fast"], 25)}
