@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.conformance.compare import Inputs, Pairs, Solve
 from benchmarks.conformance.samples import Float64, Sample
-from flwr_krum.kernel.geometry import ClientGeometry
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.rules import MIXINGS, RULES, Bucketing, ClientUpdates, Mixing
 from flwr_krum.rules.rule import ROOT
 from flwr_krum.rules.written import parse_rule

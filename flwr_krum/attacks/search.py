@@ -19,8 +19,9 @@ from flwr_krum.attacks.attack import Chosen, InForce, Scene
 from flwr_krum.attacks.factors import Trial
 from flwr_krum.attacks.scaling import length
 from flwr_krum.kernel.arrays import Float64, Indices
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.combine import combine
-from flwr_krum.kernel.geometry import LARGEST, ClientGeometry, Geometry
+from flwr_krum.kernel.geometry import LARGEST, Geometry
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score, rank_as_rounded
 from flwr_krum.kernel.sorting import Window
 from flwr_krum.kernel.updates import ClientUpdates

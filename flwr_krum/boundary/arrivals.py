@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from flwr.app import Error, Message, RecordDict
@@ -23,6 +23,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from flwr_krum.boundary.crew import Crew
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.boundary.spill import Spill
@@ -41,9 +42,6 @@ LONGEST = 1e6
 
 STILL_SENDING = "not asked: it is still sending its reply to an earlier message"
 NOT_TAKEN = "not asked: the message was not taken; the node is gone, or the message too large"
-
-IDLE = 10.0
-"""Seconds for which a thread waits for another job."""
 
 _FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0
 _POLLS_PER_SECOND = 200.0
@@ -83,7 +81,7 @@ class ArrivingGrid(Grid):
         self._grid = grid
         self.spill = spill
         self._timeout = LONGEST if timeout is None else timeout
-        self._crew = _Crew()
+        self._crew = Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
         """Node and beginning of every pull that is going on, by the message's id."""
         self._debts: dict[str, _Debt] = {}
@@ -393,39 +391,6 @@ def _taken_from(items: deque[_T]) -> _T | None:
         return items.popleft()
     except IndexError:
         return None
-
-
-class _Crew:
-    """Daemon threads for jobs that may be held for ever; who is done takes the next job."""
-
-    def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
-
-    def do(self, job: Callable[[], None]) -> None:
-        """Have a job done by a thread that does nothing else."""
-        try:
-            desk = self._idle.pop()
-        except IndexError:
-            desk = SimpleQueue()
-            Thread(target=_work, args=(desk, self._idle), daemon=True).start()
-        desk.put(job)
-
-
-def _work(
-    desk: SimpleQueue[Callable[[], None]], idle: list[SimpleQueue[Callable[[], None]]]
-) -> None:
-    while True:
-        try:
-            job = desk.get(timeout=IDLE)
-        except Empty:
-            try:
-                idle.remove(desk)
-            except ValueError:  # it was just taken: the job is on its way
-                continue
-            return
-        job()
-        del job  # and the replies that it holds
-        idle.append(desk)
 
 
 def _signed(reply: Message, asked: Message) -> Message:

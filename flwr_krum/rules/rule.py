@@ -17,8 +17,9 @@ import numpy as np
 
 from flwr_krum.checks import whole_number
 from flwr_krum.kernel.arrays import Array, Float64
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.combine import combine
-from flwr_krum.kernel.geometry import ClientGeometry, Geometry
+from flwr_krum.kernel.geometry import Geometry
 from flwr_krum.kernel.ranking import Ranking
 from flwr_krum.kernel.shares import are_alike, heaviest
 from flwr_krum.kernel.sorting import WeightedWindow, Window

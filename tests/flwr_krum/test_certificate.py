@@ -14,8 +14,8 @@ from flwr_krum.certificate import (
     limit_of,
     rounding_to,
 )
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.enclosure import Points
-from flwr_krum.kernel.geometry import ClientGeometry
 from flwr_krum.kernel.pairwise import gram_distances, squared_distances
 from flwr_krum.kernel.student import student
 from flwr_krum.kernel.threads import one_blas_thread

@@ -159,7 +159,7 @@ def test_far_liars_that_are_not_chosen_leave_the_distances_as_they_were(monkeypa
     def refuse(*_):
         raise AssertionError("another pass over the models")
 
-    monkeypatch.setattr("flwr_krum.kernel.geometry.sharper", refuse)
+    monkeypatch.setattr("flwr_krum.kernel.client_geometry.sharper", refuse)
     for rule in (Krum(F), MultiKrum(F)):
         said, new = certificate_of(rule, X, np.zeros(30, np.float32))
         true = Round(X, point=new.astype(np.float64)).truth(N - F)

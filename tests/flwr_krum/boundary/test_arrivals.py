@@ -13,7 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import RunNotRunningException
 
-from flwr_krum.boundary import arrivals
+from flwr_krum.boundary import arrivals, crew
 from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, PromptGrid, arriving
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.quorum import Quorum
@@ -473,7 +473,7 @@ def test_nodes_of_this_process_are_asked_without_a_thread(monkeypatch):
         def send_and_receive(self, messages, *, timeout=None):
             return [self.answer(message) for message in messages]
 
-    monkeypatch.setattr(arrivals, "Thread", None)
+    monkeypatch.setattr(crew, "Thread", None)
     assert list(ask(ArrivingGrid(Here(NODES)), timeout=5.0)[0]) == list(NODES)
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.enclosure import Points, enclose
-from flwr_krum.kernel.geometry import ClientGeometry
 from flwr_krum.rules import ClientUpdates
 
 

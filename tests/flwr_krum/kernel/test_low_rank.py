@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flwr_krum.kernel.geometry import ClientGeometry
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.low_rank import NUMBERS, columns, width
 from flwr_krum.kernel.pairwise import gram_distances, lengths
 from flwr_krum.kernel.ranking import rank

@@ -7,9 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from flwr_krum.kernel import geometry
+from flwr_krum.kernel import client_geometry
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.device import numba_is_installed
-from flwr_krum.kernel.geometry import NONE, ClientGeometry
+from flwr_krum.kernel.geometry import NONE
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules import Average, Bucketing, NearestNeighborMixing
 from flwr_krum.rules.written import parse_rule
@@ -123,8 +124,10 @@ def test_a_mixing_that_ranks_nothing_takes_no_inner_products_for_the_rule_behind
         is_ranking = False
 
     taken = []
-    products = geometry.gram_distances
-    monkeypatch.setattr(geometry, "gram_distances", lambda rows: taken.append(1) or products(rows))
+    products = client_geometry.gram_distances
+    monkeypatch.setattr(
+        client_geometry, "gram_distances", lambda rows: taken.append(1) or products(rows)
+    )
     updates = updates_of(rows_of("plain", 12, np.random.default_rng(0)))
     (Bucketing(s=2, seed=0) | Blind())(updates)
     assert taken == []

@@ -8,7 +8,7 @@ import pytest
 
 from flwr_krum.kernel import stored
 from flwr_krum.kernel.arrays import are_finite
-from flwr_krum.kernel.geometry import ClientGeometry
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.kernel.stored import StoredArray, StoredFile
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
 from flwr_krum.rules import MIXINGS, RULES

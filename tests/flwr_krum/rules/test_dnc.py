@@ -8,7 +8,7 @@ import pytest
 
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.checks import whole_number
-from flwr_krum.kernel.geometry import ClientGeometry
+from flwr_krum.kernel.client_geometry import ClientGeometry
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Bucketing, ClientUpdates, DnC
 from tests.flwr_krum.hard_inputs import updates_of

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from flwr_krum.kernel import geometry
+from flwr_krum.kernel import client_geometry
 from flwr_krum.rules import MIXINGS, RULES, Average, ClientUpdates, GeometricMedian
 from flwr_krum.rules.facts import ALL, Facts, Kappa
 from tests.flwr_krum.test_every_rule import OPTIONS, close
@@ -101,8 +101,10 @@ def test_a_rule_tolerates_the_share_of_liars_that_it_breaks_down_at(name):
 def test_only_a_rule_whose_cost_has_n_squared_d_compares_the_clients_in_pairs(name, monkeypatch):
     compared = []
     for function in ("gram_distances", "squared_distances"):
-        real = getattr(geometry, function)
-        monkeypatch.setattr(geometry, function, lambda x, real=real: compared.append(x) or real(x))
+        real = getattr(client_geometry, function)
+        monkeypatch.setattr(
+            client_geometry, function, lambda x, real=real: compared.append(x) or real(x)
+        )
     part = NAMED[name](2, **USUAL.get(name, {}))
     rule = part if name in RULES else part | Average()
     result_of(rule, np.random.default_rng(0).standard_normal((11, 3)))
