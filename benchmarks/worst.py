@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.tables import Table
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.kernel.ways import prepare
+from flwr_krum.kernel.ways import warm_up
 from flwr_krum.round import Rounds
 from flwr_krum.rules import RULES, Rule
 
@@ -233,7 +233,7 @@ def search(
     tell: Callable[[str], None] = print,
 ) -> list[Found]:
     """Return the worst round that was found for each rule, of n clients and d columns."""
-    prepare("cpu")
+    warm_up("cpu", n, d)
     found = []
     for name, rule in rules_of(n):
         if name not in rules:

@@ -39,7 +39,7 @@ from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.kernel.ways import prepare
+from flwr_krum.kernel.ways import prepare, warm_up
 from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
 from flwr_krum.orders import Orders, StandingOrders
@@ -201,6 +201,7 @@ class Rounds(RoundSettings):
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
+        warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
             self.asked = ()
             return frozenset(ordered)

@@ -23,7 +23,7 @@ from flwr_krum.kernel.updates import BLOCK, PIECE, Buffers, ClientUpdates
 
 
 def prepare(device: str) -> None:
-    """Have the device ready before the first round: compile what it needs, or find the GPU.
+    """Find what a device needs, before anything is asked of it.
 
     Raises
     ------
@@ -37,7 +37,14 @@ def prepare(device: str) -> None:
         from flwr_krum.kernel import cuda_way
 
         cuda_way.find(device)
-    elif device != "cpu:numpy" and numba_is_installed():
+
+
+def warm_up(device: str, n: int, d: int) -> None:
+    """Compile the kernels that n updates of d numbers will use, or load them from disk, once.
+
+    Seconds, and a hundred megabytes, that a server which waits for its clients does not need.
+    """
+    if is_compiled(device, n, d):
         from flwr_krum.kernel import numba_way
 
         numba_way.warm_up()

@@ -65,6 +65,22 @@ def test_nothing_imports_torch_or_numba_before_they_are_asked_for():
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.skipif(not device_.numba_is_installed(), reason="needs the extra 'fast'")
+def test_kernels_are_loaded_when_a_round_is_asked_that_is_worth_them_and_not_before():
+    code = (
+        "import sys, numpy as np\n"
+        "from flwr_krum.round import Rounds\n"
+        "from flwr_krum.rules import Krum\n"
+        "rounds, loaded = Rounds(Krum(1)), ['numba' in sys.modules]\n"
+        "for d in (10, 1000):\n"
+        "    rounds.begin({'w': np.zeros(d, np.float32)}, range(7))\n"
+        "    loaded.append('numba' in sys.modules)\n"
+        "print(loaded)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[False, False, True]"
+
+
 @pytest.fixture
 def torch_on_the_cpu(monkeypatch):
     """Run the GPU's code where there is none: torch computes the same on its CPU device."""
