@@ -35,5 +35,7 @@ def learn(path: str, rule: str, folder: str) -> float:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/own_csv.py TABLE.csv (a header, the label last)")
     for rule in ("average", "multi-krum", "nnm | trimmed-mean"):
         print(f"{rule}: {learn(sys.argv[1], rule, 'runs/own-csv'):.3f}")

@@ -34,4 +34,5 @@ def attacked(attack: str) -> ClientApp:
 if __name__ == "__main__":
     from flwr.simulation import run_simulation
 
-    run_simulation(server_app, attacked(sys.argv[1]), num_supernodes=10)
+    attack = sys.argv[1] if len(sys.argv) > 1 else "sign-flip(scale=10)"
+    run_simulation(server_app, attacked(attack), num_supernodes=10)

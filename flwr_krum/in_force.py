@@ -57,10 +57,10 @@ def f_in_force(rule: Rule, accepted: int, refused: int, asked: int, late: int = 
         f, basis = rule.f, "declared"
     if refused == 0 or not rule.strict:
         return InForce(f, basis)
-    if late:
-        return InForce(f, f"{basis}; {refused} replies were refused, and {late} were late")
     if refused > f:
         return InForce(f, f"{basis}; {refused} replies were refused, {_MORE_THAN_F}")
+    if late:
+        return InForce(f, f"{basis}; {refused} replies were refused, and {late} were late")
     legal = min(f, rule.most(accepted))
     if f - refused <= legal < f:
         return InForce(legal, f"{basis} {f}, lowered: {refused} replies were refused")

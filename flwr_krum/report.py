@@ -115,7 +115,7 @@ class RoundReport:
     failed: Mapping[ClientId, str] = field(default_factory=dict)
     silent: tuple[ClientId, ...] = ()
     late: tuple[ClientId, ...] = ()
-    arrived: Mapping[ClientId, float] = field(default_factory=dict)
+    arrived: Mapping[ClientId, float] = field(default_factory=dict, compare=False)
     quarantined: tuple[ClientId, ...] = ()
     barred: tuple[ClientId, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)

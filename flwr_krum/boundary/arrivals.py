@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -50,6 +50,9 @@ _T = TypeVar("_T")
 
 Found: TypeAlias = Message | BaseException | None
 """A reply, the end of the run, or nothing yet."""
+
+Take: TypeAlias = Callable[[str], Message | None]
+"""Takes the reply to a message of an id from the grid, if it is there."""
 
 
 class PromptGrid(Grid):
@@ -99,7 +102,8 @@ class ArrivingGrid(Grid):
         `Questions` get notes of when replies came, and may be over before the deadline: as soon as
         their quorum closes them. Whoever has not answered then owes a reply. It is pulled and
         dropped in the following exchanges, and until that is done, or its message has expired,
-        the node is not asked: it has no reply there, and is noted as late.
+        the node is not asked as long as the quorum can do without it: it has no reply there, and
+        is noted as late.
         """
         begin = time.monotonic()
         arrivals = messages.arrivals if isinstance(messages, Questions) else Arrivals()
@@ -112,8 +116,10 @@ class ArrivingGrid(Grid):
             metadata.ttl = min(metadata.ttl, patience + TTL_MARGIN)
         exchange = _Exchange(arrivals, begin, patience)
         try:
-            debtors = self._debtors(exchange)
             nodes = [message.metadata.dst_node_id for message in asked]
+            debtors = self._debtors(exchange).intersection(nodes)
+            if not arrivals.may_leave_out(len(debtors), len(asked)):
+                debtors = frozenset()
             arrivals.late += [node for node in nodes if node in debtors]
             return self._exchanged(
                 [m for m, node in zip(asked, nodes, strict=True) if node not in debtors], exchange
@@ -141,7 +147,7 @@ class ArrivingGrid(Grid):
             return [found[id_] for id_ in sent if id_ in found]
         return self._with_the_unasked(asked, sent, found, owing)
 
-    def _debtors(self, exchange: _Exchange) -> set[int]:
+    def _debtors(self, exchange: _Exchange) -> frozenset[int]:
         """Return the nodes that owe an earlier reply, after what is there of it was dropped.
 
         Whatever comes while the exchange lasts is dropped as well.
@@ -158,12 +164,12 @@ class ArrivingGrid(Grid):
         with suppress(Empty):
             for _ in range(looks):
                 looked.get(timeout=max(0.0, now + FIRST_LOOK - time.monotonic()))
-        return {debt.asked.metadata.dst_node_id for debt in list(self._debts.values())}
+        return frozenset(debt.asked.metadata.dst_node_id for debt in list(self._debts.values()))
 
     def _drop(self, id_: str, asked: Message, over: Event, looked: SimpleQueue[None]) -> None:
         """Pull a reply that is nobody's any more until it is there, or the exchange is over."""
         pause = _FIRST_POLL
-        while self._pull(id_, asked) is None:
+        while self._pull(id_, asked, self._taken) is None:
             looked.put(None)
             if over.wait(pause):
                 return
@@ -260,11 +266,12 @@ class ArrivingGrid(Grid):
             exchange.over.wait(pause)
             pause = min(2 * pause, slowest)
 
-    def _pull(self, id_: str, asked: Message) -> Found:
+    def _pull(self, id_: str, asked: Message, take: Take | None = None) -> Found:
         """Return the reply to one message, if it is there: nobody's reply can hide another's."""
+        take = take or self._pulled
         self._pulls[id_] = asked.metadata.dst_node_id, time.monotonic()
         try:
-            reply = self._pulled(id_)
+            reply = take(id_)
             if reply is None:
                 return None
             self._debts.pop(id_, None)
@@ -278,13 +285,16 @@ class ArrivingGrid(Grid):
         except BaseException as stop:  # how Flower says that the run was stopped
             return stop
         finally:
-            del self._pulls[id_]
+            self._pulls.pop(id_, None)
+
+    def _taken(self, id_: str) -> Message | None:
+        return next(iter(self._grid.pull_messages([id_])), None)
 
     def _pulled(self, id_: str) -> Message | None:
-        def pull() -> Message | None:
-            return next(iter(self._grid.pull_messages([id_])), None)
-
-        return pull() if self.spill is None else self.spill.pulled(pull)
+        """Take a reply, if it is there, and keep it where its round keeps replies."""
+        if self.spill is None:
+            return self._taken(id_)
+        return self.spill.pulled(partial(self._taken, id_))
 
     def _kept(self, replies: Iterable[Message]) -> Iterable[Message]:
         return replies if self.spill is None else map(self.spill.kept, replies)

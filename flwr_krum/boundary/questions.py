@@ -17,7 +17,8 @@ KindOf: TypeAlias = Callable[[Message], Hashable | None]
 """What a reply counts as towards a quorum, which replies of one kind make; None is not at all."""
 
 
-def _answer(_: Message) -> Hashable:
+def answer(_: Message) -> Hashable:
+    """Take every reply for one of the same kind."""
     return "an answer"
 
 
@@ -30,6 +31,8 @@ class Arrivals:
         When the exchange may close before all have answered.
     kind_of : callable, Message -> hashable or None
         Tells replies apart that a round would not take in together; by default all are alike.
+    liars : int
+        How many of the nodes may send nothing that counts.
 
     Attributes
     ----------
@@ -43,9 +46,12 @@ class Arrivals:
         What the API calls a node, where that is not the id.
     """
 
-    def __init__(self, quorum: Quorum | None = None, kind_of: KindOf = _answer) -> None:
+    def __init__(
+        self, quorum: Quorum | None = None, kind_of: KindOf = answer, liars: int = 0
+    ) -> None:
         self.quorum = quorum
         self.kind_of = kind_of
+        self.liars = liars
         self.at: dict[int, float] = {}
         self.late: list[int] = []
         self.clients: dict[int, Any] = {}
@@ -58,6 +64,14 @@ class Arrivals:
         self.at[node] = seconds
         if self.quorum is not None and (kind := self.kind_of(reply)) is not None:
             self._counted.setdefault(kind, []).append(seconds)
+
+    def may_leave_out(self, owing: int, asked: int) -> bool:
+        """Say whether the quorum can be reached without the nodes that owe a reply.
+
+        Also where all liars send nothing that counts: else they could have the honest be late in
+        one round, and be too few in the next. An outage, after which all owe, ends no run.
+        """
+        return self.quorum is not None and asked - owing >= self.quorum.least + self.liars
 
     @property
     def close(self) -> float:

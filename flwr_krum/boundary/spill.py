@@ -29,14 +29,14 @@ from flwr_krum.kernel.arrays import Array as Numbers
 from flwr_krum.kernel.arrays import are_finite
 from flwr_krum.kernel.stored import StoredArray, StoredFile
 
-PAGE = 4096
-"""Bytes of a page of memory and of a block on most disks: arrays begin at multiples of it."""
+LINE = 64
+"""Bytes at whose multiples arrays begin: enough for every dtype, and no more than arrays are."""
 
 AT_A_TIME = 2
 """Replies that are pulled together: while one is on its way, another is written."""
 
-PATIENCE = 10.0
-"""Seconds after which a pull no longer holds others up: a node may drip on purpose."""
+PATIENCE = 2.0
+"""Seconds after which a pull no longer holds others up: f nodes may drip on purpose."""
 
 
 class Spill:
@@ -189,7 +189,7 @@ class Spill:
     def _written(self, array: Numbers, file: StoredFile) -> StoredArray:
         with self._lock:
             start = self._end
-            self._end += -(-array.nbytes // PAGE) * PAGE
+            self._end += -(-array.nbytes // LINE) * LINE
         left, place = array.reshape(-1).view("u1").data, start
         while left:
             count = os.pwrite(file.descriptor, left, place)

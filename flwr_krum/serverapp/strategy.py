@@ -21,7 +21,7 @@ from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import of_message
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.nodes import SteadyNodes
-from flwr_krum.boundary.questions import Arrivals, Questions
+from flwr_krum.boundary.questions import Questions
 from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
@@ -162,7 +162,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         asked = [m for m, name in zip(messages, names, strict=True) if name not in left_out]
-        self._arrivals = Arrivals(self._rounds.closing, self._kind_of)
+        self._arrivals = self._noted(self._kind_of)
         return Questions(asked, self._arrivals)
 
     def aggregate_train(
@@ -188,7 +188,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         current = self._current(server_round)
         messages = super().configure_evaluate(current, arrays, config, steady)
         asked = [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
-        self._arrivals = Arrivals(self._rounds.closing)
+        self._arrivals = self._noted()
         return Questions(asked, self._arrivals)
 
     def aggregate_evaluate(

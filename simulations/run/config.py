@@ -132,12 +132,13 @@ class RunConfig:
         parse_task(made.settings.task)
         parse_split(made.settings.split)
         ServerStep(made.server_learning_rate, made.build_optimizer())
+        rule = made.build_rule()
         try:
-            made.build_rule().check(made.settings.num_clients)
+            rule.check(made.settings.num_clients)
         except ValueError as error:
             raise ValueError(f"{error}; on the command line that is --no-strict") from error
         if made.quorum:
-            check_quorum(made.quorum, made.build_rule())
+            check_quorum(made.quorum, rule)
         return made
 
     @classmethod

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flwr_krum.in_force import f_in_force
+from flwr_krum.in_force import f_in_force, is_exceeded
 from flwr_krum.journal import read_journal
 from flwr_krum.round import InfeasibleRoundError
 from flwr_krum.rules import Average, Krum, Median, MultiKrum, OneMinusPKrum
@@ -199,3 +199,11 @@ def test_the_seed_of_1_p_krum_is_drawn_kept_and_gone_on_with(federation, tmp_pat
     assert given._rounds.rule.seed == 5
     play(federation, given, replies)
     assert given.reports[-1].seed is None
+
+
+def test_more_refusals_than_f_are_told_as_such_also_where_somebody_was_late():
+    for late in (0, 1, 9):
+        f, basis = f_in_force(MultiKrum(2), 10, 6, 20, late)
+        assert f == 2
+        assert is_exceeded(basis)
+    assert not is_exceeded(f_in_force(MultiKrum(2), 10, 2, 20, late=1).basis)

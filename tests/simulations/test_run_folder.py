@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -226,7 +227,8 @@ def test_a_folder_that_cannot_be_written_ends_a_command_with_a_sentence(
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
-    assert str(tmp_path / "file") in result.output.strip().splitlines()[-1]
+    # The frame around a usage error breaks long paths.
+    assert str(tmp_path / "file") in re.sub(r"[│╭╮╰╯─\s]", "", result.output)
 
 
 def test_a_full_disk_ends_a_command_with_a_sentence(tmp_path, monkeypatch):

@@ -176,10 +176,10 @@ def test_nodes_are_not_polled_without_pause(scripted):
 # --- a quorum, and who owes a reply ---
 
 
-def ask_quorum(grid, least, nodes=NODES, timeout=20.0, kind_of=None):
+def ask_quorum(grid, least, nodes=NODES, timeout=20.0, kind_of=None, liars=0):
     """Ask the nodes with a quorum without grace; return replies by node, notes and seconds."""
     kinds = {} if kind_of is None else {"kind_of": kind_of}
-    notes = Arrivals(Quorum(least, grace=0.0, wait=0.0), **kinds)
+    notes = Arrivals(Quorum(least, grace=0.0, wait=0.0), liars=liars, **kinds)
     messages = Questions([Message(RecordDict(), node, "train") for node in nodes], notes)
     begin = time.monotonic()
     replies = grid.send_and_receive(messages, timeout=timeout)
@@ -258,11 +258,34 @@ def test_a_late_reply_that_comes_in_the_middle_of_a_later_exchange_is_dropped(sc
     assert inner.stored == {"1"}
     inner.scripts[11] = after(0.8)
     Timer(0.3, ready.set).start()
-    replies, notes, _ = ask_quorum(grid, least=7)
+    replies, notes, _ = ask_quorum(grid, least=6)
     assert notes.late == [10]
     assert list(replies) == list(NODES)[1:]
     assert inner.stored == set()
     assert list(ask_quorum(grid, least=7)[0]) == list(NODES)
+
+
+def test_who_owes_is_asked_again_where_the_others_would_be_too_few(scripted):
+    # An outage: the messages of the first exchange are lost, and all nodes owe a reply to one.
+    def lost(grid, message):
+        return None if int(message.metadata.message_id) <= 7 else grid.answer(message)
+
+    grid = ArrivingGrid(scripted(dict.fromkeys(NODES, lost)))
+    assert ask_quorum(grid, least=5, timeout=0.5)[0] == {}
+    replies, notes, took = ask_quorum(grid, least=7)
+    assert list(replies) == list(NODES)
+    assert notes.late == []
+    assert took < 10.0
+
+
+def test_who_owes_is_asked_again_where_liars_who_send_nothing_would_leave_too_few(scripted):
+    inner = scripted({10: silent, 11: silent})
+    grid = ArrivingGrid(inner)
+    ask_quorum(grid, least=5)
+    ask_quorum(grid, least=5)  # without the two who owe
+    assert len(inner.sent) == 7 + 5
+    ask_quorum(grid, least=5, liars=1)
+    assert len(inner.sent) == 7 + 5 + 7
 
 
 def test_an_upload_that_began_before_the_close_ends_the_debt_when_it_ends(scripted):
