@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from logging import INFO, WARNING
 from typing import Any, ClassVar
 
@@ -175,11 +176,25 @@ class RobustStrategy:
         return claimed.metrics
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[RoundOptions, dict[str, Any]]:
-    """Part the arguments of a strategy into those of its rounds and those of Flower's FedAvg."""
+def split_options(
+    cls: type[RobustStrategy], options: Mapping[str, Any]
+) -> tuple[RoundOptions, dict[str, Any]]:
+    """Part the arguments of a strategy into those of its rounds and those of Flower's FedAvg.
+
+    Raises
+    ------
+    TypeError
+        If one is neither's; the two APIs have two spellings of many.
+    """
     own = RoundOptions.__optional_keys__
     ours: RoundOptions = {key: value for key, value in options.items() if key in own}  # type: ignore[assignment]
-    return ours, {key: value for key, value in options.items() if key not in own}
+    theirs = {key: value for key, value in options.items() if key not in own}
+    flowers = next(base for base in cls.__mro__ if base.__module__.startswith("flwr."))
+    for name in theirs.keys() - inspect.signature(flowers).parameters.keys():
+        near = get_close_matches(name, inspect.signature(cls).parameters, 1)
+        meant = f", did you mean {near[0]}?" if near else f"; help({cls.__name__}) has all"
+        raise TypeError(f"{cls.__name__} takes no argument {name}{meant}")
+    return ours, theirs
 
 
 def own_metrics(aggregate: Callable[..., Mapping[str, Any]], *heard: Any) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         trust_initial_client: bool = False,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        of_rounds, of_flower = split_options(options)
+        of_rounds, of_flower = split_options(type(self), options)
         super().__init__(**of_flower)
         self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)

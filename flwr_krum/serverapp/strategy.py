@@ -90,7 +90,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
     ) -> None:
         if len(sampling) > 5:
             raise TypeError(f"{len(sampling)} arguments by position, at most 5; name the others")
-        of_rounds, of_flower = split_options(options)
+        of_rounds, of_flower = split_options(type(self), options)
         super().__init__(*sampling, **of_flower)
         self._own_train_metrics = options.get("train_metrics_aggr_fn")
         self._own_evaluate_metrics = options.get("evaluate_metrics_aggr_fn")

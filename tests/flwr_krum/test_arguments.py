@@ -2,6 +2,7 @@
 
 import inspect
 import pydoc
+import re
 
 import flwr.server.strategy as flower_fit
 import flwr.serverapp.strategy as flower_messages
@@ -78,3 +79,20 @@ def test_a_class_of_ones_own_hands_on_what_it_says_it_does():
     assert next(iter(parameters)) == "name"
     assert {"num_malicious_nodes", "quarantine", "fraction_train"} <= set(parameters)
     assert "num_malicious_nodes : int" in Named.__doc__
+
+
+@pytest.mark.parametrize(
+    ("strategy", "wrong", "right"),
+    [
+        (messages.MultiKrum, "num_malicious_clients", "num_malicious_nodes"),
+        (messages.Krum, "fraction_fit", "fraction_train"),
+        (fit.MultiKrum, "num_malicious_nodes", "num_malicious_clients"),
+        (fit.FedMedian, "quorun", "quorum"),
+    ],
+)
+def test_an_argument_of_the_other_api_is_named_with_what_it_is_here(strategy, wrong, right):
+    text = f"{strategy.__name__} takes no argument {wrong}, did you mean {right}?"
+    with pytest.raises(TypeError, match=re.escape(text)):
+        strategy(**{wrong: 1})
+    with pytest.raises(TypeError, match=r"takes no argument zzz; help\(.*\) has all"):
+        strategy(zzz=1)
