@@ -86,8 +86,7 @@ def _run(journal: Path) -> Run:
     try:
         orders = read_orders(orders_beside(journal))
     except FileNotFoundError:
-        obeyed = reports[-1].barred if reports else ()
-        orders = Orders(frozenset(map(str, obeyed)))
+        orders = Orders(frozenset(reports[-1].bars if reports else ()))
     return Run(reports, orders)
 
 
@@ -101,7 +100,7 @@ def _ordered(journal: Path, order: str, nodes: Sequence[str]) -> Iterator[str]:
         give = quarantine if order == "quarantine" else release
         after = replace(run, orders=give(run, nodes))
         write_orders(path, after.orders)
-    yield f"barred: {', '.join(sorted(after.orders.barred, key=client_order)) or 'nobody'}"
+    yield f"barred: {', '.join(after.orders.names) or 'nobody'}"
     yield from remarks(after, [node for node in nodes if node not in run.nodes])
 
 

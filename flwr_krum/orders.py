@@ -1,7 +1,8 @@
 """What the operator of a run orders about single nodes: a file beside the journal.
 
 `python -m flwr_krum.nodes` writes it, as a whole or not at all, and each round reads it anew. A
-file that cannot be read, or is gone, frees nobody: the run keeps to what it said last.
+file that cannot be read, or is gone, frees nobody: the run keeps to what it said last, and every
+report says whom that barred, for a run that goes on.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flwr_krum.boundary.replies import ClientId
+from flwr_krum.boundary.replies import ClientId, client_order
 from flwr_krum.lines import FileError, check_is_file, writing
 
 MODE = 0o644
@@ -46,6 +47,11 @@ class Orders:
     def bar(self, client: ClientId) -> bool:
         """Say whether a client is barred."""
         return str(client) in self.barred
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Whom they bar, numbers first."""
+        return tuple(sorted(self.barred, key=client_order))
 
     def to_json(self) -> dict[str, Any]:
         """Return the orders as JSON values."""
@@ -125,6 +131,8 @@ class StandingOrders:
     Parameters
     ----------
     journal : Path
+    barred : iterable of str
+        Whom the run had barred before it was stopped; they stay barred where the file is gone.
 
     Attributes
     ----------
@@ -137,9 +145,10 @@ class StandingOrders:
         If there is a file that cannot be read: a run must not begin without knowing whom to bar.
     """
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, barred: Iterable[str] = ()) -> None:
         self._path = orders_beside(journal.absolute())
-        self._orders: Orders | None = None
+        before = Orders(frozenset(barred))
+        self._orders = before if before.barred else None
         self.problem = ""
         with contextlib.suppress(FileNotFoundError):
             self._orders = read_orders(self._path)
@@ -161,5 +170,5 @@ class StandingOrders:
         return self._orders or Orders()
 
     def _kept(self, why: str) -> str:
-        barred = ", ".join(sorted(self.last.barred)) or "nobody"
+        barred = ", ".join(self.last.names) or "nobody"
         return f"{why}; the orders before it stand, barred: {barred}"

@@ -67,6 +67,9 @@ class RoundReport:
         Left out of sampling: for earlier refusals, or by the operator's word.
     barred : client ids
         Those of them whom the operator barred, see `flwr_krum.orders`.
+    bars : tuple of text
+        All whom the operator barred, sampled or not: what a run keeps to where the orders are
+        gone. Older journals name those who were sampled.
     doubted : mapping of client id to text
         What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
@@ -118,6 +121,7 @@ class RoundReport:
     arrived: Mapping[ClientId, float] = field(default_factory=dict)
     quarantined: tuple[ClientId, ...] = ()
     barred: tuple[ClientId, ...] = ()
+    bars: tuple[str, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
@@ -234,6 +238,7 @@ class RoundReport:
             If the values are not a report's.
         """
         read = {**_NOT_IN_OLDER_JOURNALS, **values}
+        read.setdefault("bars", [str(client) for client in read["barred"]])
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
@@ -270,7 +275,7 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "arrived": [],
 }
 _BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "selected")
+_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "bars", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
     **dict.fromkeys(("rule", "optimizer", "note", "time"), str),

@@ -124,7 +124,8 @@ class Rounds(RoundSettings):
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
             self._journal.check_weights(self._weights)
-            self._orders = StandingOrders(self._journal.path)
+            newest = self._journal.newest  # an order is not undone by going back to older rounds
+            self._orders = StandingOrders(self._journal.path, newest.bars if newest else ())
         if self.distances is not None:
             self._distances = DistancesFile(self.distances, self.rounds_done)
         if self.on_report is not None:
@@ -331,6 +332,7 @@ class Rounds(RoundSettings):
             arrived=arrived or {},
             quarantined=self.quarantined,
             barred=self.barred,
+            bars=self._orders.last.names if self._orders else (),
             doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,

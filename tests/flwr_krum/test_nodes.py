@@ -256,6 +256,60 @@ def test_where_the_file_is_gone_an_order_adds_to_what_the_last_round_obeyed(run,
     assert order("quarantine", "site 4") == "barred: site 3, site 4\n"
 
 
+def test_bars_outlive_the_file_also_for_nodes_that_the_last_round_did_not_sample(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    order("quarantine", "site 3", "site 10")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    asked, report = again.play()
+    assert 3 not in asked
+    assert (report.barred, report.bars) == (("site 3",), ("site 10", "site 3"))
+    assert f"{orders_beside(journal)} is gone" in report.note
+    assert order("quarantine", "site 4").startswith("barred: site 10, site 3, site 4\n")
+
+
+def test_bars_outlive_the_file_where_a_run_goes_back_to_a_round_before_them(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    first.play()
+    order("quarantine", "site 3")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    assert again.play()[1].barred == ("site 3",)
+
+
+def test_nobody_stays_barred_who_was_released_before_the_file_was_lost(federation, journal, order):
+    first = Run(federation, journal)
+    order("quarantine", "site 3")
+    first.play()
+    order("release", "site 3")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=2)
+    again.t = 2
+    report = again.play()[1]
+    assert (report.barred, report.bars, report.note) == ((), (), "")
+
+
+def test_an_older_journal_bars_those_whom_it_names(federation, journal, order):
+    first = Run(federation, journal)
+    order("quarantine", "site 3")
+    first.play()
+    report = json.loads(journal.read_text())
+    del report["bars"]
+    first.strategy._rounds._journal.close()
+    journal.write_text(json.dumps(report) + "\n")
+    orders_beside(journal).unlink()
+    assert order("quarantine", "site 4") == "barred: site 3, site 4\n"
+
+
 def test_a_file_that_cannot_be_written_stays_as_it_was(journal, order, monkeypatch):
     order("quarantine", "a")
 
