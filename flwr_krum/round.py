@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
-from flwr_krum.boundary.replies import ClientId, Reply, client_order, on_one_line
+from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
 from flwr_krum.certified import (
@@ -468,7 +468,7 @@ class Rounds(RoundSettings):
 
 def _failed(error: Exception | None) -> str:
     """Say what the operator's own rule or rate raised; empty if it did not."""
-    return "" if error is None else f"{type(error).__name__}: {on_one_line(error)}"
+    return "" if error is None else in_a_sentence(error)
 
 
 def _together(*notes: str) -> str:
