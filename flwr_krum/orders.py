@@ -20,6 +20,9 @@ from typing import Any
 from flwr_krum.boundary.replies import ClientId, client_order
 from flwr_krum.lines import FileError, check_is_file, writing
 
+LARGEST = 2**20
+"""Bytes of the largest file of orders that is read, or written: each round reads it."""
+
 MODE = 0o644
 """Whoever gives the orders, the run must be able to read them."""
 
@@ -87,13 +90,14 @@ def read_orders(path: Path) -> Orders:
     Raises
     ------
     OrdersError
-        If it is damaged, no file, or cannot be read.
+        If it is damaged, too large, no file, or cannot be read.
     FileNotFoundError
         If there is none.
     """
     try:
         check_is_file(path)
-        return Orders.from_json(json.loads(path.read_bytes()))
+        with path.open("rb") as file:
+            return _parsed(file.read(LARGEST + 1))
     except FileNotFoundError:
         raise
     except FileError as error:
@@ -104,20 +108,32 @@ def read_orders(path: Path) -> Orders:
         raise OrdersError(f"{path} holds no orders: {error}") from error
 
 
+def _parsed(text: bytes) -> Orders:
+    """Read the text of a file of orders; raise ValueError if it holds none, or too many."""
+    if len(text) > LARGEST:
+        raise ValueError(f"more than {LARGEST} bytes")
+    return Orders.from_json(json.loads(text))
+
+
 def write_orders(path: Path, orders: Orders) -> None:
     """Put orders in the place of those that a file holds, all at once.
 
     Raises
     ------
     FileError
-        If it cannot be written; it is then as it was.
+        If it cannot be written, or could not be read afterwards; it is then as it was.
     """
     check_is_file(path)
+    text = json.dumps(orders.to_json(), indent=1).encode() + b"\n"
+    try:
+        _parsed(text)
+    except ValueError as error:
+        raise OrdersError(f"{path} cannot hold these orders: {error}") from error
     with writing(path), contextlib.ExitStack() as undo:
         file, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         undo.callback(Path(name).unlink)
         with os.fdopen(file, "wb") as new:
-            new.write(json.dumps(orders.to_json(), indent=1).encode() + b"\n")
+            new.write(text)
             new.flush()
             os.fsync(new.fileno())
         Path(name).chmod(MODE)

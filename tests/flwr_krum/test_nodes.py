@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from flwr_krum.journal import read_journal
 from flwr_krum.lock import Lock
 from flwr_krum.nodes import main
-from flwr_krum.orders import Orders, OrdersError, orders_beside, read_orders, write_orders
+from flwr_krum.orders import LARGEST, Orders, OrdersError, orders_beside, read_orders, write_orders
 from flwr_krum.report import RoundReport
 
 MODEL = [np.zeros(3, np.float32)]
@@ -215,6 +216,30 @@ def test_a_damaged_file_is_named_and_frees_nobody(run, journal, order, what):
     assert report.note.startswith(f"{orders_beside(journal)} holds no orders: ")
     assert report.note.endswith("; the orders before it stand, barred: site 3")
     assert report.is_remarkable()
+
+
+def test_no_more_is_read_of_a_file_than_orders_take(run, journal, order):
+    order("quarantine", "site 3")
+    run.play()
+    with orders_beside(journal).open("wb") as file:
+        file.truncate(LARGEST + 2**28)  # a hole: it takes no room on the disk
+    tracemalloc.start()
+    report = run.play()[1]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.barred == ("site 3",)
+    assert f"{orders_beside(journal)} holds no orders: more than {LARGEST} bytes" in report.note
+    assert most < 2**26
+
+
+def test_orders_that_fill_the_largest_file_are_read_and_one_more_is_not_written(journal, order):
+    path = orders_beside(journal)
+    room = LARGEST - len(json.dumps(Orders(frozenset([""])).to_json(), indent=1)) - 1
+    write_orders(path, Orders(frozenset(["a" * room])))
+    assert path.stat().st_size == LARGEST
+    said = order("quarantine", "b")
+    assert said.startswith(f"OrdersError: {path} cannot hold these orders: more than {LARGEST} b")
+    assert read_orders(path).barred == {"a" * room}
 
 
 def test_a_file_that_is_gone_or_no_file_frees_nobody(run, journal, order):
