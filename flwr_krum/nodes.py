@@ -15,7 +15,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.lines import writing
 from flwr_krum.lock import Lock
 from flwr_krum.orders import Orders, orders_beside, read_orders, write_orders
-from flwr_krum.report import RoundReport, now
+from flwr_krum.report import RoundReport, time_after
 
 _WHY = 60
 """Characters of a reason that the list shows; the journal has the rest."""
@@ -39,11 +39,6 @@ class Run:
         """Every node that a round or an order names, numbers first."""
         named = {str(client) for report in self.reports for client in fates(report)}
         return sorted(named | self.orders.barred, key=client_order)
-
-    @property
-    def time(self) -> str:
-        """The time, and not before that of the last round, whatever the clock says."""
-        return max(now(), self.reports[-1].time if self.reports else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +118,7 @@ def release(run: Run, nodes: Sequence[str]) -> Orders:
             f"{', '.join(unknown)}: neither barred nor named by any round; known are "
             f"{', '.join(run.nodes) or 'none yet'}"
         )
-    forgiven = dict.fromkeys(nodes, run.time)
+    forgiven = dict.fromkeys(nodes, time_after(run.reports))
     return Orders(run.orders.barred.difference(nodes), {**run.orders.readmitted, **forgiven})
 
 

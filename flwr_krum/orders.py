@@ -12,19 +12,22 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flwr_krum.boundary.replies import ClientId, client_order
+from flwr_krum.boundary.replies import ClientId, client_order, quoted
 from flwr_krum.lines import FileError, check_is_file, writing
+from flwr_krum.report import is_time
 
 LARGEST = 2**20
 """Bytes of the largest file of orders that is read, or written: each round reads it."""
 
 MODE = 0o644
 """Whoever gives the orders, the run must be able to read them."""
+
+
+_TIME = "expected a time such as 2026-01-31T09:30:00.000+00:00, in UTC"
 
 
 class OrdersError(FileError):
@@ -73,8 +76,11 @@ class Orders:
             case {"barred": list(barred), "readmitted": dict(readmitted), **others} if not others:
                 texts = [*barred, *readmitted.values()]
                 if all(isinstance(text, str) for text in texts):
-                    for time in readmitted.values():
-                        datetime.fromisoformat(time)
+                    for node, time in readmitted.items():
+                        if not is_time(time):
+                            raise ValueError(
+                                f"{quoted(node)} is readmitted at {quoted(time)}, {_TIME}"
+                            )
                     return cls(frozenset(barred), readmitted)
         raise ValueError('expected {"barred": [NODE, ...], "readmitted": {NODE: TIME, ...}}')
 
@@ -165,12 +171,20 @@ class StandingOrders:
         self._path = orders_beside(journal.absolute())
         before = Orders(frozenset(barred))
         self._orders = before if before.barred else None
+        self._obeyed_since: dict[tuple[str, str], str] = {}
         self.problem = ""
         with contextlib.suppress(FileNotFoundError):
             self._orders = read_orders(self._path)
 
-    def now(self) -> Orders:
-        """Read the orders anew, and return them, or the last ones that could be read."""
+    def now(self, time: str) -> Orders:
+        """Read the orders anew, and return them, or the last ones that could be read.
+
+        Parameters
+        ----------
+        time : str
+            That of the reader. A release at a later one, by a clock that is ahead, forgives the
+            refusals up to this time, when it is first read, and none that follow.
+        """
         try:
             self._orders = read_orders(self._path)
             self.problem = ""
@@ -178,7 +192,11 @@ class StandingOrders:
             self.problem = "" if self._orders is None else self._kept(f"{self._path} is gone")
         except OrdersError as error:
             self.problem = self._kept(str(error))
-        return self.last
+        self._obeyed_since = {
+            release: self._obeyed_since.get(release, min(release[1], time))
+            for release in self.last.readmitted.items()
+        }
+        return replace(self.last, readmitted={n: t for (n, _), t in self._obeyed_since.items()})
 
     @property
     def last(self) -> Orders:

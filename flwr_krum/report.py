@@ -31,6 +31,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def is_time(text: str) -> bool:
+    """Say whether a text is a time as `now` writes it, to the letter."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return time.replace(tzinfo=UTC).isoformat(timespec="milliseconds") == text
+
+
+def time_after(reports: Sequence[RoundReport]) -> str:
+    """Return the time, and not before that of the last round, whatever the clock says."""
+    return max(now(), reports[-1].time if reports else "")
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """One round of robust aggregation.

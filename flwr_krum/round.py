@@ -44,7 +44,7 @@ from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
 from flwr_krum.orders import Orders, StandingOrders
 from flwr_krum.recorded import DistancesFile, RecordedRound
-from flwr_krum.report import RoundReport, always_late, chosen
+from flwr_krum.report import RoundReport, always_late, chosen, time_after
 from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
@@ -192,7 +192,7 @@ class Rounds(RoundSettings):
             Or all, where ``problem`` says why.
         """
         ordered = sorted(sampled, key=client_order)
-        orders = self._orders.now() if self._orders else Orders()
+        orders = self._orders.now(time_after(self.reports)) if self._orders else Orders()
         self.barred = tuple(filter(orders.bar, ordered))
         free = [client for client in ordered if client not in self.barred]
         spare = len(free) - max(self.rule.least_clients, self.least_clients)

@@ -121,6 +121,31 @@ def test_a_release_forgives_nothing_in_a_later_run_with_the_same_journal(
     assert second.play()[1].quarantined == ("site 8",)
 
 
+def test_a_release_by_a_clock_that_is_ahead_forgives_what_was_and_nothing_after(run, journal):
+    run.play(bad=[8])
+    write_orders(
+        orders_beside(journal), Orders(readmitted={"site 8": "9999-01-01T00:00:00.000+00:00"})
+    )
+    assert run.play()[1].quarantined == ()
+    run.play(bad=[8])
+    for _ in range(2):
+        assert run.play()[1].quarantined == ("site 8",)
+
+
+def test_a_release_forgives_the_last_round_also_where_the_clock_was_set_back(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    first.play(bad=[8])
+    first.strategy._rounds._journal.close()
+    report = json.loads(journal.read_text())
+    journal.write_text(json.dumps(report | {"time": "9999-01-01T00:00:00.000+00:00"}) + "\n")
+    order("release", "site 8")
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    assert again.play()[1].quarantined == ()
+
+
 def test_refusals_of_a_journal_that_tells_no_time_count(federation, journal):
     first = Run(federation, journal)
     first.play(bad=[8])
@@ -200,6 +225,9 @@ DAMAGED = {
     "a number in it": '{"barred": [3], "readmitted": {}}',
     "a time that is a number": '{"barred": [], "readmitted": {"a": 1}}',
     "a time that is none": '{"barred": [], "readmitted": {"a": "yesterday"}}',
+    "a time without its zone": '{"barred": [], "readmitted": {"a": "2026-01-01T00:00:00.000"}}',
+    "a time elsewhere": '{"barred": [], "readmitted": {"a": "2026-01-01T00:00:00.000+01:00"}}',
+    "a time in short": '{"barred": [], "readmitted": {"a": "20260101"}}',
     "something else": '{"barred": [], "readmitted": {}, "freed": ["a"]}',
     "too deep": "[" * 100_000,
     "no text": "\xff\xfe",
@@ -272,6 +300,12 @@ def test_no_run_begins_and_no_order_is_given_on_a_damaged_file(federation, journ
     for command in (("list",), ("quarantine", "a"), ("release", "a")):
         assert order(*command).startswith("OrdersError: ")
     assert orders_beside(journal).read_text("latin-1") == DAMAGED[what]
+
+
+def test_a_time_of_another_form_is_named_with_the_legal_one(journal, order):
+    orders_beside(journal).write_text('{"barred": [], "readmitted": {"a": "2026-W01-1"}}')
+    said = order("quarantine", "b")
+    assert "'a' is readmitted at '2026-W01-1', expected a time such as 2026-01-31T09" in said
 
 
 def test_where_the_file_is_gone_an_order_adds_to_what_the_last_round_obeyed(run, journal, order):
