@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flwr_krum.boundary.replies import ClientId, client_order, on_one_line
+from flwr_krum.boundary.replies import ClientId, client_order, on_one_line, quoted
 from flwr_krum.fates import Fate, fates
 from flwr_krum.journal import read_journal
 from flwr_krum.lines import writing
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print(*lines, sep="\n")
+    print(*(on_one_line(line, len(line)) for line in lines), sep="\n")
     return 0
 
 
@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(journal: Path) -> Run:
     """Read a run; where its orders are gone, those that its last round obeyed stand."""
-    reports = read_journal(journal) if journal.exists() else []
+    _check_exists(journal)
+    reports = read_journal(journal)
     try:
         orders = read_orders(orders_beside(journal))
     except FileNotFoundError:
@@ -85,13 +86,31 @@ def _run(journal: Path) -> Run:
     return Run(reports, orders)
 
 
+def _check_exists(journal: Path) -> None:
+    """Raise OrderError where there is no journal: orders beside it would bar nobody."""
+    if not journal.exists():
+        raise OrderError(
+            f"{journal} does not exist, expected the journal of a run; a run makes it at its start"
+        )
+
+
+def check_names(nodes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise OrderError if a name is blank, or has blanks around it, that no round or order has."""
+    if odd := [node for node in nodes if node not in known and (node.strip() or None) != node]:
+        raise OrderError(
+            f"{', '.join(map(quoted, odd))}: expected the name of a node, without blanks around it"
+        )
+
+
 def _ordered(journal: Path, order: str, nodes: Sequence[str]) -> Iterator[str]:
     """Give an order, and yield what is to be said of it."""
+    _check_exists(journal)  # before there is a lock beside it
     path = orders_beside(journal)
     with writing(path):
         lock = Lock(path.with_name(path.name + ".lock"), str(path))
     with lock:
         run = _run(journal)
+        check_names(nodes, run.nodes)
         give = quarantine if order == "quarantine" else release
         after = replace(run, orders=give(run, nodes))
         write_orders(path, after.orders)

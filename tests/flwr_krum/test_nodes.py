@@ -20,7 +20,10 @@ NAMES = {node: f"site {node}" for node in range(9)}
 
 @pytest.fixture
 def journal(tmp_path):
-    return tmp_path / "journal.jsonl"
+    """Return a journal without a round, as a run makes it at its start."""
+    path = tmp_path / "journal.jsonl"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -378,7 +381,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(journal, order, monkeypat
     monkeypatch.setattr(os, "fsync", fail)
     assert "cannot be written: No space left on device" in order("quarantine", "b")
     assert read_orders(orders_beside(journal)).barred == {"a"}
-    assert [path.name for path in journal.parent.iterdir()] == ["journal.jsonl.nodes"]
+    assert set(journal.parent.iterdir()) == {journal, orders_beside(journal)}
 
 
 def test_the_run_may_read_what_another_user_ordered(journal, order):
@@ -396,9 +399,34 @@ def test_two_orders_at_once_do_not_lose_one(journal, order):
         assert "is being written by process" in order("quarantine", "a")
 
 
-def test_a_folder_that_is_not_there_is_named(journal, capsys):
-    assert main(["quarantine", "--journal", str(journal / "no" / "j"), "a"]) == 2
-    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+@pytest.mark.parametrize("what", [("list",), ("quarantine", "a"), ("release", "a")])
+def test_a_journal_that_is_not_there_is_named_and_nothing_is_written(tmp_path, capsys, what):
+    for missing in (tmp_path / "jurnal.jsonl", tmp_path / "no" / "j"):
+        command, *nodes = what
+        assert main([command, "--journal", str(missing), *nodes]) == 2
+        said = f"OrderError: {missing} does not exist, expected the journal of a run"
+        assert capsys.readouterr().err.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "site 3 ", " site 3", "site 3\n"])
+def test_a_name_that_is_blank_or_has_blanks_around_is_refused(journal, order, name):
+    for command in ("quarantine", "release"):
+        said = order(command, "a", name)
+        assert (
+            said == f"OrderError: {name!r}: expected the name of a node, without blanks around it\n"
+        )
+    assert not orders_beside(journal).exists()
+
+
+def test_a_node_whose_name_has_blanks_around_can_be_barred(journal, order):
+    journal.write_text(json.dumps(RoundReport(1, "r", 0, silent=(" a",)).to_json()) + "\n")
+    order("quarantine", " a")
+    assert read_orders(orders_beside(journal)).barred == {" a"}
+
+
+def test_a_name_that_is_no_text_is_said_so_that_it_can_be_printed(order):
+    assert order("quarantine", "\udcff").startswith("barred: \\udcff\n")
 
 
 def test_a_node_that_nobody_knows_cannot_be_released(run, order):
