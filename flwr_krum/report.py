@@ -256,8 +256,12 @@ class RoundReport:
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
-        if not isinstance(read["needed"], int | None):
-            raise TypeError(f"needed is {read['needed']!r}, expected int or null")
+        for name in ("needed", "seed"):
+            if not isinstance(read[name], int | None):
+                raise TypeError(f"{name} is {read[name]!r}, expected int or null")
+        for name in ("server_round", "byzantine", "needed", "seed"):
+            if read[name] is not None and abs(read[name]) > _LARGEST_COUNT:
+                raise ValueError(f"{name} is beyond {_LARGEST_COUNT}")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -273,13 +277,17 @@ class RoundReport:
             read[name] = tuple(read[name])
         for name in ("dropped", "kept"):  # older journals have none
             read[name] = tuple(read.get(name, ()))
-        return cls(**read)
+        report = cls(**read)
+        _check_clients(report)
+        return report
 
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
+    "basis": "declared",
     "needed": None,
+    "seed": None,
     "barred": [],
     "optimizer": "",
     "steps": {},
@@ -292,12 +300,35 @@ _BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "late", "quarantined", "barred", "bars", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
-    **dict.fromkeys(("rule", "optimizer", "note", "time"), str),
+    **dict.fromkeys(("rule", "basis", "optimizer", "note", "time"), str),
     "stepped": bool,
     **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
     **dict.fromkeys(("metrics", "seconds", "steps"), dict),
 }
 """What the JSON value of a field is."""
+
+_LARGEST_COUNT = 2**63 - 1
+"""Seeds are drawn up to it; larger numbers fit no float and no other program's integers."""
+
+
+def _check_clients(report: RoundReport) -> None:
+    """Raise TypeError if a report names a client, or says why, by what is no id or no text."""
+    named = [
+        (name, client) for name in (*_CLIENTS, *_BY_CLIENT) for client in getattr(report, name)
+    ]
+    named += [("refused", refused.client) for refused in report.refused]
+    if certificate := report.certificate:
+        named += [("certificate", c) for c in (*certificate.honest_if, *certificate.unless)]
+    for name, client in named:
+        if not isinstance(client, int | str):
+            raise TypeError(f"{name} names the client {client!r}, expected int or str")
+    texts = [("bars", bar) for bar in report.bars]
+    texts += [("refused", refused.reason) for refused in report.refused]
+    texts += [("failed", text) for text in report.failed.values()]
+    texts += [("doubted", text) for text in report.doubted.values()]
+    for name, text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} says {text!r}, expected str")
 
 
 class Chosen(TypedDict, total=False):
