@@ -311,24 +311,29 @@ _LARGEST_COUNT = 2**63 - 1
 """Seeds are drawn up to it; larger numbers fit no float and no other program's integers."""
 
 
+_IDS = frozenset((int, str, bool))  # True is an int to whoever names clients
+_TEXTS = frozenset((str,))
+
+
 def _check_clients(report: RoundReport) -> None:
     """Raise TypeError if a report names a client, or says why, by what is no id or no text."""
-    named = [
-        (name, client) for name in (*_CLIENTS, *_BY_CLIENT) for client in getattr(report, name)
-    ]
-    named += [("refused", refused.client) for refused in report.refused]
+    for name in (*_CLIENTS, *_BY_CLIENT):
+        _check_types(name, getattr(report, name), _IDS)
+    _check_types("refused", [refused.client for refused in report.refused], _IDS)
     if certificate := report.certificate:
-        named += [("certificate", c) for c in (*certificate.honest_if, *certificate.unless)]
-    for name, client in named:
-        if not isinstance(client, int | str):
-            raise TypeError(f"{name} names the client {client!r}, expected int or str")
-    texts = [("bars", bar) for bar in report.bars]
-    texts += [("refused", refused.reason) for refused in report.refused]
-    texts += [("failed", text) for text in report.failed.values()]
-    texts += [("doubted", text) for text in report.doubted.values()]
-    for name, text in texts:
-        if not isinstance(text, str):
-            raise TypeError(f"{name} says {text!r}, expected str")
+        _check_types("certificate", (*certificate.honest_if, *certificate.unless), _IDS)
+    _check_types("bars", report.bars, _TEXTS)
+    _check_types("refused", [refused.reason for refused in report.refused], _TEXTS)
+    _check_types("failed", report.failed.values(), _TEXTS)
+    _check_types("doubted", report.doubted.values(), _TEXTS)
+
+
+def _check_types(name: str, values: Collection[object], legal: frozenset[type]) -> None:
+    """Raise TypeError, and name the first value that is none of the legal types."""
+    if not legal.issuperset(map(type, values)):
+        odd = next(value for value in values if type(value) not in legal)
+        kinds = " or ".join(sorted(kind.__name__ for kind in legal))
+        raise TypeError(f"{name} holds {odd!r}, expected {kinds}")
 
 
 class Chosen(TypedDict, total=False):
