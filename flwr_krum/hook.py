@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from flwr_krum.boundary.replies import on_one_line
+from flwr_krum.boundary.replies import in_a_sentence
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Hook(Generic[T]):
             try:
                 self._call(value)
             except BaseException as error:  # also SystemExit: it is the operator's, and not ours
-                self._say(f"{self._name} raises {type(error).__name__}: {on_one_line(error)}")
+                self._say(f"{self._name} raises {in_a_sentence(error)}")
             finally:
                 self._since = None
                 waiting.task_done()

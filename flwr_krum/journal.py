@@ -56,6 +56,8 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
     ----------
     reports : list of RoundReport
         The rounds up to ``rounds_done`` that the file holds.
+    newest : RoundReport, optional
+        The last one that it holds, be it later than those.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         self._sync = sync
         self._last = rounds_done
         self.reports: list[RoundReport] = []
+        self.newest: RoundReport | None = None
         self._writer: LineWriter | None = None
         self._lock: Lock | None = None
         self._overtaken = False
@@ -136,12 +139,14 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
                     place.parent.mkdir(parents=True, exist_ok=True)
                     lock = Lock(place.with_name(place.name + ".lock"), str(self.path))
                 undo.callback(lock.release)
-            kept = _kept(self.path, _read(self.path) if place.exists() else [], self._last)
+            found = _read(self.path) if place.exists() else []
+            kept = _kept(self.path, found, self._last)
             self._writer = LineWriter(self.path, kept[-1].end if kept else 0, self._sync)
             undo.pop_all()
         if older:
             older._lock, older._overtaken = None, True
         self.reports = [line.value for line in kept]
+        self.newest = found[-1].value if found else None
         self._lock = lock
         _OPEN[place] = self
 

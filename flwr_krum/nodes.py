@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flwr_krum.boundary.replies import ClientId, client_order, on_one_line
+from flwr_krum.boundary.replies import ClientId, client_order, on_one_line, quoted
 from flwr_krum.fates import Fate, fates
 from flwr_krum.journal import read_journal
 from flwr_krum.lines import writing
 from flwr_krum.lock import Lock
 from flwr_krum.orders import Orders, orders_beside, read_orders, write_orders
-from flwr_krum.report import RoundReport, now
+from flwr_krum.report import RoundReport, time_after
 
 _WHY = 60
 """Characters of a reason that the list shows; the journal has the rest."""
@@ -40,11 +40,6 @@ class Run:
         named = {str(client) for report in self.reports for client in fates(report)}
         return sorted(named | self.orders.barred, key=client_order)
 
-    @property
-    def time(self) -> str:
-        """The time, and not before that of the last round, whatever the clock says."""
-        return max(now(), self.reports[-1].time if self.reports else "")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """List nodes, or give an order about some; return the exit code."""
@@ -57,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print(*lines, sep="\n")
+    print(*(on_one_line(line, len(line)) for line in lines), sep="\n")
     return 0
 
 
@@ -82,26 +77,44 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(journal: Path) -> Run:
     """Read a run; where its orders are gone, those that its last round obeyed stand."""
-    reports = read_journal(journal) if journal.exists() else []
+    _check_exists(journal)
+    reports = read_journal(journal)
     try:
         orders = read_orders(orders_beside(journal))
     except FileNotFoundError:
-        obeyed = reports[-1].barred if reports else ()
-        orders = Orders(frozenset(map(str, obeyed)))
+        orders = Orders(frozenset(reports[-1].bars if reports else ()))
     return Run(reports, orders)
+
+
+def _check_exists(journal: Path) -> None:
+    """Raise OrderError where there is no journal: orders beside it would bar nobody."""
+    if not journal.exists():
+        raise OrderError(
+            f"{journal} does not exist, expected the journal of a run; a run makes it at its start"
+        )
+
+
+def check_names(nodes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise OrderError if a name is blank, or has blanks around it, that no round or order has."""
+    if odd := [node for node in nodes if node not in known and (node.strip() or None) != node]:
+        raise OrderError(
+            f"{', '.join(map(quoted, odd))}: expected the name of a node, without blanks around it"
+        )
 
 
 def _ordered(journal: Path, order: str, nodes: Sequence[str]) -> Iterator[str]:
     """Give an order, and yield what is to be said of it."""
+    _check_exists(journal)  # before there is a lock beside it
     path = orders_beside(journal)
     with writing(path):
         lock = Lock(path.with_name(path.name + ".lock"), str(path))
     with lock:
         run = _run(journal)
+        check_names(nodes, run.nodes)
         give = quarantine if order == "quarantine" else release
         after = replace(run, orders=give(run, nodes))
         write_orders(path, after.orders)
-    yield f"barred: {', '.join(sorted(after.orders.barred, key=client_order)) or 'nobody'}"
+    yield f"barred: {', '.join(after.orders.names) or 'nobody'}"
     yield from remarks(after, [node for node in nodes if node not in run.nodes])
 
 
@@ -124,7 +137,7 @@ def release(run: Run, nodes: Sequence[str]) -> Orders:
             f"{', '.join(unknown)}: neither barred nor named by any round; known are "
             f"{', '.join(run.nodes) or 'none yet'}"
         )
-    forgiven = dict.fromkeys(nodes, run.time)
+    forgiven = dict.fromkeys(nodes, time_after(run.reports))
     return Orders(run.orders.barred.difference(nodes), {**run.orders.readmitted, **forgiven})
 
 

@@ -31,6 +31,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def is_time(text: str) -> bool:
+    """Say whether a text is a time as `now` writes it, to the letter."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return time.replace(tzinfo=UTC).isoformat(timespec="milliseconds") == text
+
+
+def time_after(reports: Sequence[RoundReport]) -> str:
+    """Return the time, and not before that of the last round, whatever the clock says."""
+    return max(now(), reports[-1].time if reports else "")
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """One round of robust aggregation.
@@ -67,6 +81,9 @@ class RoundReport:
         Left out of sampling: for earlier refusals, or by the operator's word.
     barred : client ids
         Those of them whom the operator barred, see `flwr_krum.orders`.
+    bars : tuple of text
+        All whom the operator barred, sampled or not: what a run keeps to where the orders are
+        gone. Older journals name those who were sampled.
     doubted : mapping of client id to text
         What was wrong with the metrics of an accepted reply; they were dropped, it was not.
     scores : mapping of client id to score
@@ -118,6 +135,7 @@ class RoundReport:
     arrived: Mapping[ClientId, float] = field(default_factory=dict, compare=False)
     quarantined: tuple[ClientId, ...] = ()
     barred: tuple[ClientId, ...] = ()
+    bars: tuple[str, ...] = ()
     doubted: Mapping[ClientId, str] = field(default_factory=dict)
     scores: Mapping[ClientId, float] = field(default_factory=dict)
     selected: tuple[ClientId, ...] = ()
@@ -234,11 +252,16 @@ class RoundReport:
             If the values are not a report's.
         """
         read = {**_NOT_IN_OLDER_JOURNALS, **values}
+        read.setdefault("bars", [str(client) for client in read["barred"]])
         for name, kind in _KINDS.items():
             if not isinstance(read[name], kind):
                 raise TypeError(f"{name} is {read[name]!r}, expected {kind.__name__}")
-        if not isinstance(read["needed"], int | None):
-            raise TypeError(f"needed is {read['needed']!r}, expected int or null")
+        for name in ("needed", "seed"):
+            if not isinstance(read[name], int | None):
+                raise TypeError(f"{name} is {read[name]!r}, expected int or null")
+        for name in ("server_round", "byzantine", "needed", "seed"):
+            if read[name] is not None and abs(read[name]) > _LARGEST_COUNT:
+                raise ValueError(f"{name} is beyond {_LARGEST_COUNT}")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
         for name in _BY_CLIENT:
             read[name] = {
@@ -254,13 +277,17 @@ class RoundReport:
             read[name] = tuple(read[name])
         for name in ("dropped", "kept"):  # older journals have none
             read[name] = tuple(read.get(name, ()))
-        return cls(**read)
+        report = cls(**read)
+        _check_clients(report)
+        return report
 
 
 _VERDICTS = ("cannot be known", "does not hold", "holds")
 _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "time": "",
+    "basis": "declared",
     "needed": None,
+    "seed": None,
     "barred": [],
     "optimizer": "",
     "steps": {},
@@ -270,15 +297,43 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "arrived": [],
 }
 _BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
-_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "selected")
+_CLIENTS = ("received", "silent", "late", "quarantined", "barred", "bars", "selected")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("server_round", "byzantine"), int),
-    **dict.fromkeys(("rule", "optimizer", "note", "time"), str),
+    **dict.fromkeys(("rule", "basis", "optimizer", "note", "time"), str),
     "stepped": bool,
     **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),
     **dict.fromkeys(("metrics", "seconds", "steps"), dict),
 }
 """What the JSON value of a field is."""
+
+_LARGEST_COUNT = 2**63 - 1
+"""Seeds are drawn up to it; larger numbers fit no float and no other program's integers."""
+
+
+_IDS = frozenset((int, str, bool))  # True is an int to whoever names clients
+_TEXTS = frozenset((str,))
+
+
+def _check_clients(report: RoundReport) -> None:
+    """Raise TypeError if a report names a client, or says why, by what is no id or no text."""
+    for name in (*_CLIENTS, *_BY_CLIENT):
+        _check_types(name, getattr(report, name), _IDS)
+    _check_types("refused", [refused.client for refused in report.refused], _IDS)
+    if certificate := report.certificate:
+        _check_types("certificate", (*certificate.honest_if, *certificate.unless), _IDS)
+    _check_types("bars", report.bars, _TEXTS)
+    _check_types("refused", [refused.reason for refused in report.refused], _TEXTS)
+    _check_types("failed", report.failed.values(), _TEXTS)
+    _check_types("doubted", report.doubted.values(), _TEXTS)
+
+
+def _check_types(name: str, values: Collection[object], legal: frozenset[type]) -> None:
+    """Raise TypeError, and name the first value that is none of the legal types."""
+    if not legal.issuperset(map(type, values)):
+        odd = next(value for value in values if type(value) not in legal)
+        kinds = " or ".join(sorted(kind.__name__ for kind in legal))
+        raise TypeError(f"{name} holds {odd!r}, expected {kinds}")
 
 
 class Chosen(TypedDict, total=False):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
-from flwr_krum.boundary.replies import ClientId, Reply, client_order, on_one_line
+from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
 from flwr_krum.certified import (
@@ -44,7 +44,7 @@ from flwr_krum.log import conclusion, tree, warn
 from flwr_krum.moments import Moments
 from flwr_krum.orders import Orders, StandingOrders
 from flwr_krum.recorded import DistancesFile, RecordedRound
-from flwr_krum.report import RoundReport, always_late, chosen
+from flwr_krum.report import RoundReport, always_late, chosen, time_after
 from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
@@ -124,7 +124,8 @@ class Rounds(RoundSettings):
             self._journal = as_journal(self.journal, self.rounds_done)
             self._journal.check_rule(str(self.rule))
             self._journal.check_weights(self._weights)
-            self._orders = StandingOrders(self._journal.path)
+            newest = self._journal.newest  # an order is not undone by going back to older rounds
+            self._orders = StandingOrders(self._journal.path, newest.bars if newest else ())
         if self.distances is not None:
             self._distances = DistancesFile(self.distances, self.rounds_done)
         if self.on_report is not None:
@@ -191,7 +192,7 @@ class Rounds(RoundSettings):
             Or all, where ``problem`` says why.
         """
         ordered = sorted(sampled, key=client_order)
-        orders = self._orders.now() if self._orders else Orders()
+        orders = self._orders.now(time_after(self.reports)) if self._orders else Orders()
         self.barred = tuple(filter(orders.bar, ordered))
         free = [client for client in ordered if client not in self.barred]
         spare = len(free) - max(self.rule.least_clients, self.least_clients)
@@ -331,6 +332,7 @@ class Rounds(RoundSettings):
             arrived=arrived or {},
             quarantined=self.quarantined,
             barred=self.barred,
+            bars=self._orders.last.names if self._orders else (),
             doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,
@@ -466,7 +468,7 @@ class Rounds(RoundSettings):
 
 def _failed(error: Exception | None) -> str:
     """Say what the operator's own rule or rate raised; empty if it did not."""
-    return "" if error is None else f"{type(error).__name__}: {on_one_line(error)}"
+    return "" if error is None else in_a_sentence(error)
 
 
 def _together(*notes: str) -> str:

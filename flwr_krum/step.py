@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from flwr_krum.boundary.replies import on_one_line
+from flwr_krum.boundary.replies import in_a_sentence
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.pairwise import lengths
 from flwr_krum.kernel.updates import BLOCK, ClientUpdates
@@ -219,8 +219,7 @@ def rate_of(rate: LearningRate, server_round: int) -> float:
     try:
         value = rate(server_round)
     except Exception as error:
-        reason = f"{type(error).__name__}: {on_one_line(error)}"
-        raise ValueError(f"{name} raises {reason}") from error
+        raise ValueError(f"{name} raises {in_a_sentence(error)}") from error
     check_rate(value, name)
     return value
 

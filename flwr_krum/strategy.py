@@ -13,7 +13,7 @@ from flwr.common.logger import log
 
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.questions import Arrivals, KindOf, answer
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
+from flwr_krum.boundary.replies import ClientId, Reply, in_a_sentence
 from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.log import announce
@@ -118,7 +118,7 @@ class RobustStrategy:
                 return name
             problem = f"returns {name!r}"
         except Exception as error:  # a client that the operator's function does not know
-            problem = f"raises {type(error).__name__}: {on_one_line(error)}"
+            problem = f"raises {in_a_sentence(error)}"
         own = type(self)._own_id(client)
         if own not in self._nameless:
             self._nameless.add(own)
@@ -203,8 +203,7 @@ def own_metrics(aggregate: Callable[..., Mapping[str, Any]], *heard: Any) -> dic
         return dict(aggregate(*heard))
     except Exception as error:
         # It met what a client made up; the round must go on.
-        reason = f"{type(error).__name__}: {on_one_line(error)}"
-        log(WARNING, "metrics were not aggregated: %s", reason)
+        log(WARNING, "metrics were not aggregated: %s", in_a_sentence(error))
         return {}
 
 

@@ -15,7 +15,7 @@ from flwr.common import EvaluateRes, FitRes
 from flwr_krum.boundary.filed import Sent
 from flwr_krum.boundary.metrics import MOST_METRICS
 from flwr_krum.boundary.npy import SERIALIZATION, is_npy
-from flwr_krum.boundary.replies import ClientId, Reply, on_one_line, quoted
+from flwr_krum.boundary.replies import ClientId, Reply, in_a_sentence, quoted
 
 MOST_RECORDS = 100
 """Records of one message; one with more is refused."""
@@ -99,4 +99,4 @@ def _too_large(most_bytes: float) -> str:
 
 
 def _unreadable(client: ClientId, error: Exception) -> Reply:
-    return Reply(client, None, f"unreadable reply: {type(error).__name__}: {on_one_line(error)}")
+    return Reply(client, None, f"unreadable reply: {in_a_sentence(error)}")

@@ -64,3 +64,12 @@ def few(names: Collection[str]) -> str:
 def on_one_line(text: object, most: int = LONGEST_TEXT) -> str:
     """Return a text that a client may have made up, cut, and without a line of its own in a log."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[:most])
+
+
+def in_a_sentence(error: BaseException) -> str:
+    """Return an error's type and text on one line; the type alone where the text is no better."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {on_one_line(error)}"
+    except BaseException:  # also SystemExit: whatever another's __str__ does, its error is said
+        return name

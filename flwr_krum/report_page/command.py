@@ -12,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        _check_is_no_journal(options.page, options.journals)
         _write(options.journals, options.page)
     except (ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -30,6 +31,13 @@ def _parser() -> argparse.ArgumentParser:
         "--page", type=Path, default=Path("report.html"), help="default: %(default)s"
     )
     return parser
+
+
+def _check_is_no_journal(page: Path, journals: Sequence[Path]) -> None:
+    """Raise ValueError if the page would take the place of a journal, under whatever name."""
+    for journal in journals:
+        if page.exists() and journal.exists() and page.samefile(journal):
+            raise ValueError(f"--page {page} is the journal {journal}, expected another file")
 
 
 def _write(journals: Sequence[Path], page: Path) -> None:

@@ -63,7 +63,7 @@ class JournalRun:
             "replies needed": last.needed,
             "declared weights": f"of {len(last.weighting.shares)} sites" if last.weighting else "",
             "server optimizer": last.optimizer,
-            "barred by the operator": ", ".join(map(str, last.barred)),
+            "barred by the operator": ", ".join(last.bars),
         }
 
     @property

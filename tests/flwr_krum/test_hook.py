@@ -43,6 +43,26 @@ def test_what_it_raises_is_a_sentence_and_the_next_is_told_all_the_same(error):
     assert said == [f"the hook raises {type(error).__name__}: no\\ndisk"] * 2
 
 
+@pytest.mark.parametrize("nested", [RuntimeError, SystemExit])
+def test_an_error_that_cannot_be_put_into_words_is_named_by_its_type(nested):
+    said, told = [], []
+
+    class WordlessError(Exception):
+        def __str__(self):
+            raise nested
+
+    def call(value):
+        told.append(value)
+        raise WordlessError
+
+    hook = Hook(call, "the hook", said.append, patience=2.0)
+    hook.tell(1)
+    hook.tell(2)
+    assert hook.finish()
+    assert told == [1, 2]
+    assert said == ["the hook raises WordlessError"] * 2
+
+
 def test_one_that_hangs_holds_nobody_up_and_is_told_again_when_it_is_back():
     said, told, go_on = [], [], threading.Event()
 

@@ -413,6 +413,8 @@ def test_a_rule_is_written_without_addresses(path, p, written):
         {"received": 5}, {"scores": {}}, {"refused": None}, {"metrics": []}, {"seconds": 1.0},
         {"rule": None}, {"note": 3}, {"stepped": "yes"}, {"byzantine": "1"}, {"time": 5},
         {"server_round": "1"}, {"guarantee": 7}, {"refused": [[1]]}, {"scores": [5]},
+        {"basis": 5}, {"seed": "1"}, {"bars": [3]}, {"refused": [[1, 5]]}, {"failed": [[1, 5]]},
+        {"doubted": [[1, None]]},
     ],
 )  # fmt: skip
 def test_a_field_of_another_kind_is_damage(path, change):
@@ -420,6 +422,28 @@ def test_a_field_of_another_kind_is_damage(path, change):
     path.write_text(json.dumps({**report(1).to_json(), **change}) + "\n")
     with pytest.raises(JournalError, match="line 1: not a round report"):
         read_journal(path)
+
+
+@pytest.mark.parametrize("client", [[1], {}, 1.5, None])
+@pytest.mark.parametrize("name", ["received", "silent", "late", "barred", "scores", "refused"])
+def test_a_client_that_is_no_client_id_is_damage(path, name, client):
+    path.parent.mkdir()
+    found = {"scores": [[client, 1.0]], "refused": [[client, "why"]]}.get(name, [client])
+    path.write_text(json.dumps({**report(1).to_json(), name: found}) + "\n")
+    with pytest.raises(JournalError, match="line 1: not a round report"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize("name", ["server_round", "byzantine", "needed", "seed"])
+def test_a_number_beyond_all_counts_is_damage(path, name):
+    path.parent.mkdir()
+    for number, is_sound in ((2**63 - 1, True), (2**63, False), (10**400, False)):
+        path.write_text(json.dumps({**report(1).to_json(), name: number}) + "\n")
+        if is_sound:
+            assert getattr(read_journal(path)[0], name) == number
+        else:
+            with pytest.raises(JournalError, match="line 1: not a round report"):
+                read_journal(path)
 
 
 # --- one writer, one file ---

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from flwr_krum.journal import read_journal
 from flwr_krum.lock import Lock
 from flwr_krum.nodes import main
-from flwr_krum.orders import Orders, OrdersError, orders_beside, read_orders, write_orders
+from flwr_krum.orders import LARGEST, Orders, OrdersError, orders_beside, read_orders, write_orders
 from flwr_krum.report import RoundReport
 
 MODEL = [np.zeros(3, np.float32)]
@@ -19,7 +20,10 @@ NAMES = {node: f"site {node}" for node in range(9)}
 
 @pytest.fixture
 def journal(tmp_path):
-    return tmp_path / "journal.jsonl"
+    """Return a journal without a round, as a run makes it at its start."""
+    path = tmp_path / "journal.jsonl"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -120,6 +124,31 @@ def test_a_release_forgives_nothing_in_a_later_run_with_the_same_journal(
     assert second.play()[1].quarantined == ("site 8",)
 
 
+def test_a_release_by_a_clock_that_is_ahead_forgives_what_was_and_nothing_after(run, journal):
+    run.play(bad=[8])
+    write_orders(
+        orders_beside(journal), Orders(readmitted={"site 8": "9999-01-01T00:00:00.000+00:00"})
+    )
+    assert run.play()[1].quarantined == ()
+    run.play(bad=[8])
+    for _ in range(2):
+        assert run.play()[1].quarantined == ("site 8",)
+
+
+def test_a_release_forgives_the_last_round_also_where_the_clock_was_set_back(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    first.play(bad=[8])
+    first.strategy._rounds._journal.close()
+    report = json.loads(journal.read_text())
+    journal.write_text(json.dumps(report | {"time": "9999-01-01T00:00:00.000+00:00"}) + "\n")
+    order("release", "site 8")
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    assert again.play()[1].quarantined == ()
+
+
 def test_refusals_of_a_journal_that_tells_no_time_count(federation, journal):
     first = Run(federation, journal)
     first.play(bad=[8])
@@ -199,6 +228,9 @@ DAMAGED = {
     "a number in it": '{"barred": [3], "readmitted": {}}',
     "a time that is a number": '{"barred": [], "readmitted": {"a": 1}}',
     "a time that is none": '{"barred": [], "readmitted": {"a": "yesterday"}}',
+    "a time without its zone": '{"barred": [], "readmitted": {"a": "2026-01-01T00:00:00.000"}}',
+    "a time elsewhere": '{"barred": [], "readmitted": {"a": "2026-01-01T00:00:00.000+01:00"}}',
+    "a time in short": '{"barred": [], "readmitted": {"a": "20260101"}}',
     "something else": '{"barred": [], "readmitted": {}, "freed": ["a"]}',
     "too deep": "[" * 100_000,
     "no text": "\xff\xfe",
@@ -215,6 +247,30 @@ def test_a_damaged_file_is_named_and_frees_nobody(run, journal, order, what):
     assert report.note.startswith(f"{orders_beside(journal)} holds no orders: ")
     assert report.note.endswith("; the orders before it stand, barred: site 3")
     assert report.is_remarkable()
+
+
+def test_no_more_is_read_of_a_file_than_orders_take(run, journal, order):
+    order("quarantine", "site 3")
+    run.play()
+    with orders_beside(journal).open("wb") as file:
+        file.truncate(LARGEST + 2**28)  # a hole: it takes no room on the disk
+    tracemalloc.start()
+    report = run.play()[1]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.barred == ("site 3",)
+    assert f"{orders_beside(journal)} holds no orders: more than {LARGEST} bytes" in report.note
+    assert most < 2**26
+
+
+def test_orders_that_fill_the_largest_file_are_read_and_one_more_is_not_written(journal, order):
+    path = orders_beside(journal)
+    room = LARGEST - len(json.dumps(Orders(frozenset([""])).to_json(), indent=1)) - 1
+    write_orders(path, Orders(frozenset(["a" * room])))
+    assert path.stat().st_size == LARGEST
+    said = order("quarantine", "b")
+    assert said.startswith(f"OrdersError: {path} cannot hold these orders: more than {LARGEST} b")
+    assert read_orders(path).barred == {"a" * room}
 
 
 def test_a_file_that_is_gone_or_no_file_frees_nobody(run, journal, order):
@@ -249,9 +305,69 @@ def test_no_run_begins_and_no_order_is_given_on_a_damaged_file(federation, journ
     assert orders_beside(journal).read_text("latin-1") == DAMAGED[what]
 
 
+def test_a_time_of_another_form_is_named_with_the_legal_one(journal, order):
+    orders_beside(journal).write_text('{"barred": [], "readmitted": {"a": "2026-W01-1"}}')
+    said = order("quarantine", "b")
+    assert "'a' is readmitted at '2026-W01-1', expected a time such as 2026-01-31T09" in said
+
+
 def test_where_the_file_is_gone_an_order_adds_to_what_the_last_round_obeyed(run, journal, order):
     order("quarantine", "site 3")
     run.play()
+    orders_beside(journal).unlink()
+    assert order("quarantine", "site 4") == "barred: site 3, site 4\n"
+
+
+def test_bars_outlive_the_file_also_for_nodes_that_the_last_round_did_not_sample(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    order("quarantine", "site 3", "site 10")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    asked, report = again.play()
+    assert 3 not in asked
+    assert (report.barred, report.bars) == (("site 3",), ("site 10", "site 3"))
+    assert f"{orders_beside(journal)} is gone" in report.note
+    assert order("quarantine", "site 4").startswith("barred: site 10, site 3, site 4\n")
+
+
+def test_bars_outlive_the_file_where_a_run_goes_back_to_a_round_before_them(
+    federation, journal, order
+):
+    first = Run(federation, journal)
+    first.play()
+    order("quarantine", "site 3")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=1)
+    again.t = 1
+    assert again.play()[1].barred == ("site 3",)
+
+
+def test_nobody_stays_barred_who_was_released_before_the_file_was_lost(federation, journal, order):
+    first = Run(federation, journal)
+    order("quarantine", "site 3")
+    first.play()
+    order("release", "site 3")
+    first.play()
+    orders_beside(journal).unlink()
+    again = Run(federation, journal, rounds_done=2)
+    again.t = 2
+    report = again.play()[1]
+    assert (report.barred, report.bars, report.note) == ((), (), "")
+
+
+def test_an_older_journal_bars_those_whom_it_names(federation, journal, order):
+    first = Run(federation, journal)
+    order("quarantine", "site 3")
+    first.play()
+    report = json.loads(journal.read_text())
+    del report["bars"]
+    first.strategy._rounds._journal.close()
+    journal.write_text(json.dumps(report) + "\n")
     orders_beside(journal).unlink()
     assert order("quarantine", "site 4") == "barred: site 3, site 4\n"
 
@@ -265,7 +381,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(journal, order, monkeypat
     monkeypatch.setattr(os, "fsync", fail)
     assert "cannot be written: No space left on device" in order("quarantine", "b")
     assert read_orders(orders_beside(journal)).barred == {"a"}
-    assert [path.name for path in journal.parent.iterdir()] == ["journal.jsonl.nodes"]
+    assert set(journal.parent.iterdir()) == {journal, orders_beside(journal)}
 
 
 def test_the_run_may_read_what_another_user_ordered(journal, order):
@@ -283,9 +399,34 @@ def test_two_orders_at_once_do_not_lose_one(journal, order):
         assert "is being written by process" in order("quarantine", "a")
 
 
-def test_a_folder_that_is_not_there_is_named(journal, capsys):
-    assert main(["quarantine", "--journal", str(journal / "no" / "j"), "a"]) == 2
-    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+@pytest.mark.parametrize("what", [("list",), ("quarantine", "a"), ("release", "a")])
+def test_a_journal_that_is_not_there_is_named_and_nothing_is_written(tmp_path, capsys, what):
+    for missing in (tmp_path / "jurnal.jsonl", tmp_path / "no" / "j"):
+        command, *nodes = what
+        assert main([command, "--journal", str(missing), *nodes]) == 2
+        said = f"OrderError: {missing} does not exist, expected the journal of a run"
+        assert capsys.readouterr().err.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "site 3 ", " site 3", "site 3\n"])
+def test_a_name_that_is_blank_or_has_blanks_around_is_refused(journal, order, name):
+    for command in ("quarantine", "release"):
+        said = order(command, "a", name)
+        assert (
+            said == f"OrderError: {name!r}: expected the name of a node, without blanks around it\n"
+        )
+    assert not orders_beside(journal).exists()
+
+
+def test_a_node_whose_name_has_blanks_around_can_be_barred(journal, order):
+    journal.write_text(json.dumps(RoundReport(1, "r", 0, silent=(" a",)).to_json()) + "\n")
+    order("quarantine", " a")
+    assert read_orders(orders_beside(journal)).barred == {" a"}
+
+
+def test_a_name_that_is_no_text_is_said_so_that_it_can_be_printed(order):
+    assert order("quarantine", "\udcff").startswith("barred: \\udcff\n")
 
 
 def test_a_node_that_nobody_knows_cannot_be_released(run, order):

@@ -103,6 +103,7 @@ REPORTS = st.builds(
     silent=CLIENTS,
     quarantined=CLIENTS,
     barred=CLIENTS,
+    bars=st.lists(text(5), max_size=4).map(tuple),
     doubted=by_client(text(20)),
     scores=by_client(st.floats(0, allow_nan=False)),
     selected=CLIENTS,

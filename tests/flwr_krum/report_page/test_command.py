@@ -52,6 +52,20 @@ def test_the_page_says_nothing_that_a_journal_cannot_know(html):
         assert word not in text
 
 
+@pytest.mark.parametrize("name", ["second.jsonl", "link", "folder/../second.jsonl"])
+def test_a_page_takes_no_journals_place(tmp_path, capsys, name):
+    journals = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for journal in journals:
+        journal.write_text("")
+    (tmp_path / "link").symlink_to(journals[1])
+    (tmp_path / "folder").mkdir()
+    page = tmp_path / name
+    assert main([*map(str, journals), "--page", str(page)]) == 2
+    said = f"ValueError: --page {page} is the journal {journals[1]}, expected another file\n"
+    assert capsys.readouterr() == ("", said)
+    assert journals[1].read_text() == ""
+
+
 def test_a_run_before_its_first_round_has_a_page(tmp_path):
     path = tmp_path / "young.jsonl"
     path.write_text("")
