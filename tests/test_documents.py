@@ -75,7 +75,7 @@ def test_the_readme_says_of_survival_what_its_page_does():
     (counts,) = re.findall(r"^\| \*\*survived\*\* \| (.*) \|$", read("docs/survival.md"), re.M)
     told = dict(zip(heading.split(" | "), counts.split(" | "), strict=True))
     flowers = [told[name].split()[0] for name in told if name.startswith("flower ")]
-    ours = [told[name].split()[0] for name in ("Krum", "MultiKrum", "Medoid")]
+    ours = [told[name].split()[0] for name in ("krum", "multi-krum", "medoid")]
     assert f"| {', '.join(flowers)} of 76 |" in read("README.md")
     assert f"| {', '.join(ours)} of 76 |" in read("README.md")
 
