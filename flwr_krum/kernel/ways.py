@@ -14,7 +14,13 @@ import numpy as np
 
 from flwr_krum.kernel import blas, exact, numpy_way, single
 from flwr_krum.kernel.arrays import Array, Float64, Indices
-from flwr_krum.kernel.device import check_device, is_compiled, is_cuda, numba_is_installed
+from flwr_krum.kernel.device import (
+    MOST_DIFFERENCES,
+    check_device,
+    is_compiled,
+    is_cuda,
+    numba_is_installed,
+)
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.exact import Squares
 from flwr_krum.kernel.sorting import WeightedWindow, Window
@@ -62,7 +68,7 @@ def first_distances(updates: ClientUpdates) -> Distances | None:
     """
     if is_cuda(updates.device):
         return None
-    buffers = _readable(updates)
+    buffers = _readable(updates) if updates.n <= MOST_DIFFERENCES else None
     if buffers is None:
         return single.squared_distances(updates)
     from flwr_krum.kernel import numba_way
