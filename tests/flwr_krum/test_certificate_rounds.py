@@ -14,7 +14,7 @@ from flwr_krum import round as a_round
 from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.certificate import limit_of
+from flwr_krum.certificate import Certificate, limit_of
 from flwr_krum.certified import FACTORS, RoundCertificate
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
@@ -386,3 +386,15 @@ def test_a_resumed_run_has_the_certificates_of_an_unbroken_one(tmp_path):
     told = [[r.to_json()["certificate"] for r in read_journal(p)] for p in (whole, parts)]
     assert told[0] == told[1]
     assert all(told[0])
+
+
+def test_the_curve_that_a_report_keeps_is_short_and_nowhere_below_kappa():
+    drawn = np.random.default_rng(3).uniform(0.0, 3.0, 200)
+    kappa = (0.0, 0.787, 9.9995, 1.7976e308, math.inf, *drawn.tolist())
+    kept = RoundCertificate.of(
+        Certificate("holds", len(kappa), 0, 1.0, kappa, kappa), range(len(kappa)), centred=False
+    ).curve
+    for exact, rounded in zip(kappa, kept, strict=True):
+        assert exact <= rounded <= exact * 1.001 or rounded == math.inf
+        assert float(f"{rounded:.3e}") == rounded
+    assert kept[:3] == (0.0, 0.787, 10.0)
