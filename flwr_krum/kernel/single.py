@@ -42,8 +42,9 @@ def squared_distances(updates: ClientUpdates) -> Distances | None:
 
     That is where a number needs float64, where a square leaves float32, and where more than half
     of the distances are small beside the offsets from the global model: the first columns show it.
+    Rows of the server's are left to float64 as well.
     """
-    if updates.n < LEAST_CLIENTS or not updates.is_single:
+    if updates.n < LEAST_CLIENTS or updates.server_rows or not updates.is_single:
         return None
     strip = blas.strip_width(updates.n)
     first = updates.d if updates.is_small else min(updates.d, PIECE)
@@ -67,7 +68,8 @@ def _distances(gram: Float64, strip: int, d: int) -> Distances | None:
     np.fill_diagonal(error, 0.0)
     if 2 * np.count_nonzero(error > FINE * squared) > n * (n - 1):
         return None
-    with np.errstate(all="ignore"):  # a square of 0 has no digits
+    # A square is at least half of what underflow leaves of it; one of 0 has no digits.
+    with np.errstate(all="ignore"):
         dot_error = float(relative + d * SINGLE_TINY / squares.min())
     return Distances(squared, error, np.ones(n, dtype=bool), gram, dot_error, coarse=True)
 
