@@ -90,7 +90,7 @@ def single_gram(updates: ClientUpdates, strip: int, start: int, stop: int) -> Fl
         The columns. Those of a small model are read in one go: nothing is joined for their sake.
     """
     n, columns = updates.n, stop - start
-    if updates.is_small:
+    if n * columns <= _MOST_SINGLE:
         strips = -(-columns // strip)
     else:
         strips = max(1, min(2 * BLOCK, _MOST_SINGLE // n, columns) // strip)
