@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport, always_late
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, FLTrust, Krum, Median, MultiKrum, TrimmedMean
-from tests.flwr_krum.boundary.grids import ScriptedGrid, after, gone, silent
+from tests.flwr_krum.boundary.grids import after, gone, silent
 from tests.flwr_krum.federations import FakeGrid, FakeProxy
 from tests.flwr_krum.npy_bytes import npy
 from tests.flwr_krum.runs import MODEL, NODES, Fit, Messages, vector
@@ -28,26 +28,10 @@ AT_ONCE = Quorum(7, grace=0.0, wait=0.0)
 """Of ten nodes with f = 2: the least that Krum's kin can do with."""
 
 
-@pytest.fixture(params=[Messages, Fit], ids=["serverapp", "server"])
-def api(request):
-    return request.param
-
-
 @pytest.fixture
-def play(api):
-    """Run a federation in which some nodes follow a script."""
-    grids = []
-
-    def play(scripts, quorum=AT_ONCE, timeout=30.0, **options):
-        grids.append(ScriptedGrid(NODES, api.answer, scripts))
-        options = {"fraction_evaluate": 0.0} | options
-        begin = time.monotonic()
-        strategy = api.run(grids[-1], quorum=quorum, timeout=timeout, **options)
-        return strategy, time.monotonic() - begin, grids[-1]
-
-    yield play
-    for grid in grids:
-        grid.ended.set()
+def play(play):
+    """Run a federation whose rounds close at their quorum, and in which nodes follow a script."""
+    return partial(play, quorum=AT_ONCE, timeout=30.0)
 
 
 # --- through both APIs ---
