@@ -20,6 +20,7 @@ from typing import NamedTuple
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
+from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
@@ -115,8 +116,8 @@ class Rounds(RoundSettings):
         self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
         self._server_rows = ServerRows(self.rule, self.root)
         self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
-        if self.closing is not None:
-            check_quorum(self.closing.least, self.rule, self.least_clients)
+        if isinstance(self.quorum, Quorum):
+            check_quorum(self.quorum.least, self.rule, self.least_clients)
         prepare(self.device)
         if self.memory is not None and self.spill is not None:
             self.kept_by = Spill(self.memory, self.spill)

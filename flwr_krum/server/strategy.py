@@ -123,7 +123,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         super().__init__(**of_flower)
         self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)
-        if self._rounds.closing is not None and not self.accept_failures:
+        if self._rounds.quorum is not None and not self.accept_failures:
             raise ValueError(
                 "quorum leaves clients behind, and accept_failures=False takes no round in which "
                 "one is missing: set one of them"

@@ -150,7 +150,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         ValueError
             If a quorum is to close the round, and the grid is no `ArrivingGrid`.
         """
-        if self._rounds.closing is not None and not isinstance(grid, ArrivingGrid):
+        if self._rounds.quorum is not None and not isinstance(grid, ArrivingGrid):
             raise ValueError(
                 f"quorum is set, and {type(grid).__name__} waits for all: ask through "
                 "flwr_krum.boundary.arrivals.ArrivingGrid(grid), as start does"

@@ -183,14 +183,14 @@ def test_a_quorum_that_is_too_small_for_the_declared_f_is_refused_with_the_legal
 def test_the_least_quorum_is_legal():
     for rule, quorum in [(MultiKrum(f=4), 11), (Median(f=4), 9), (Average(), 1), (FLTrust(f=1), 2)]:
         options = {"root": lambda model: model} if rule.server_rows else {}
-        assert Rounds(rule, quorum=quorum, **options).closing == Quorum(quorum)
+        assert Rounds(rule, quorum=quorum, **options).quorum == Quorum(quorum)
 
 
 def test_a_cap_of_weights_asks_for_a_larger_quorum():
     weights = dict.fromkeys(range(20), 1.0)
     with pytest.raises(ValueError, match="needs 8 replies at f=2: legal is a quorum >= 8"):
         Rounds(MultiKrum(f=2), quorum=7, weights=weights, weight_cap=0.25)
-    assert Rounds(MultiKrum(f=2), quorum=8, weights=weights, weight_cap=0.25).closing
+    assert Rounds(MultiKrum(f=2), quorum=8, weights=weights, weight_cap=0.25).quorum
 
 
 def test_a_quorum_and_no_accepted_failures_are_refused_together():
