@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -24,6 +24,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from flwr_krum.boundary.crew import Crew
+from flwr_krum.boundary.debts import FIRST_POLL, SLOWEST_POLL, Debts
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.boundary.spill import Spill
@@ -43,7 +44,6 @@ LONGEST = 1e6
 STILL_SENDING = "not asked: it is still sending its reply to an earlier message"
 NOT_TAKEN = "not asked: the message was not taken; the node is gone, or the message too large"
 
-_FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0
 _POLLS_PER_SECOND = 200.0
 
 _T = TypeVar("_T")
@@ -87,8 +87,7 @@ class ArrivingGrid(Grid):
         self._crew = Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
         """Node and beginning of every pull that is going on, by the message's id."""
-        self._debts: dict[str, _Debt] = {}
-        """Replies that are owed to an exchange with a quorum, by the message's id."""
+        self._debts = Debts(self._crew, self._drop)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -117,7 +116,8 @@ class ArrivingGrid(Grid):
         exchange = _Exchange(arrivals, begin, patience)
         try:
             nodes = [message.metadata.dst_node_id for message in asked]
-            debtors = self._debtors(exchange).intersection(nodes)
+            owe = self._debts.debtors(exchange.over, FIRST_LOOK, self._pulls)
+            debtors = owe.intersection(nodes)
             if not arrivals.may_leave_out(len(debtors), len(asked)):
                 debtors = frozenset()
             arrivals.late += [node for node in nodes if node in debtors]
@@ -138,7 +138,7 @@ class ArrivingGrid(Grid):
             if replies:
                 return replies
         if exchange.arrivals.quorum is not None:
-            self._debts.update({id_: _Debt.of(message) for id_, message in sent.items()})
+            self._debts.add(sent)
         found = self._collect(sent, exchange)
         if exchange.arrivals.close < exchange.patience:
             late = [m.metadata.dst_node_id for id_, m in sent.items() if id_ not in found]
@@ -146,35 +146,6 @@ class ArrivingGrid(Grid):
         if len(sent) == len(asked):
             return [found[id_] for id_ in sent if id_ in found]
         return self._with_the_unasked(asked, sent, found, owing)
-
-    def _debtors(self, exchange: _Exchange) -> frozenset[int]:
-        """Return the nodes that owe an earlier reply, after what is there of it was dropped.
-
-        Whatever comes while the exchange lasts is dropped as well.
-        """
-        now = time.monotonic()
-        looked: SimpleQueue[None] = SimpleQueue()
-        looks = 0
-        for id_, debt in list(self._debts.items()):
-            if debt.expires < now:
-                self._debts.pop(id_, None)
-            elif id_ not in self._pulls:  # else the upload holds a thread already
-                looks += 1
-                self._crew.do(partial(self._drop, id_, debt.asked, exchange.over, looked))
-        with suppress(Empty):
-            for _ in range(looks):
-                looked.get(timeout=max(0.0, now + FIRST_LOOK - time.monotonic()))
-        return frozenset(debt.asked.metadata.dst_node_id for debt in list(self._debts.values()))
-
-    def _drop(self, id_: str, asked: Message, over: Event, looked: SimpleQueue[None]) -> None:
-        """Pull a reply that is nobody's any more until it is there, or the exchange is over."""
-        pause = _FIRST_POLL
-        while self._pull(id_, asked, self._taken) is None:
-            looked.put(None)
-            if over.wait(pause):
-                return
-            pause = min(2 * pause, _SLOWEST_POLL)
-        looked.put(None)
 
     def _with_the_unasked(
         self,
@@ -221,7 +192,7 @@ class ArrivingGrid(Grid):
         """
         unseen = deque(sent)
         replies: dict[str, Message] = {}
-        slowest = max(_SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
+        slowest = max(SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
 
         def look() -> None:
             while (id_ := _taken_from(unseen)) is not None:
@@ -256,7 +227,7 @@ class ArrivingGrid(Grid):
 
     def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
         """Pull the reply to one message until it is there or the exchange is over."""
-        pause = _FIRST_POLL
+        pause = FIRST_POLL
         while not exchange.over.is_set():
             reply = self._pull(id_, asked)
             if reply is not None:
@@ -274,10 +245,10 @@ class ArrivingGrid(Grid):
             reply = take(id_)
             if reply is None:
                 return None
-            self._debts.pop(id_, None)
+            self._debts.settle(id_)
             return _signed(reply, asked)
         except Exception as error:
-            self._debts.pop(id_, None)
+            self._debts.settle(id_)
             if self._is_gone():
                 return error
             reason = f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
@@ -286,6 +257,10 @@ class ArrivingGrid(Grid):
             return stop
         finally:
             self._pulls.pop(id_, None)
+
+    def _drop(self, id_: str, asked: Message) -> bool:
+        """Take a reply for which nobody waits any more, and say whether it was there."""
+        return self._pull(id_, asked, self._taken) is not None
 
     def _taken(self, id_: str) -> Message | None:
         return next(iter(self._grid.pull_messages([id_])), None)
@@ -380,19 +355,6 @@ class _Exchange:
         """Seconds until it is over, as far as is known now."""
         end = self._begin + min(self.patience, self.arrivals.close)
         return max(0.0, end - time.monotonic())
-
-
-class _Debt(NamedTuple):
-    """A reply that is owed: what was asked, without the content, and when it will have expired."""
-
-    asked: Message
-    expires: float
-
-    @classmethod
-    def of(cls, message: Message) -> _Debt:
-        metadata = message.metadata
-        asked = Message(RecordDict(), metadata.dst_node_id, metadata.message_type)
-        return cls(asked, time.monotonic() + metadata.ttl)
 
 
 def _taken_from(items: deque[_T]) -> _T | None:
