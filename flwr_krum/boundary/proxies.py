@@ -88,8 +88,8 @@ def asked_together(
     ValueError
         If there is a quorum and Flower reaches a client otherwise than through a grid.
     """
-    exchange = _Exchange(step, instructions, arrivals or Arrivals(), kind_of or _alike, spill)
-    return [(_Asked(client, exchange), instruction) for client, instruction in instructions]
+    joint = _JointStep(step, instructions, arrivals or Arrivals(), kind_of or _alike, spill)
+    return [(_Asked(client, joint), instruction) for client, instruction in instructions]
 
 
 def unwrapped(client: ClientProxy) -> ClientProxy:
@@ -101,7 +101,7 @@ def _alike(_: ClientProxy, __: Any) -> Hashable:
     return "an answer"
 
 
-class _Exchange:
+class _JointStep:
     """One step of a round with all its clients."""
 
     def __init__(
@@ -200,24 +200,24 @@ class _Exchange:
 
 
 class _Asked(ClientProxy):
-    """A client that answers through the exchange of its round."""
+    """A client that answers through the joint step of its round."""
 
-    def __init__(self, client: ClientProxy, exchange: _Exchange) -> None:
+    def __init__(self, client: ClientProxy, joint: _JointStep) -> None:
         super().__init__(client.cid)
         self.client = client
         self.properties = client.properties
-        self._exchange = exchange
+        self._joint = joint
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         """Train."""
-        answer: FitRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        answer: FitRes = self._joint.answer_of(self.client, ins, timeout, group_id)
         return answer
 
     def evaluate(
         self, ins: EvaluateIns, timeout: float | None, group_id: int | None
     ) -> EvaluateRes:
         """Evaluate."""
-        answer: EvaluateRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        answer: EvaluateRes = self._joint.answer_of(self.client, ins, timeout, group_id)
         return answer
 
     def get_properties(
