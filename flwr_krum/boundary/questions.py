@@ -37,8 +37,9 @@ class Arrivals:
     Attributes
     ----------
     at : dict of node id to float
-        Seconds from the beginning of the exchange until a reply was in the server's hands; errors
-        have none, nor has a reply of a node in this process.
+        Seconds from the beginning of the exchange until a reply was in the server's hands, less
+        those for which the server held it back; errors have none, nor has a reply of a node in
+        this process.
     late : list of node ids
         Those whose reply was not there when a quorum closed the exchange, and those that were not
         asked since they owe an earlier one.

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Condition, Lock, get_ident
 from typing import cast
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common import FitRes, Parameters
 
+from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
 from flwr_krum.boundary.messages import of_message, of_result
 from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
@@ -34,6 +35,9 @@ LINE = 64
 
 AT_A_TIME = 2
 """Replies that are pulled together: while one is on its way, another is written."""
+
+_TURN = 0.25
+"""Seconds after which who waits for a turn looks whether somebody's patience is over."""
 
 PATIENCE = 2.0
 """Seconds after which a pull no longer holds others up: f nodes may drip on purpose."""
@@ -76,6 +80,7 @@ class Spill:
         self._file: StoredFile | None = None
         self._most = 0.0
         self._held = self._end = 0
+        self._turns = Condition(self._lock)
         self._pulls: dict[int, float] = {}
         """Since when each thread waits for a sender; infinite while it writes what came."""
 
@@ -113,23 +118,36 @@ class Spill:
                 os.ftruncate(self._file.descriptor, 0)
         self._file, self._held, self._end = None, 0, 0
 
-    def pulled(self, pull: Callable[[], Message | None]) -> Message | None:
-        """Pull a reply, if it is there and few others are on their way, and keep it."""
+    def pulled(self, pull: Callable[[], Message | None], look: Look) -> Message | None:
+        """Pull a reply when few others are on their way, and keep it if somebody waits for it."""
         if self._file is None:
             return pull()
-        since = time.monotonic()
-        with self._lock:
-            if sum(since - other < PATIENCE for other in self._pulls.values()) >= AT_A_TIME:
+        with look.held_back():
+            if not self._has_turn(look):
                 return None
-            self._pulls[get_ident()] = since
         try:
             reply = pull()
-            with self._lock:
-                self._pulls[get_ident()] = math.inf
-            return None if reply is None else self.kept(reply)
+            if reply is None or look.over.is_set():
+                return reply
+            with look.held_back():
+                with self._turns:
+                    self._pulls[get_ident()] = math.inf
+                return self.kept(reply)
         finally:
-            with self._lock:
+            with self._turns:
                 del self._pulls[get_ident()]
+                self._turns.notify()
+
+    def _has_turn(self, look: Look) -> bool:
+        """Wait for a turn to pull, and say whether it came before nobody waited any more."""
+        with self._turns:
+            while not look.over.is_set():
+                now = time.monotonic()
+                if sum(now - since < PATIENCE for since in self._pulls.values()) < AT_A_TIME:
+                    self._pulls[get_ident()] = now
+                    return True
+                self._turns.wait(_TURN)
+        return False
 
     def kept(self, reply: Message) -> Message:
         """Return a reply whose arrays are kept where there is room for them."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from flwr.server.compat.grid_client_proxy import GridClientProxy
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary import spill
+from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.proxies import asked_together
+from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.kernel import updates
 from flwr_krum.report import RoundReport
@@ -383,15 +386,71 @@ def test_what_is_being_written_holds_the_next_reply_back_however_long_it_takes(f
     kept = Spill(0, folder)
     kept.begin(100, 100, N, 0)
     reply = Message(RecordDict(), dst_node_id=1, message_type="train")
-    threads = [threading.Thread(target=kept.pulled, args=(lambda: reply,)) for _ in range(2)]
+    taken = []
+
+    def take():
+        taken.append(kept.pulled(lambda: reply, Look(threading.Event())))
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert all(writing.acquire(timeout=10.0) for _ in threads)
-    assert kept.pulled(lambda: reply) is None
+    assert all(writing.acquire(timeout=10.0) for _ in threads[1:])
+    assert not writing.acquire(timeout=0.5)
     go_on.set()
     for thread in threads:
         thread.join()
-    assert kept.pulled(lambda: reply) is reply
+    assert taken == [reply] * 3
+
+
+def test_who_waits_for_a_turn_gives_up_when_nobody_waits_for_the_reply(folder, monkeypatch):
+    over, go_on = threading.Event(), threading.Event()
+    kept = Spill(0, folder)
+    kept.begin(100, 100, N, 0)
+    reply = Message(RecordDict(), dst_node_id=1, message_type="train")
+
+    def send():
+        go_on.wait(10.0)
+        return reply
+
+    threads = [
+        threading.Thread(target=kept.pulled, args=(send, Look(threading.Event()))) for _ in "12"
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Timer(0.2, over.set).start()
+    assert kept.pulled(pytest.fail, Look(over)) is None
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_reply_that_nobody_waits_for_any_more_is_not_written(folder):
+    over = threading.Event()
+    kept = Spill(0, folder)
+    kept.begin(10**5, 10**6, N, 0)
+    reply = Message(OverMessages.content(honest(10)), dst_node_id=1, message_type="train")
+
+    def late():
+        over.set()
+        return reply
+
+    assert kept.pulled(late, Look(over)) is reply
+    assert kept._end == 0
+    assert kept.pulled(lambda: reply, Look(threading.Event())) is reply
+    assert kept._end > 12_000
+
+
+@pytest.mark.parametrize("quorum", [None, Quorum(7, grace=0.0, wait=0.7)])
+def test_a_slow_disk_makes_nobody_late(api, folder, monkeypatch, quorum):
+    own = Spill._written
+    monkeypatch.setattr(Spill, "_written", lambda *a: (time.sleep(0.25), own(*a))[1])
+    begin = time.monotonic()
+    strategy, _, _ = play(api, MultiKrum(2), memory=0, spill=folder, quorum=quorum)
+    assert time.monotonic() - begin > 0.25 * N / spill.AT_A_TIME > 1.3
+    (report,) = strategy.reports
+    assert report.late == ()
+    assert len(report.received) == N
+    assert max(report.arrived.values()) < 0.7
 
 
 def test_the_global_models_own_arrays_are_not_touched_by_who_sends_them_back(folder):
