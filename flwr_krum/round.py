@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
-from flwr_krum.boundary.quorum import Quorum
+from flwr_krum.boundary.quorum import Quorum, as_quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
@@ -34,7 +34,7 @@ from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
 from flwr_krum.hook import Hook
-from flwr_krum.in_force import InForce, check_quorum, f_in_force
+from flwr_krum.in_force import InForce, check_quorum, f_in_force, quorum_in_force
 from flwr_krum.journal import Journal, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
@@ -228,6 +228,14 @@ class Rounds(RoundSettings):
     def least_clients(self) -> int:
         """The smallest number of replies of which f can be held under the cap of weights."""
         return self._weights.least_clients
+
+    def closing(self, sampled: int, asked: int) -> Quorum | None:
+        """Return the quorum of so many nodes, of whom only some are asked."""
+        quorum = as_quorum(self.quorum)
+        if quorum is None:
+            return None
+        needed, f = max(self.rule.least_clients, self.least_clients), self.rule.f or 0
+        return replace(quorum, least=quorum_in_force(quorum.least, needed, f, sampled, asked))
 
     def kind_of(self, reply: Reply) -> frozenset[str] | None:
         """Return what a reply counts as towards the quorum: its keys, where it would be taken in.

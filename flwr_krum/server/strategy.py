@@ -163,7 +163,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         asked = [pair for pair, name in pairs if name not in left_out]
         if left_out and not asked:  # Flower ends the round here, and it is to be reported
             self._finish(server_round, [], {})
-        self._arrivals = self._noted()
+        self._arrivals = self._noted(len(names), len(asked))
         return asked_together("fit", asked, self._arrivals, self._kind_of, self._rounds.kept_by)
 
     def aggregate_fit(
@@ -203,7 +203,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         asked = [pair for pair in instructions if not self._rounds.bars(self._name(pair[0]))]
-        self._arrivals = self._noted()
+        self._arrivals = self._noted(len(instructions), len(asked))
         return asked_together("evaluate", asked, self._arrivals)
 
     def aggregate_evaluate(

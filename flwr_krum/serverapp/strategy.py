@@ -162,7 +162,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         asked = [m for m, name in zip(messages, names, strict=True) if name not in left_out]
-        self._arrivals = self._noted(self._kind_of)
+        self._arrivals = self._noted(len(names), len(asked), self._kind_of)
         return Questions(asked, self._arrivals)
 
     def aggregate_train(
@@ -186,9 +186,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Configure the next round of federated evaluation."""
         steady = self._steady(grid, self.min_evaluate_nodes)
         current = self._current(server_round)
-        messages = super().configure_evaluate(current, arrays, config, steady)
+        messages = list(super().configure_evaluate(current, arrays, config, steady))
         asked = [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
-        self._arrivals = self._noted()
+        self._arrivals = self._noted(len(messages), len(asked))
         return Questions(asked, self._arrivals)
 
     def aggregate_evaluate(

@@ -14,7 +14,7 @@ import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.in_force import f_in_force
+from flwr_krum.in_force import f_in_force, quorum_in_force
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport, always_late
 from flwr_krum.round import Rounds
@@ -138,6 +138,38 @@ def test_who_reports_a_status_other_than_ok_makes_no_quorum(play, api):
     assert took >= 1.0
     assert len(strategy.last_report.failed) == 4
     assert strategy.last_report.silent == ("15",)
+
+
+def test_nodes_in_quarantine_put_no_quorum_out_of_reach(play, api):
+    def refused(grid, message):
+        reply = api.answer(message)
+        for record in reply.content.array_records.values():
+            for key in record:
+                record[key] = Array(np.full(3, np.nan, np.float32))
+        return reply
+
+    scripts = {10: refused, 11: refused, 12: silent}
+    options = {"quorum": Quorum(8, 0.0, 0.0), "timeout": 1.5, "quarantine": 1, "rounds": 3}
+    strategy, took, _ = play(scripts, **options)
+    first, *later = strategy.reports
+    assert first.silent == (api.name(12),)  # until the timeout: seven sound ones are no eight
+    for report in later:
+        assert report.quarantined == tuple(map(api.name, (10, 11)))
+        assert len(report.received) == 7
+        assert report.late == (api.name(12),)
+        assert report.stepped
+    assert took < 1.5 + 2.5
+
+
+def test_of_the_asked_as_many_may_be_missing_as_of_the_sampled_but_f_at_most():
+    for quorum, f, sampled in itertools.product(range(11, 23), range(5), range(9, 25)):
+        for asked in range(sampled + 1):
+            found = quorum_in_force(quorum, 11, f, sampled, asked)
+            assert 11 <= found <= quorum
+            if asked >= quorum + f or asked == sampled >= quorum:
+                assert found == quorum
+            if found not in (11, quorum):  # then it is in reach, whoever of so many is silent
+                assert asked - found == (min(f, sampled - quorum) if sampled > quorum else 0)
 
 
 def test_an_evaluation_does_not_wait_for_the_late_either(play, api):
