@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flwr_krum.boundary.intake import Intake, admit, keys_of
+from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.npy import encode
 from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.quorum import Quorum, as_quorum
@@ -212,7 +213,7 @@ class Rounds(RoundSettings):
     def _finds_no_room(self, spill: Spill, template: Template) -> bool:
         """Open the file of a round, and say whether it cannot take what liars may send as well."""
         liars = liars_among(self.rule, len(self.asked))
-        spill.begin(template.usual_reply, self.most_bytes, len(self.asked) - liars, liars)
+        spill.begin(template.usual_reply, self.limits, len(self.asked) - liars, liars)
         return bool(spill.problem)
 
     @property
@@ -249,11 +250,12 @@ class Rounds(RoundSettings):
         return keys_of(sound, self.template)
 
     @property
-    def most_bytes(self) -> float:
-        """The size of the largest reply that is read."""
-        if self.max_reply_bytes is not None:
-            return self.max_reply_bytes
-        return math.inf if self.template is None else self.template.largest_reply
+    def limits(self) -> Limits:
+        """How much of a reply is read."""
+        own, template = self.max_reply_bytes, self.template
+        if template is None:
+            return Limits() if own is None else Limits(own)
+        return Limits(template.largest_reply if own is None else own, template.largest_rest)
 
     def finish(
         self,

@@ -31,6 +31,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.serverapp import Grid
 
 from flwr_krum.boundary.arrivals import ArrivingGrid
+from flwr_krum.boundary.messages import LetGo
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.spill import Spill
 
@@ -182,6 +183,8 @@ class _JointStep:
         """Return the answer that a reply holds, or the failure that it is; it is read once."""
         if reply.has_error():
             return ClientFailureError(client, reply.error.reason or "no reason given")
+        if isinstance(reply.content, LetGo):
+            return reply.content.result()
         try:
             read = getattr(_at(client, _Wire(reply)), self._step)
             return read(self._ins[client.cid], None, None)

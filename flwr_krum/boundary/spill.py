@@ -23,7 +23,14 @@ from flwr.common import FitRes, Parameters
 
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
-from flwr_krum.boundary.messages import of_message, of_result
+from flwr_krum.boundary.messages import (
+    LetGo,
+    Limits,
+    beside,
+    beside_result,
+    oversize,
+    oversize_result,
+)
 from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.kernel.arrays import Array as Numbers
@@ -78,25 +85,27 @@ class Spill:
             ) from error
         self._lock = Lock()
         self._file: StoredFile | None = None
-        self._most = 0.0
+        self._most = Limits()
         self._held = self._end = 0
         self._turns = Condition(self._lock)
         self._pulls: dict[int, float] = {}
         """Since when each thread waits for a sender; infinite while it writes what came."""
 
-    def begin(self, usual: float, most: float, honest: int, liars: int) -> None:
+    def begin(self, usual: float, most: Limits, honest: int, liars: int) -> None:
         """Open the file of a round before its clients are asked, or say why that would not do.
 
         Parameters
         ----------
-        usual, most : float
-            Bytes of a reply as the model is written, and of the largest that is read.
+        usual : float
+            Bytes of a reply as the model is written.
+        most : Limits
+            The largest that is read.
         honest, liars : int
             How many clients send the former, and how many may send the latter.
         """
         self.end()
         self.problem, self._most = "", most
-        needed = honest * min(usual, most) + liars * most - self.memory
+        needed = honest * min(usual, most.size) + liars * most.size - self.memory
         try:
             state = os.statvfs(self.folder)
             free = state.f_bavail * state.f_frsize
@@ -154,17 +163,20 @@ class Spill:
         file = self._file
         if file is None or reply.has_error():
             return reply
-        is_refused = of_message("", reply, self._most).arrays is None
-        content = RecordDict()
+        if problem := oversize(reply.content, self._most):
+            reply.content = LetGo(problem)
+            return reply
+        content, rest = RecordDict(), beside(reply.content, self._most)
+        records = reply.content.array_records.values()
+        sent = [array.data for record in records for array in record.values()]
+        data = iter(self._kept(sent, rest, file))
         for name, record in reply.content.items():
             content[name] = record
             if isinstance(record, ArrayRecord):
                 content[name] = kept = ArrayRecord()
-                arrays = list(record.values())
-                data = self._kept([array.data for array in arrays], None if is_refused else file)
-                for key, array, sent in zip(record, arrays, data, strict=True):
+                for key, array in record.items():
                     kept[key] = own = Array(array.dtype, array.shape, array.stype, b"")
-                    own.data = sent  # of which a constructor would ask that it be bytes
+                    own.data = next(data)  # of which a constructor would ask that it be bytes
         reply.content = content
         return reply
 
@@ -173,26 +185,29 @@ class Spill:
         file = self._file
         if file is None:
             return result
-        is_refused = of_result("", result, self._most).arrays is None
-        tensors = self._kept(result.parameters.tensors, None if is_refused else file)
+        if problem := oversize_result(result, self._most):
+            return LetGo(problem).result()
+        rest = beside_result(result, self._most)
+        tensors = self._kept(result.parameters.tensors, rest, file)
         return replace(result, parameters=Parameters(tensors, result.parameters.tensor_type))
 
-    def _kept(self, arrays: Sequence[bytes], file: StoredFile | None) -> list[bytes]:
-        """Return arrays as they are kept; without a file, all but what they are judged by goes."""
-        size = sum(map(len, arrays))
+    def _kept(self, arrays: Sequence[bytes], rest: int, file: StoredFile) -> list[bytes]:
+        """Return arrays as they are kept, beside so many bytes of their reply that stay anyway."""
+        whole = rest + sum(max(0, len(data) - MAX_HEADER) for data in arrays)
         with self._lock:
-            if file is not None and self._held + size <= self.memory:
-                self._held += size
-                return list(arrays)
+            fits = self._held + whole <= self.memory
+            self._held += whole if fits else rest
+        if fits:
+            return list(arrays)
         # Flower calls them bytes, and only carries them.
         return [cast(bytes, self._filed(data, file)) for data in arrays]
 
-    def _filed(self, data: bytes, file: StoredFile | None) -> Sent:
+    def _filed(self, data: bytes, file: StoredFile) -> Sent:
         """Return what stays in memory of npy bytes; short ones do as they are."""
         if len(data) <= MAX_HEADER or isinstance(data, Filed):
             return data
         judged_by = Filed(data[:MAX_HEADER], len(data))
-        if file is None or self.problem:
+        if self.problem:
             return judged_by
         try:
             array = decode(data)

@@ -173,7 +173,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Aggregate the clients' models with the rule; None keeps the global model."""
-        most = self._rounds.most_bytes
+        most = self._rounds.limits
         named = [(self._name(client), result) for client, result in results]
         replies = [of_result(client, result, most) for client, result in named]
         failed = self._failed(failures)
@@ -232,7 +232,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _kind_of(self, client: ClientProxy, result: FitRes) -> Hashable | None:
         """Return what a result counts as towards the quorum."""
-        return self._rounds.kind_of(of_result(self._name(client), result, self._rounds.most_bytes))
+        return self._rounds.kind_of(of_result(self._name(client), result, self._rounds.limits))
 
     def _veto(self, failures: Failures) -> str:
         """Say why a step with these failures is not to count; empty if it is."""

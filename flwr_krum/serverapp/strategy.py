@@ -207,13 +207,13 @@ class RobustAggregation(RobustStrategy, FedAvg):
         return cast(Grid, SteadyNodes(grid, max(self.min_available_nodes, least)))
 
     def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
-        most = self._rounds.most_bytes
+        most = self._rounds.limits
         return [of_message(client, message, most) for client, message in answered]
 
     def _kind_of(self, message: Message) -> Hashable | None:
         """Return what a reply counts as towards the quorum."""
         client = self._name(message.metadata.src_node_id)
-        return self._rounds.kind_of(of_message(client, message, self._rounds.most_bytes))
+        return self._rounds.kind_of(of_message(client, message, self._rounds.limits))
 
     def _sort(
         self, replies: Iterable[Message], step: str
