@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -20,7 +19,6 @@ from typing import NamedTuple
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.npy import encode
-from flwr_krum.boundary.quarantine import Quarantine
 from flwr_krum.boundary.quorum import Quorum, as_quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
@@ -34,19 +32,17 @@ from flwr_krum.certified import (
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.hook import Hook
 from flwr_krum.in_force import InForce, check_quorum, f_in_force, quorum_in_force
-from flwr_krum.journal import Journal, as_journal
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.kernel.ways import prepare, warm_up
-from flwr_krum.log import conclusion, tree, warn
+from flwr_krum.ledger import Called, Ledger
+from flwr_krum.log import conclusion, tree
 from flwr_krum.moments import Moments
-from flwr_krum.orders import Orders, StandingOrders
-from flwr_krum.recorded import DistancesFile, RecordedRound
-from flwr_krum.report import RoundReport, always_late, chosen, time_after
+from flwr_krum.recorded import RecordedRound
+from flwr_krum.report import RoundReport, always_late, chosen
 from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
@@ -55,9 +51,6 @@ from flwr_krum.weights import DeclaredWeights
 
 NOT_KEPT = "its reply, and all others, could not be kept"
 """Why a reply is not taken in that nothing is wrong with."""
-
-REPORTS_KEPT = 10_000
-"""Reports kept in memory; older ones are dropped."""
 
 
 class InfeasibleRoundError(ValueError):
@@ -80,6 +73,24 @@ class _Step(NamedTuple):
         return _Step(self.aggregate, self.guarantee, None, _together(self.note, why))
 
 
+class _Judged(NamedTuple):
+    """What a round's replies came to, and what the operator's own rule or rate raised."""
+
+    intake: Intake
+    claimed: Claimed
+    in_force: InForce
+    fitted: Fitted
+    step: _Step | None
+    failure: Exception | None
+    certificate: RoundCertificate | None
+
+    @property
+    def note(self) -> str:
+        """Why the model did not move, or what else was out of the ordinary."""
+        failed = "" if self.failure is None else in_a_sentence(self.failure)
+        return _together(failed, self.fitted.obstacle, "" if self.step is None else self.step.note)
+
+
 @dataclass
 class Rounds(RoundSettings):
     """The rounds of one federation: its rule, its global model and its reports.
@@ -97,16 +108,9 @@ class Rounds(RoundSettings):
     """
 
     template: Template | None = field(default=None, init=False)
-    asked: tuple[ClientId, ...] = field(default=(), init=False)
-    quarantined: tuple[ClientId, ...] = field(default=(), init=False)
-    barred: tuple[ClientId, ...] = field(default=(), init=False)
-    reports: deque[RoundReport] = field(init=False)
+    called: Called = field(default=Called(), init=False)
     kept_by: Spill | None = field(default=None, init=False)
-    _quarantine: Quarantine = field(init=False)
-    _journal: Journal | None = field(default=None, init=False)
-    _distances: DistancesFile | None = field(default=None, init=False)
-    _orders: StandingOrders | None = field(default=None, init=False)
-    _hook: Hook[RoundReport] | None = field(default=None, init=False)
+    _ledger: Ledger = field(init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
     _weights: DeclaredWeights = field(init=False)
@@ -122,26 +126,18 @@ class Rounds(RoundSettings):
         prepare(self.device)
         if self.memory is not None and self.spill is not None:
             self.kept_by = Spill(self.memory, self.spill)
-        if self.journal is not None:
-            self._journal = as_journal(self.journal, self.rounds_done)
-            self._journal.check_rule(str(self.rule))
-            self._journal.check_weights(self._weights)
-            newest = self._journal.newest  # an order is not undone by going back to older rounds
-            self._orders = StandingOrders(self._journal.path, newest.bars if newest else ())
-        if self.distances is not None:
-            self._distances = DistancesFile(self.distances, self.rounds_done)
-        if self.on_report is not None:
-            self._hook = Hook(self.on_report, "on_report", warn)
-        past = self._journal.reports if self._journal else None
+        self._ledger = Ledger(self, self._weights)
+        past = self._ledger.past
         self._server_step.go_on(self.server_optimizer_state, self.rounds_done, past)
-        done = past or []
+        done = past or ()
         moved_in = max((r.server_round for r in done if r.stepped), default=0)
         self._server_rows.go_on(self.server_last_step, self.rounds_done, moved_in if done else None)
-        self.reports = deque(done, maxlen=REPORTS_KEPT)
         self._draw_seed(done[-1].seed if done else None)
-        self._quarantine = Quarantine(self.quarantine)
-        for report in done:
-            self._quarantine.note(report.time, report.refused, len(report.received))
+
+    @property
+    def reports(self) -> deque[RoundReport]:
+        """What each round did, oldest first."""
+        return self._ledger.reports
 
     def _draw_seed(self, before: int | None) -> None:
         """Give a rule that draws a seed that no client knows: the journal's, or a new one."""
@@ -149,6 +145,16 @@ class Rounds(RoundSettings):
         seeded = self.rule.seeded(seed)
         self._seed = None if seeded == self.rule else seed
         self.rule = seeded
+
+    @property
+    def asked(self) -> tuple[ClientId, ...]:
+        """Who is asked in this round."""
+        return self.called.asked
+
+    @property
+    def quarantined(self) -> tuple[ClientId, ...]:
+        """Who was sampled and is not, for earlier refusals or by the operator's word."""
+        return self.called.quarantined
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
@@ -162,8 +168,7 @@ class Rounds(RoundSettings):
 
     def summary(self, name: str) -> list[str]:
         """Return the settings as the first branch of a strategy's summary, in Flower's style."""
-        journal = str(self._journal.path) if self._journal else "none"
-        settings = self.in_words(self._server_step, self._weights, journal)
+        settings = self.in_words(self._server_step, self._weights, str(self._ledger))
         return [f"\t├──> {name} settings:", *(f"\t│{line}" for line in tree(settings))]
 
     def conclusion(self) -> list[str]:
@@ -193,21 +198,16 @@ class Rounds(RoundSettings):
             run on the others; the operator is obeyed, and a rule without replies moves no model.
             Or all, where ``problem`` says why.
         """
-        ordered = sorted(sampled, key=client_order)
-        orders = self._orders.now(time_after(self.reports)) if self._orders else Orders()
-        self.barred = tuple(filter(orders.bar, ordered))
-        free = [client for client in ordered if client not in self.barred]
-        spare = len(free) - max(self.rule.least_clients, self.least_clients)
-        refused = self._quarantine.among(free, spare, orders.readmitted)
-        self.quarantined = tuple(sorted((*self.barred, *refused), key=client_order))
-        self.asked = tuple(client for client in ordered if client not in self.quarantined)
+        least = max(self.rule.least_clients, self.least_clients)
+        self.called = self._ledger.call(sampled, least)
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
-            self.asked = ()
-            return frozenset(ordered)
+            everybody = frozenset((*self.asked, *self.quarantined))
+            self.called = self.called._replace(asked=())
+            return everybody
         return frozenset(self.quarantined)
 
     def _finds_no_room(self, spill: Spill, template: Template) -> bool:
@@ -223,7 +223,7 @@ class Rounds(RoundSettings):
 
     def bars(self, client: ClientId) -> bool:
         """Say whether the operator has barred a client, as of the beginning of the round."""
-        return self._orders is not None and self._orders.last.bar(client)
+        return self._ledger.bars(client)
 
     @property
     def least_clients(self) -> int:
@@ -313,26 +313,13 @@ class Rounds(RoundSettings):
             failed |= {reply.client: NOT_KEPT for reply in replies}
             replies = ()
         with self._kept(), timed() as clock, one_blas_thread():
-            liars = liars_among(self.rule, len({reply.client for reply in replies}))
-            intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
-            with stage("metrics"):
-                claimed = self.examine(replies, intake.clients)
-            in_force = self._in_force(intake, len(late))
-            degrades = self.on_infeasible == "degrade"
-            fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
-            step, failure = None, None
-            if not veto:
-                step, failure = self._try_step(fitted, intake, server_round)
-            asked = len(self.asked) or len(heard)
-            certificate = self._certify(step, intake, in_force.f, asked)
-            if step and certificate and self.require and (why := unmet(certificate)):
-                step = step.not_taken(why)
-            self._record(server_round, step, intake, in_force.f, asked)
+            judged = self._judge(server_round, replies, heard, len(late), veto)
+        intake, claimed, fitted, step = judged.intake, judged.claimed, judged.fitted, judged.step
         report = RoundReport(
             server_round=server_round,
             rule=str(fitted.rule),
-            byzantine=in_force.f,
-            basis=in_force.basis,
+            byzantine=judged.in_force.f,
+            basis=judged.in_force.basis,
             needed=fitted.needed,
             seed=self._seed,
             received=intake.clients,
@@ -342,36 +329,63 @@ class Rounds(RoundSettings):
             late=late,
             arrived=arrived or {},
             quarantined=self.quarantined,
-            barred=self.barred,
-            bars=self._orders.last.names if self._orders else (),
+            barred=self.called.barred,
+            bars=self._ledger.all_barred,
             doubted={**self._weights.doubts(claimed.counts), **claimed.doubted},
             metrics=claimed.metrics,
             dropped=claimed.dropped,
             kept=intake.kept,
             weighting=fitted.weighting,
             **({} if step is None else chosen(step.aggregate, intake.clients)),
-            certificate=certificate,
+            certificate=judged.certificate,
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
             steps={} if step is None else dict(step.steps),
             note=_together(
-                self._orders.problem if self._orders else "",
-                veto
-                or _together(_failed(failure), fitted.obstacle, "" if step is None else step.note),
-                always_late(self.reports, late),
+                self._ledger.problem, veto or judged.note, always_late(self.reports, late)
             ),
             seconds=clock.seconds,
         )
-        self._keep(report)
-        if failure is not None:
-            raise failure
+        self._ledger.keep(report)
+        if judged.failure is not None:
+            raise judged.failure
         if fitted.obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {fitted.obstacle}")
-        if step is not None:
-            self._server_step.moments = step.moments or self._server_step.moments
-            self._server_rows.remember(step.last_step, server_round)
-        return None if step is None else step.model, report
+        if step is None:
+            return None, report
+        self._server_step.moments = step.moments or self._server_step.moments
+        self._server_rows.remember(step.last_step, server_round)
+        return step.model, report
+
+    def _judge(
+        self,
+        server_round: int,
+        replies: Sequence[Reply],
+        heard: Collection[ClientId],
+        late: int,
+        veto: str,
+    ) -> _Judged:
+        """Look at the replies, choose among them, and take the step unless there is a veto."""
+        liars = liars_among(self.rule, len({reply.client for reply in replies}))
+        intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
+        with stage("metrics"):
+            claimed = self.examine(replies, intake.clients)
+        in_force = self._in_force(intake, late)
+        degrades = self.on_infeasible == "degrade"
+        fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
+        step, failure = None, None
+        if not veto:
+            step, failure = self._try_step(fitted, intake, server_round)
+        asked = len(self.asked) or len(heard)
+        certificate = self._certify(step, intake, in_force.f, asked)
+        if step and certificate and self.require and (why := unmet(certificate)):
+            step = step.not_taken(why)
+        if step and self._ledger.keeps_distances:
+            choice, limit = step.aggregate, limit_before(self.rule, asked)
+            record = RecordedRound.of(server_round, choice, intake.clients, in_force.f, limit)
+            self._ledger.record(record)
+        return _Judged(intake, claimed, in_force, fitted, step, failure, certificate)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -445,19 +459,6 @@ class Rounds(RoundSettings):
                 step.aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent
             )
 
-    def _record(
-        self, server_round: int, step: _Step | None, intake: Intake, f: int, asked: int
-    ) -> None:
-        """Keep the distances of a round in which the rule chose; before the journal has it.
-
-        A round without distances would be a gap, one without a report is dropped by who goes on.
-        """
-        if self._distances is not None and step is not None:
-            limit = limit_before(self.rule, asked)
-            self._distances.append(
-                RecordedRound.of(server_round, step.aggregate, intake.clients, f, limit)
-            )
-
     def _limit(self, rule: Rule) -> float:
         """Return the largest step of a rule: the operator's, or what its kind needs."""
         if self.largest_step is not None:
@@ -467,19 +468,6 @@ class Rounds(RoundSettings):
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong."""
         return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
-
-    def _keep(self, report: RoundReport) -> None:
-        self._quarantine.note(report.time, report.refused, len(report.received))
-        self.reports.append(report)
-        if self._journal:
-            self._journal.append(report)
-        if self._hook:
-            self._hook.tell(deepcopy(report))  # what is done to it there touches nothing here
-
-
-def _failed(error: Exception | None) -> str:
-    """Say what the operator's own rule or rate raised; empty if it did not."""
-    return "" if error is None else in_a_sentence(error)
 
 
 def _together(*notes: str) -> str:

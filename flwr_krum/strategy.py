@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from logging import INFO, WARNING
 from typing import Any, ClassVar
 
 from flwr.common.logger import log
 
+from flwr_krum.arguments import tell_arguments
 from flwr_krum.boundary.metrics import Metric
 from flwr_krum.boundary.questions import Arrivals, KindOf, answer
 from flwr_krum.boundary.replies import ClientId, Reply, in_a_sentence
@@ -20,7 +19,7 @@ from flwr_krum.log import announce
 from flwr_krum.report import RoundReport
 from flwr_krum.round import Rounds
 from flwr_krum.rules.rule import Rule
-from flwr_krum.settings import OnInfeasible, RoundOptions, RoundSettings
+from flwr_krum.settings import OnInfeasible, RoundOptions
 
 FATES: dict[OnInfeasible, str] = {"skip": "skipped", "raise": "an error", "degrade": "degraded"}
 """What becomes of a round for which there are too few replies."""
@@ -32,7 +31,7 @@ class RobustStrategy:
     Attributes
     ----------
     reports : list of RoundReport
-        One per round, the last ``flwr_krum.round.REPORTS_KEPT`` of them.
+        One per round, the last ``flwr_krum.ledger.REPORTS_KEPT`` of them.
     last_report : RoundReport or None
     optimizer_state : dict of name to array
         What the server optimizer remembers after the last round: to be saved in one file with
@@ -52,7 +51,7 @@ class RobustStrategy:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _tell_arguments(cls)
+        tell_arguments(cls)
 
     def _set_up(
         self,
@@ -176,27 +175,6 @@ class RobustStrategy:
         return claimed.metrics
 
 
-def split_options(
-    cls: type[RobustStrategy], options: Mapping[str, Any]
-) -> tuple[RoundOptions, dict[str, Any]]:
-    """Part the arguments of a strategy into those of its rounds and those of Flower's FedAvg.
-
-    Raises
-    ------
-    TypeError
-        If one is neither's; the two APIs have two spellings of many.
-    """
-    own = RoundOptions.__optional_keys__
-    ours: RoundOptions = {key: value for key, value in options.items() if key in own}  # type: ignore[assignment]
-    theirs = {key: value for key, value in options.items() if key not in own}
-    flowers = next(base for base in cls.__mro__ if base.__module__.startswith("flwr."))
-    for name in theirs.keys() - inspect.signature(flowers).parameters.keys():
-        near = get_close_matches(name, inspect.signature(cls).parameters, 1)
-        meant = f", did you mean {near[0]}?" if near else f"; help({cls.__name__}) has all"
-        raise TypeError(f"{cls.__name__} takes no argument {name}{meant}")
-    return ours, theirs
-
-
 def own_metrics(aggregate: Callable[..., Mapping[str, Any]], *heard: Any) -> dict[str, Any]:
     """Return what the operator's own function makes of the replies; nothing where it fails."""
     try:
@@ -205,63 +183,3 @@ def own_metrics(aggregate: Callable[..., Mapping[str, Any]], *heard: Any) -> dic
         # It met what a client made up; the round must go on.
         log(WARNING, "metrics were not aggregated: %s", in_a_sentence(error))
         return {}
-
-
-# --- what help() says of a strategy's arguments ---
-
-
-def _tell_arguments(cls: type[RobustStrategy]) -> None:
-    """Have a class's signature and docstring name what ``**options`` hands on.
-
-    Each argument is described once, by the class that takes it.
-    """
-    own = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        sources = _takers(cls)
-        named = {parameter.name for parameter in own}
-        handed_on = [p for p in _taken_by(sources) if p.name not in named]
-        own[-1:] = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in handed_on]
-        if "__doc__" in vars(cls) and cls.__doc__:
-            told = inspect.cleandoc(cls.__doc__)
-            told, *after = re.split(r"(?=\n\nRaises\n)", told)
-            missing = {p.name for p in handed_on if f"\n{p.name} : " not in told}
-            entries = [line for source in sources for line in _entries(source, missing)]
-            cls.__doc__ = "\n".join([told, "", *_OTHERS, *entries]) + "".join(after)
-    cls.__signature__ = inspect.Signature(own)
-
-
-_OTHERS = ("Other Parameters", "----------------")
-
-
-def _takers(cls: type) -> list[type]:
-    """Return who takes what a class hands on: the strategy above it, or the rounds and Flower."""
-    source = next(base for base in cls.__mro__[1:] if issubclass(base, RobustStrategy))
-    if source is not RobustStrategy:
-        return [source]
-    return [
-        RoundSettings,
-        next(base for base in cls.__mro__ if base.__module__.startswith("flwr.")),
-    ]
-
-
-def _taken_by(takers: Iterable[type]) -> Iterator[inspect.Parameter]:
-    """Yield the arguments with a default that may be handed on."""
-    optional = RoundOptions.__optional_keys__
-    for taker in takers:
-        for parameter in inspect.signature(taker).parameters.values():
-            is_option = taker is not RoundSettings or parameter.name in optional
-            if is_option and parameter.default is not parameter.empty:
-                yield parameter
-
-
-def _entries(cls: type, names: Container[str]) -> list[str]:
-    """Return the lines in which a class's docstring describes the arguments of these names."""
-    lines: list[str] = []
-    taking = False
-    for line in (inspect.getdoc(cls) or "").splitlines():
-        if not line.startswith(" "):
-            name, colon, _ = line.partition(" : ")
-            taking = bool(colon) and name in names
-        if taking:
-            lines.append(line)
-    return lines

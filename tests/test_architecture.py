@@ -111,6 +111,7 @@ FLOORS = (
     ("lines", "lock", "step", "fates", "hook"),
     ("journal", "log", "recorded", "orders"),
     ("settings", "monitor", "nodes", "report_page"),
+    ("ledger", "arguments"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),

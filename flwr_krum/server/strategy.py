@@ -27,6 +27,7 @@ from flwr.server.strategy import FedAvg
 from flwr.server.strategy.aggregate import aggregate_krum
 
 from flwr_krum import rules
+from flwr_krum.arguments import split_options
 from flwr_krum.boundary.initial import ask_a_client, by_position
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import COUNT, claims_of, of_result
@@ -41,7 +42,7 @@ from flwr_krum.boundary.proxies import (
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.settings import RoundOptions
-from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
+from flwr_krum.strategy import RobustStrategy, own_metrics
 
 
 class FedAvgOptions(RoundOptions, total=False):

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from flwr_krum import rules
+from flwr_krum.arguments import split_options
 from flwr_krum.boundary.arrivals import ArrivingGrid, arriving
 from flwr_krum.boundary.intake import decode_model
 from flwr_krum.boundary.messages import of_message
@@ -26,7 +27,7 @@ from flwr_krum.boundary.records import record_of
 from flwr_krum.boundary.replies import ClientId, Reply, on_one_line
 from flwr_krum.report import RoundReport
 from flwr_krum.settings import RoundOptions
-from flwr_krum.strategy import RobustStrategy, own_metrics, split_options
+from flwr_krum.strategy import RobustStrategy, own_metrics
 
 MetricsFunction = Callable[[list[RecordDict], str], MetricRecord]
 

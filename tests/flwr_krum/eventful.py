@@ -42,4 +42,4 @@ def write_journal(path):
     )
     for t in FATES:
         play(rounds, t)
-    rounds._journal.close()
+    rounds._ledger._journal.close()

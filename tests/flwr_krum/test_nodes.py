@@ -117,7 +117,7 @@ def test_a_release_forgives_nothing_in_a_later_run_with_the_same_journal(
     for _ in range(3):
         first.play()
     order("release", "site 8")
-    first.strategy._rounds._journal.close()
+    first.strategy._rounds._ledger._journal.close()
     journal.unlink()
     second = Run(federation, journal)
     second.play(bad=[8])
@@ -140,7 +140,7 @@ def test_a_release_forgives_the_last_round_also_where_the_clock_was_set_back(
 ):
     first = Run(federation, journal)
     first.play(bad=[8])
-    first.strategy._rounds._journal.close()
+    first.strategy._rounds._ledger._journal.close()
     report = json.loads(journal.read_text())
     journal.write_text(json.dumps(report | {"time": "9999-01-01T00:00:00.000+00:00"}) + "\n")
     order("release", "site 8")
@@ -152,7 +152,7 @@ def test_a_release_forgives_the_last_round_also_where_the_clock_was_set_back(
 def test_refusals_of_a_journal_that_tells_no_time_count(federation, journal):
     first = Run(federation, journal)
     first.play(bad=[8])
-    first.strategy._rounds._journal.close()
+    first.strategy._rounds._ledger._journal.close()
     report = json.loads(journal.read_text())
     journal.write_text(json.dumps(report | {"time": ""}) + "\n")
     assert Run(federation, journal, rounds_done=1).play()[1].quarantined == ("site 8",)
@@ -366,7 +366,7 @@ def test_an_older_journal_bars_those_whom_it_names(federation, journal, order):
     first.play()
     report = json.loads(journal.read_text())
     del report["bars"]
-    first.strategy._rounds._journal.close()
+    first.strategy._rounds._ledger._journal.close()
     journal.write_text(json.dumps(report) + "\n")
     orders_beside(journal).unlink()
     assert order("quarantine", "site 4") == "barred: site 3, site 4\n"

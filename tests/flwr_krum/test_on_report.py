@@ -34,7 +34,7 @@ def test_it_is_told_of_each_report_when_it_is_in_the_journal(federation, tmp_pat
         written.append(report in read_journal(tmp_path / "j"))
 
     strategy, *_ = rounds(federation, on_report=on_report, journal=tmp_path / "j")
-    assert strategy._rounds._hook.finish()
+    assert strategy._rounds._ledger._hook.finish()
     assert told == strategy.reports
     assert written == [True, True]
 
@@ -45,7 +45,7 @@ def test_what_it_does_to_a_report_stays_with_it(federation):
         vars(report)["stepped"] = False
 
     strategy, *_ = rounds(federation, on_report=on_report)
-    assert strategy._rounds._hook.finish()
+    assert strategy._rounds._ledger._hook.finish()
     assert all(len(report.scores) == 7 and report.stepped for report in strategy.reports)
 
 
@@ -54,7 +54,7 @@ def test_one_that_fails_is_logged_and_the_rounds_are_those_without_it(federation
         raise OSError("no\nnetwork")
 
     strategy, models, _ = rounds(federation, on_report=on_report)
-    assert strategy._rounds._hook.finish()
+    assert strategy._rounds._ledger._hook.finish()
     np.testing.assert_array_equal(models, rounds(federation)[1])
     said = [r.getMessage() for r in caplog.records if "on_report" in r.getMessage()]
     assert said == ["on_report raises OSError: no\\nnetwork"] * 2
@@ -67,7 +67,7 @@ def test_one_that_hangs_holds_no_round_up(federation):
     assert seconds < 10
     assert [report.stepped for report in strategy.reports] == [True, True]
     go_on.set()
-    assert strategy._rounds._hook.finish()
+    assert strategy._rounds._ledger._hook.finish()
     np.testing.assert_array_equal(models, rounds(federation)[1])
 
 

@@ -51,7 +51,7 @@ def test_the_rule_always_keeps_enough_clients_and_the_worst_go_first(play):
     rounds = Rounds(Krum(2), quarantine=1)  # needs 7
     play(rounds, 1, range(9), bad=[8])
     play(rounds, 2, range(9), bad=[6, 7])  # 8 is out by now
-    rounds._quarantine.note("9", [Refused(7, "as if once more")], 6)
+    rounds._ledger._quarantine.note("9", [Refused(7, "as if once more")], 6)
     assert play(rounds, 3, range(8), bad=()).quarantined == (7,)
     assert play(rounds, 4, range(7), bad=()).quarantined == ()
 

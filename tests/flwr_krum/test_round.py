@@ -8,11 +8,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from flwr_krum import round as round_
 from flwr_krum.boundary.npy import decode, encode
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.journal import read_journal
 from flwr_krum.kernel.clock import Stage
+from flwr_krum.ledger import REPORTS_KEPT
 from flwr_krum.round import InfeasibleRoundError, Rounds
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from tests.flwr_krum.npy_bytes import npy
@@ -85,7 +85,7 @@ def test_a_rule_without_scores_reports_none(replies):
 
 
 def test_only_the_last_reports_are_kept(replies, monkeypatch):
-    assert Rounds(Krum(1)).reports.maxlen == round_.REPORTS_KEPT == 10_000
+    assert Rounds(Krum(1)).reports.maxlen == REPORTS_KEPT == 10_000
     rounds = Rounds(Krum(1))
     for t in range(1, 10_003):
         rounds.finish(t, [])
