@@ -16,6 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flwr_krum.boundary.early import Early, is_worth_it
 from flwr_krum.boundary.intake import Intake, admit, keys_of
 from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.npy import encode
@@ -110,6 +111,10 @@ class Rounds(RoundSettings):
     template: Template | None = field(default=None, init=False)
     called: Called = field(default=Called(), init=False)
     kept_by: Spill | None = field(default=None, init=False)
+    early: Early | None = field(default=None, init=False)
+    _is_early: bool = field(default=False, init=False)
+    """Whether the last step took distances that can be had while replies are on their way."""
+
     _ledger: Ledger = field(init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
@@ -204,6 +209,8 @@ class Rounds(RoundSettings):
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
+        begins = self._is_early and is_worth_it(self.template)
+        self.early = Early(self.template, self.device, len(self.asked)) if begins else None
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
             everybody = frozenset((*self.asked, *self.quarantined))
             self.called = self.called._replace(asked=())
@@ -229,6 +236,11 @@ class Rounds(RoundSettings):
     def least_clients(self) -> int:
         """The smallest number of replies of which f can be held under the cap of weights."""
         return self._weights.least_clients
+
+    def take(self, reply: Reply) -> None:
+        """Begin with a reply that came, while others are on their way."""
+        if self.early is not None:
+            self.early.take(reply)
 
     def closing(self, sampled: int, asked: int) -> Quorum | None:
         """Return the quorum of so many nodes, of whom only some are asked."""
@@ -368,7 +380,9 @@ class Rounds(RoundSettings):
     ) -> _Judged:
         """Look at the replies, choose among them, and take the step unless there is a veto."""
         liars = liars_among(self.rule, len({reply.client for reply in replies}))
-        intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
+        known = self.early.known() if self.early else None
+        sound = self._weights.refusing(replies)
+        intake = admit(sound, self.template, self.device, liars, known)
         with stage("metrics"):
             claimed = self.examine(replies, intake.clients)
         in_force = self._in_force(intake, late)
@@ -377,6 +391,8 @@ class Rounds(RoundSettings):
         step, failure = None, None
         if not veto:
             step, failure = self._try_step(fitted, intake, server_round)
+        if step is not None:
+            self._is_early = step.aggregate.geometry.has_differences
         asked = len(self.asked) or len(heard)
         certificate = self._certify(step, intake, in_force.f, asked)
         if step and certificate and self.require and (why := unmet(certificate)):
@@ -393,6 +409,7 @@ class Rounds(RoundSettings):
         try:
             yield
         finally:
+            self.early = None
             if self.kept_by is not None:
                 self.kept_by.end()
 

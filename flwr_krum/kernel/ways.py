@@ -17,6 +17,7 @@ from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device, is_compiled, is_cuda, numba_is_installed
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.exact import Squares
+from flwr_krum.kernel.known import KnownPairs
 from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.kernel.threads import MOST_THREADS
 from flwr_krum.kernel.updates import BLOCK, PIECE, Buffers, ClientUpdates
@@ -63,6 +64,19 @@ def direct_distances(updates: ClientUpdates) -> Distances | None:
     from flwr_krum.kernel import numba_way
 
     return numba_way.squared_distances(updates, buffers)
+
+
+def known_pairs(updates: ClientUpdates) -> KnownPairs | None:
+    """Return the distances of some models for when others come; None where that is of no use.
+
+    NumPy's and a GPU's are products of all models at once: of some alone they have other digits.
+    """
+    buffers = _readable(updates)
+    if buffers is None:
+        return None
+    from flwr_krum.kernel import numba_way
+
+    return numba_way.known_pairs(updates, buffers)
 
 
 def refined(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances:

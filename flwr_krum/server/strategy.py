@@ -165,7 +165,10 @@ class RobustAggregation(RobustStrategy, FedAvg):
         if left_out and not asked:  # Flower ends the round here, and it is to be reported
             self._finish(server_round, [], {})
         self._arrivals = self._noted(len(names), len(asked))
-        return asked_together("fit", asked, self._arrivals, self._kind_of, self._rounds.kept_by)
+        told = self._take if self._rounds.early else None
+        return asked_together(
+            "fit", asked, self._arrivals, self._kind_of, self._rounds.kept_by, told
+        )
 
     def aggregate_fit(
         self,
@@ -233,7 +236,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _kind_of(self, client: ClientProxy, result: FitRes) -> Hashable | None:
         """Return what a result counts as towards the quorum."""
-        return self._rounds.kind_of(of_result(self._name(client), result, self._rounds.limits))
+        return self._rounds.kind_of(self._reply(client, result))
+
+    def _take(self, client: ClientProxy, result: FitRes) -> None:
+        """Begin with a result while others are on their way."""
+        self._rounds.take(self._reply(client, result))
+
+    def _reply(self, client: ClientProxy, result: FitRes) -> Reply:
+        return of_result(self._name(client), result, self._rounds.limits)
 
     def _veto(self, failures: Failures) -> str:
         """Say why a step with these failures is not to count; empty if it is."""

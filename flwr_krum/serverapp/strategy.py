@@ -163,7 +163,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         asked = [m for m, name in zip(messages, names, strict=True) if name not in left_out]
-        self._arrivals = self._noted(len(names), len(asked), self._kind_of)
+        hooks = {"told": self._take} if self._rounds.early else {}
+        self._arrivals = self._noted(len(names), len(asked), kind_of=self._kind_of, **hooks)
         return Questions(asked, self._arrivals)
 
     def aggregate_train(
@@ -213,8 +214,15 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _kind_of(self, message: Message) -> Hashable | None:
         """Return what a reply counts as towards the quorum."""
+        return self._rounds.kind_of(self._reply(message))
+
+    def _take(self, message: Message) -> None:
+        """Begin with a reply while others are on their way."""
+        self._rounds.take(self._reply(message))
+
+    def _reply(self, message: Message) -> Reply:
         client = self._name(message.metadata.src_node_id)
-        return self._rounds.kind_of(of_message(client, message, self._rounds.limits))
+        return of_message(client, message, self._rounds.limits)
 
     def _sort(
         self, replies: Iterable[Message], step: str
