@@ -23,22 +23,22 @@ from flwr_krum.kernel.ways import known_pairs
 class Early:
     """The models of one round so far, and the distances between them.
 
-    Models are taken in batches of half of what is still to come, one batch at a time and on one
-    thread: each batch reads all models before it, and clients of this machine need the others. The
-    last batch is left to the round, which has all threads.
+    Models are taken in batches of three quarters of what is still to come, one batch at a time and
+    on one thread: each batch reads all models before it, so that more batches would take more in
+    all, and clients of this machine need the other threads. The last batch is left to the round.
 
     Parameters
     ----------
     template : Template
     device : str
-    asked : int
-        How many clients.
+    expected : int
+        How many models will make the round.
     """
 
-    def __init__(self, template: Template, device: str, asked: int) -> None:
+    def __init__(self, template: Template, device: str, expected: int) -> None:
         self._template = template
         self._device = device
-        self._asked = asked
+        self._expected = expected
         self._keys = tuple(key for key in template.formats if key in template.measured)
         self._models: list[tuple[Array, ...]] = []
         self._begun = 0
@@ -56,8 +56,8 @@ class Early:
         if model is None:
             return
         self._models.append(model)
-        waiting, missing = len(self._models) - self._begun, self._asked - self._begun
-        if self._idle.is_set() and max(TOGETHER, missing // 2) <= waiting < missing:
+        waiting, missing = len(self._models) - self._begun, self._expected - self._begun
+        if self._idle.is_set() and max(TOGETHER, 3 * missing // 4) <= waiting < missing:
             self._begun += waiting // TOGETHER * TOGETHER
             self._idle.clear()
             self._crew.do(self._work)

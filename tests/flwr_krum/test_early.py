@@ -94,13 +94,13 @@ def test_in_any_order_of_sixteen_it_is_the_same_round(orders):
 def test_all_but_the_last_few_are_known_when_the_last_comes(asked_of_known):
     rounds, model = begun(18)
     outcome(rounds, model, replies_of(18), range(18))
-    # One sends another dtype, and one a NaN: 8 models, then 4, then 4 are taken together, and of
-    # the 17 that are accepted those and the NaN are known.
+    # One sends another dtype, and one a NaN: 12 models and then 4 are taken together; of the 17
+    # that are accepted these are known, but for the NaN.
     known = [(int((place >= 0).sum()), len(place)) for place in asked_of_known]
-    assert known[:3] == [(8, 12), (12, 16), (15, 17)]
+    assert known[:2] == [(12, 16), (15, 17)]
 
 
-@pytest.mark.parametrize("memory", [0, 100_000])
+@pytest.mark.parametrize("memory", [0, 110_000])
 def test_what_lies_in_a_file_is_read_when_all_are_there(tmp_path, memory, asked_of_known):
     expected = reference(16)
     rounds, model = begun(16, memory=memory, spill=tmp_path)
