@@ -25,6 +25,8 @@ from benchmarks.conformance import page as conformance_page
 from benchmarks.conformance.peers import peers
 from benchmarks.conformance.samples import random_samples, tied_samples
 from benchmarks.data import KINDS
+from benchmarks.early import measured as spent_early
+from benchmarks.early import table as early_table
 from benchmarks.machine import describe
 from benchmarks.memory import WAYS, measured
 from benchmarks.memory import table as memory_table
@@ -107,6 +109,21 @@ def memory(
     """Measure memory and seconds of a round with and without a file for the replies."""
     found = [measured(way, n, d, f, folder) for way in ways.split(",")]
     Console(width=None if Console().is_terminal else WIDTH).print(memory_table(found, n, d))
+
+
+@app.command()
+def early(
+    folder: Annotated[Path | None, Option(help="On a disk: where all replies go.")] = None,
+    n: Annotated[int, Option(min=3, help="Clients.")] = 16,
+    d: Annotated[int, Option(min=1, help="Parameters, each of 4 bytes.")] = 10_000_000,
+    f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 3,
+    repeats: Annotated[int, Option(min=1, help="Rounds of each kind.")] = 7,
+    device: Annotated[str, Option(help="Where the arithmetic happens.")] = "cpu",
+    kind: Kind = "heterogeneous",
+) -> None:
+    """Measure what is left to do when the last reply came, by turns begun early and not."""
+    found = spent_early(n, d, f, kind, repeats, device, folder)
+    Console(width=None if Console().is_terminal else WIDTH).print(early_table(found, n, d))
 
 
 @app.command()

@@ -22,15 +22,20 @@ import flwr.serverapp.strategy as flower
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common import Code, FitRes, Parameters, Status
+from flwr.compat.common.recorddict_compat import fitres_to_recorddict
+from flwr.server import Server, SimpleClientManager
+from flwr.server.compat.grid_client_proxy import GridClientProxy
 from rich.table import Table
 
+import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as ours
-from flwr_krum.boundary.npy import form_of
+from flwr_krum.boundary.npy import SERIALIZATION, form_of
 from simulations.engines.engines import quiet_flower
 from simulations.engines.inprocess import InProcessGrid
 
-WAYS = ("Flower's MultiKrum", "all in memory", "memory=0")
-"""What is measured: Flower alone, and this package without and with a file."""
+WAYS = ("Flower's MultiKrum", "all in memory", "memory=0", "memory=0 in aggregate_fit")
+"""What is measured: Flower alone, and this package without and with a file, in both APIs."""
 
 _CHOICE = ("decode", "check", "geometry", "rule")
 """Stages until it is known who is selected."""
@@ -74,26 +79,29 @@ def measured(way: str, n: int, d: int, f: int, folder: Path) -> Took:
 
 @quiet_flower()
 def _round(way: str, n: int, d: int, f: int, folder: Path) -> Took:
-    kept: dict[str, Any] = {"memory": 0, "spill": folder} if way == "memory=0" else {}
+    kept: dict[str, Any] = {"memory": 0, "spill": folder} if way.startswith("memory=0") else {}
+    kept["fraction_evaluate"] = 0.0
     cold = _Cold(folder)
+    initial, in_fit = _array(d, 0), way == WAYS[3]
     strategy: Any
     if way == WAYS[0]:
-        strategy = flower.MultiKrum(
-            fraction_evaluate=0.0, num_malicious_nodes=f, num_nodes_to_select=n - f
+        strategy = flower.MultiKrum(num_malicious_nodes=f, num_nodes_to_select=n - f, **kept)
+    elif in_fit:
+        parameters = Parameters([initial.data], SERIALIZATION)
+        strategy = fit.MultiKrum(
+            num_malicious_clients=f, initial_parameters=parameters, min_fit_clients=n, **kept
         )
     else:
-        strategy = ours.MultiKrum(fraction_evaluate=0.0, num_malicious_nodes=f, **kept)
-        own = strategy.aggregate_train
-
-        def from_the_disk(server_round: int, replies: Iterable[Message]) -> Any:
-            cold.read()
-            return own(server_round, replies)
-
-        strategy.aggregate_train = from_the_disk
-    initial = ArrayRecord({"w": _array(d, 0)})
+        strategy = ours.MultiKrum(num_malicious_nodes=f, **kept)
+    if way != WAYS[0]:
+        cold.precede(strategy, "aggregate_fit" if in_fit else "aggregate_train")
+    grid = _Pulled(n, d, in_fit=in_fit)
     begin, base = time.perf_counter(), _anonymous()
     with _peak() as most:
-        strategy.start(_Pulled(n, d), initial, num_rounds=1)
+        if in_fit:
+            _fit(strategy, grid)
+        else:
+            strategy.start(grid, ArrayRecord({"w": initial}), num_rounds=1)
     took = time.perf_counter() - begin - cold.seconds
     report = None if way == WAYS[0] else strategy.last_report
     return Took(
@@ -120,12 +128,30 @@ def table(found: Iterable[Took], n: int, d: int) -> Table:
     return shown
 
 
+def _fit(strategy: fit.MultiKrum, grid: InProcessGrid) -> None:
+    """Run a round through ``aggregate_fit``, as Flower itself runs it."""
+    manager = SimpleClientManager()
+    for node in grid.get_node_ids():
+        manager.register(GridClientProxy(node, grid, 1))
+    Server(client_manager=manager, strategy=strategy).fit(1, None)
+
+
 class _Cold:
     """The file of a round, read plainly once and then forgotten by the system's cache."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.size = folder.resolve(), 0
         self.raw = self.seconds = 0.0
+
+    def precede(self, strategy: Any, name: str) -> None:
+        """Have the file read and forgotten before a method of a strategy is called."""
+        own = getattr(strategy, name)
+
+        def from_the_disk(*arguments: Any) -> Any:
+            self.read()
+            return own(*arguments)
+
+        setattr(strategy, name, from_the_disk)
 
     def read(self) -> None:
         since = time.perf_counter()
@@ -153,9 +179,10 @@ class _Cold:
 class _Pulled(InProcessGrid):
     """A grid whose replies are made when they are pulled, as if a SuperLink had them."""
 
-    def __init__(self, n: int, d: int) -> None:
+    def __init__(self, n: int, d: int, *, in_fit: bool) -> None:
         super().__init__(ClientApp(), n)
-        self._d, self._asked = d, dict[str, Message]()
+        self._d, self._in_fit = d, in_fit
+        self._asked = dict[str, Message]()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Remember who is asked."""
@@ -170,8 +197,12 @@ class _Pulled(InProcessGrid):
         return [Message(self._content(m.metadata.dst_node_id), reply_to=m) for m in asked]
 
     def _content(self, node: int) -> RecordDict:
+        array = _array(self._d, node)
+        if self._in_fit:
+            parameters = Parameters([array.data], SERIALIZATION)
+            return fitres_to_recorddict(FitRes(Status(Code.OK, ""), parameters, 1, {}), False)
         counted = MetricRecord({"num-examples": 1})
-        return RecordDict({"arrays": ArrayRecord({"w": _array(self._d, node)}), "own": counted})
+        return RecordDict({"arrays": ArrayRecord({"w": array}), "own": counted})
 
 
 def _array(d: int, node: int) -> Array:

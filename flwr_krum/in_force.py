@@ -92,6 +92,37 @@ def check_quorum(quorum: int, rule: Rule, least: int = 1) -> None:
         )
 
 
+def quorum_in_force(quorum: int, needed: int, f: int, sampled: int, asked: int) -> int:
+    """Return how many replies make a quorum where not all that were sampled are asked.
+
+    With ``missing = max(0, min(f, sampled - quorum))``
+
+        min(quorum, max(needed, asked - missing))
+
+    so that as many of the asked may stay silent as of the sampled, f at most. Else nodes in
+    quarantine would put the quorum out of reach, and one silent node would cost each round its
+    timeout.
+
+    Parameters
+    ----------
+    quorum : int
+        What the operator set.
+    needed : int
+        The least that is legal.
+    f : int
+    sampled, asked : int
+
+    Examples
+    --------
+    >>> quorum_in_force(15, 11, 4, 20, 20)
+    15
+    >>> quorum_in_force(15, 11, 4, 20, 16)
+    12
+    """
+    missing = max(0, min(f, sampled - quorum))
+    return min(quorum, max(needed, asked - missing))
+
+
 def obstacle(rule: Rule, n: int) -> str:
     """Say why the rule cannot run on n clients; empty if it can."""
     if n == 0:

@@ -11,13 +11,16 @@ import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
+from flwr_krum.boundary.early import Early, is_worth_it
 from flwr_krum.boundary.intake import Intake, admit, keys_of
+from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.npy import encode
+from flwr_krum.boundary.quorum import Quorum, as_quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
@@ -30,7 +33,7 @@ from flwr_krum.certified import (
 from flwr_krum.claimed import Claimed, examine
 from flwr_krum.fitted import Fitted, fit, liars_among
 from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import InForce, check_quorum, f_in_force
+from flwr_krum.in_force import InForce, check_quorum, f_in_force, quorum_in_force
 from flwr_krum.kernel.arrays import Array
 from flwr_krum.kernel.clock import stage, timed
 from flwr_krum.kernel.threads import one_blas_thread
@@ -108,6 +111,10 @@ class Rounds(RoundSettings):
     template: Template | None = field(default=None, init=False)
     called: Called = field(default=Called(), init=False)
     kept_by: Spill | None = field(default=None, init=False)
+    early: Early | None = field(default=None, init=False)
+    _is_early: bool = field(default=False, init=False)
+    """Whether the last step took distances that can be had while replies are on their way."""
+
     _ledger: Ledger = field(init=False)
     _seed: int | None = field(default=None, init=False)
     _server_rows: ServerRows = field(init=False)
@@ -119,8 +126,8 @@ class Rounds(RoundSettings):
         self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
         self._server_rows = ServerRows(self.rule, self.root)
         self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
-        if self.closing is not None:
-            check_quorum(self.closing.least, self.rule, self.least_clients)
+        if isinstance(self.quorum, Quorum):
+            check_quorum(self.quorum.least, self.rule, self.least_clients)
         prepare(self.device)
         if self.memory is not None and self.spill is not None:
             self.kept_by = Spill(self.memory, self.spill)
@@ -202,6 +209,10 @@ class Rounds(RoundSettings):
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
+        self.early = None
+        if self._is_early and is_worth_it(self.template):
+            quorum = self.quorum.least if isinstance(self.quorum, Quorum) else len(self.asked)
+            self.early = Early(self.template, self.device, min(quorum, len(self.asked)))
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
             everybody = frozenset((*self.asked, *self.quarantined))
             self.called = self.called._replace(asked=())
@@ -211,7 +222,7 @@ class Rounds(RoundSettings):
     def _finds_no_room(self, spill: Spill, template: Template) -> bool:
         """Open the file of a round, and say whether it cannot take what liars may send as well."""
         liars = liars_among(self.rule, len(self.asked))
-        spill.begin(template.usual_reply, self.most_bytes, len(self.asked) - liars, liars)
+        spill.begin(template.usual_reply, self.limits, len(self.asked) - liars, liars)
         return bool(spill.problem)
 
     @property
@@ -228,6 +239,19 @@ class Rounds(RoundSettings):
         """The smallest number of replies of which f can be held under the cap of weights."""
         return self._weights.least_clients
 
+    def take(self, reply: Reply) -> None:
+        """Begin with a reply that came, while others are on their way."""
+        if self.early is not None:
+            self.early.take(reply)
+
+    def closing(self, sampled: int, asked: int) -> Quorum | None:
+        """Return the quorum of so many nodes, of whom only some are asked."""
+        quorum = as_quorum(self.quorum)
+        if quorum is None:
+            return None
+        needed, f = max(self.rule.least_clients, self.least_clients), self.rule.f or 0
+        return replace(quorum, least=quorum_in_force(quorum.least, needed, f, sampled, asked))
+
     def kind_of(self, reply: Reply) -> frozenset[str] | None:
         """Return what a reply counts as towards the quorum: its keys, where it would be taken in.
 
@@ -240,11 +264,12 @@ class Rounds(RoundSettings):
         return keys_of(sound, self.template)
 
     @property
-    def most_bytes(self) -> float:
-        """The size of the largest reply that is read."""
-        if self.max_reply_bytes is not None:
-            return self.max_reply_bytes
-        return math.inf if self.template is None else self.template.largest_reply
+    def limits(self) -> Limits:
+        """How much of a reply is read."""
+        own, template = self.max_reply_bytes, self.template
+        if template is None:
+            return Limits() if own is None else Limits(own)
+        return Limits(template.largest_reply if own is None else own, template.largest_rest)
 
     def finish(
         self,
@@ -357,7 +382,9 @@ class Rounds(RoundSettings):
     ) -> _Judged:
         """Look at the replies, choose among them, and take the step unless there is a veto."""
         liars = liars_among(self.rule, len({reply.client for reply in replies}))
-        intake = admit(self._weights.refusing(replies), self.template, self.device, liars)
+        known = self.early.known() if self.early else None
+        sound = self._weights.refusing(replies)
+        intake = admit(sound, self.template, self.device, liars, known)
         with stage("metrics"):
             claimed = self.examine(replies, intake.clients)
         in_force = self._in_force(intake, late)
@@ -366,6 +393,8 @@ class Rounds(RoundSettings):
         step, failure = None, None
         if not veto:
             step, failure = self._try_step(fitted, intake, server_round)
+        if step is not None:
+            self._is_early = step.aggregate.geometry.has_differences
         asked = len(self.asked) or len(heard)
         certificate = self._certify(step, intake, in_force.f, asked)
         if step and certificate and self.require and (why := unmet(certificate)):
@@ -382,6 +411,7 @@ class Rounds(RoundSettings):
         try:
             yield
         finally:
+            self.early = None
             if self.kept_by is not None:
                 self.kept_by.end()
 

@@ -6,7 +6,7 @@ The strategies of both APIs take these beside Flower's own arguments and hand th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
@@ -188,7 +188,6 @@ class RoundSettings:
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
     on_report: Callable[[RoundReport], object] | None = None
-    closing: Quorum | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -200,7 +199,7 @@ class RoundSettings:
         self.certificate = is_certified(self.certificate, self.require)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
-        self.closing = as_quorum(self.quorum)
+        self.quorum = as_quorum(self.quorum)
         whole_number("rounds_done", self.rounds_done, 0)
         if self.largest_step is not None and not self.largest_step > 0.0:
             raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
@@ -261,11 +260,11 @@ class RoundSettings:
         return "all" if self.memory is None else f"{self.memory} bytes, others in {self.spill}"
 
     def _close_told(self) -> str:
-        if self.closing is None:
+        if not isinstance(self.quorum, Quorum):
             return "when all have answered, or at its timeout"
-        f, least = self.rule.f or 0, self.closing.least
+        f, least = self.rule.f or 0, self.quorum.least
         liars = f"; f liars who answer first are {f} of {least}" if f else ""
-        return f"after {self.closing}{liars}"
+        return f"after {self.quorum}{liars}"
 
     def _certificate_told(self) -> str:
         if self.require:

@@ -11,7 +11,7 @@ from flwr.common.logger import log
 
 from flwr_krum.arguments import tell_arguments
 from flwr_krum.boundary.metrics import Metric
-from flwr_krum.boundary.questions import Arrivals, KindOf, answer
+from flwr_krum.boundary.questions import Arrivals
 from flwr_krum.boundary.replies import ClientId, Reply, in_a_sentence
 from flwr_krum.in_force import WAY_OUT, prospects
 from flwr_krum.kernel.arrays import Array
@@ -145,9 +145,10 @@ class RobustStrategy:
         announce(report)
         return model, report
 
-    def _noted(self, kind_of: KindOf = answer) -> Arrivals:
-        """Return notes for an exchange with clients, before there are any."""
-        return Arrivals(self._rounds.closing, kind_of, self._rounds.rule.f or 0)
+    def _noted(self, sampled: int, asked: int, **hooks: Callable[[Any], Any]) -> Arrivals:
+        """Return notes for an exchange with some of the sampled clients, before there are any."""
+        liars = self._rounds.rule.f or 0
+        return Arrivals(self._rounds.closing(sampled, asked), liars=liars, **hooks)
 
     def _arrived(self) -> tuple[dict[ClientId, float], list[ClientId]]:
         """Return when each client's reply came, and who was late; what was noted is used up."""

@@ -13,9 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
-from threading import Event
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from queue import Empty
+from typing import Any, TypeAlias, TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -24,6 +23,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from flwr_krum.boundary.crew import Crew
+from flwr_krum.boundary.debts import FIRST_POLL, SLOWEST_POLL, Debts
+from flwr_krum.boundary.exchange import Exchange, Found, Look
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.boundary.spill import Spill
@@ -43,13 +44,12 @@ LONGEST = 1e6
 STILL_SENDING = "not asked: it is still sending its reply to an earlier message"
 NOT_TAKEN = "not asked: the message was not taken; the node is gone, or the message too large"
 
-_FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0
 _POLLS_PER_SECOND = 200.0
 
-_T = TypeVar("_T")
+_TICK = 0.01
+"""Seconds that are waited at least where a close is put off from one moment to the next."""
 
-Found: TypeAlias = Message | BaseException | None
-"""A reply, the end of the run, or nothing yet."""
+_T = TypeVar("_T")
 
 Take: TypeAlias = Callable[[str], Message | None]
 """Takes the reply to a message of an id from the grid, if it is there."""
@@ -87,8 +87,7 @@ class ArrivingGrid(Grid):
         self._crew = Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
         """Node and beginning of every pull that is going on, by the message's id."""
-        self._debts: dict[str, _Debt] = {}
-        """Replies that are owed to an exchange with a quorum, by the message's id."""
+        self._debts = Debts(self._crew, self._drop)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -114,10 +113,11 @@ class ArrivingGrid(Grid):
         for metadata in [message.metadata for message in asked]:
             # A node that comes back after hours must not answer the rounds of all these hours.
             metadata.ttl = min(metadata.ttl, patience + TTL_MARGIN)
-        exchange = _Exchange(arrivals, begin, patience)
+        exchange = Exchange(arrivals, begin, patience)
         try:
             nodes = [message.metadata.dst_node_id for message in asked]
-            debtors = self._debtors(exchange).intersection(nodes)
+            owe = self._debts.debtors(exchange.over, FIRST_LOOK, self._pulls)
+            debtors = owe.intersection(nodes)
             if not arrivals.may_leave_out(len(debtors), len(asked)):
                 debtors = frozenset()
             arrivals.late += [node for node in nodes if node in debtors]
@@ -127,7 +127,7 @@ class ArrivingGrid(Grid):
         finally:
             exchange.over.set()
 
-    def _exchanged(self, asked: list[Message], exchange: _Exchange) -> list[Message]:
+    def _exchanged(self, asked: list[Message], exchange: Exchange) -> list[Message]:
         """Return the replies of nodes that owe none."""
         owing = self._owing()
         free = [m for m in asked if m.metadata.dst_node_id not in owing] if owing else asked
@@ -138,7 +138,7 @@ class ArrivingGrid(Grid):
             if replies:
                 return replies
         if exchange.arrivals.quorum is not None:
-            self._debts.update({id_: _Debt.of(message) for id_, message in sent.items()})
+            self._debts.add(sent)
         found = self._collect(sent, exchange)
         if exchange.arrivals.close < exchange.patience:
             late = [m.metadata.dst_node_id for id_, m in sent.items() if id_ not in found]
@@ -146,35 +146,6 @@ class ArrivingGrid(Grid):
         if len(sent) == len(asked):
             return [found[id_] for id_ in sent if id_ in found]
         return self._with_the_unasked(asked, sent, found, owing)
-
-    def _debtors(self, exchange: _Exchange) -> frozenset[int]:
-        """Return the nodes that owe an earlier reply, after what is there of it was dropped.
-
-        Whatever comes while the exchange lasts is dropped as well.
-        """
-        now = time.monotonic()
-        looked: SimpleQueue[None] = SimpleQueue()
-        looks = 0
-        for id_, debt in list(self._debts.items()):
-            if debt.expires < now:
-                self._debts.pop(id_, None)
-            elif id_ not in self._pulls:  # else the upload holds a thread already
-                looks += 1
-                self._crew.do(partial(self._drop, id_, debt.asked, exchange.over, looked))
-        with suppress(Empty):
-            for _ in range(looks):
-                looked.get(timeout=max(0.0, now + FIRST_LOOK - time.monotonic()))
-        return frozenset(debt.asked.metadata.dst_node_id for debt in list(self._debts.values()))
-
-    def _drop(self, id_: str, asked: Message, over: Event, looked: SimpleQueue[None]) -> None:
-        """Pull a reply that is nobody's any more until it is there, or the exchange is over."""
-        pause = _FIRST_POLL
-        while self._pull(id_, asked, self._taken) is None:
-            looked.put(None)
-            if over.wait(pause):
-                return
-            pause = min(2 * pause, _SLOWEST_POLL)
-        looked.put(None)
 
     def _with_the_unasked(
         self,
@@ -213,7 +184,7 @@ class ArrivingGrid(Grid):
             pairs = [(id_, by_id[id_]) for id_ in ids if id_ in by_id]
         return {id_: message for id_, message in pairs if id_}
 
-    def _collect(self, sent: dict[str, Message], exchange: _Exchange) -> dict[str, Message]:
+    def _collect(self, sent: dict[str, Message], exchange: Exchange) -> dict[str, Message]:
         """Return the replies that come until the exchange closes, by the ids of their messages.
 
         One thread looks for what is there at once: where nodes are simulated in this process that
@@ -221,24 +192,25 @@ class ArrivingGrid(Grid):
         """
         unseen = deque(sent)
         replies: dict[str, Message] = {}
-        slowest = max(_SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
+        slowest = max(SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
 
-        def look() -> None:
-            while (id_ := _taken_from(unseen)) is not None:
-                exchange.tell(id_, self._pull(id_, sent[id_]))
+        def look_at_all() -> None:
+            while not exchange.over.is_set() and (id_ := _taken_from(unseen)) is not None:
+                with exchange.look() as look:
+                    exchange.tell(id_, self._pull(id_, sent[id_], self._keeping(look)), look)
             exchange.news.put(None)
 
         def wait_for(id_: str) -> None:
             self._crew.do(partial(self._fetch, id_, sent[id_], slowest, exchange))
 
         if sent:
-            self._crew.do(look)
+            self._crew.do(look_at_all)
         patience = FIRST_LOOK
         while len(replies) < len(sent):
-            left = exchange.left
             with suppress(Empty):
-                exchange.news.get(timeout=min(left, patience))
+                exchange.news.get(timeout=min(max(exchange.left, _TICK), patience))
             patience = LONGEST
+            missed = []
             while (found := _taken_from(exchange.found)) is not None:
                 id_, reply, seconds = found
                 if isinstance(reply, Message):
@@ -246,38 +218,40 @@ class ArrivingGrid(Grid):
                     exchange.arrivals.note(sent[id_].metadata.dst_node_id, reply, seconds)
                 elif reply is not None:
                     raise reply
-                elif left:
-                    wait_for(id_)
-            if not left:
+                else:
+                    missed.append(id_)
+            if not exchange.left:
                 break
             while (unseen_id := _taken_from(unseen)) is not None:
-                wait_for(unseen_id)
+                missed.append(unseen_id)
+            for id_ in missed:
+                wait_for(id_)
         return replies
 
-    def _fetch(self, id_: str, asked: Message, slowest: float, exchange: _Exchange) -> None:
+    def _fetch(self, id_: str, asked: Message, slowest: float, exchange: Exchange) -> None:
         """Pull the reply to one message until it is there or the exchange is over."""
-        pause = _FIRST_POLL
+        pause = FIRST_POLL
         while not exchange.over.is_set():
-            reply = self._pull(id_, asked)
-            if reply is not None:
-                exchange.tell(id_, reply)
-                exchange.news.put(None)
-                return
+            with exchange.look() as look:
+                reply = self._pull(id_, asked, self._keeping(look))
+                if reply is not None:
+                    exchange.tell(id_, reply, look)
+                    exchange.news.put(None)
+                    return
             exchange.over.wait(pause)
             pause = min(2 * pause, slowest)
 
-    def _pull(self, id_: str, asked: Message, take: Take | None = None) -> Found:
+    def _pull(self, id_: str, asked: Message, take: Take) -> Found:
         """Return the reply to one message, if it is there: nobody's reply can hide another's."""
-        take = take or self._pulled
         self._pulls[id_] = asked.metadata.dst_node_id, time.monotonic()
         try:
             reply = take(id_)
             if reply is None:
                 return None
-            self._debts.pop(id_, None)
+            self._debts.settle(id_)
             return _signed(reply, asked)
         except Exception as error:
-            self._debts.pop(id_, None)
+            self._debts.settle(id_)
             if self._is_gone():
                 return error
             reason = f"unreadable reply: {type(error).__name__}: {on_one_line(error)}"
@@ -287,14 +261,19 @@ class ArrivingGrid(Grid):
         finally:
             self._pulls.pop(id_, None)
 
+    def _drop(self, id_: str, asked: Message) -> bool:
+        """Take a reply for which nobody waits any more, and say whether it was there."""
+        return self._pull(id_, asked, self._taken) is not None
+
     def _taken(self, id_: str) -> Message | None:
         return next(iter(self._grid.pull_messages([id_])), None)
 
-    def _pulled(self, id_: str) -> Message | None:
-        """Take a reply, if it is there, and keep it where its round keeps replies."""
-        if self.spill is None:
-            return self._taken(id_)
-        return self.spill.pulled(partial(self._taken, id_))
+    def _keeping(self, look: Look) -> Take:
+        """Return what takes a reply, if it is there, and keeps it where its round keeps replies."""
+        spill = self.spill
+        if spill is None:
+            return self._taken
+        return lambda id_: spill.pulled(partial(self._taken, id_), look)
 
     def _kept(self, replies: Iterable[Message]) -> Iterable[Message]:
         return replies if self.spill is None else map(self.spill.kept, replies)
@@ -358,41 +337,6 @@ def arriving(grid: Grid, spill: Spill | None = None) -> Grid:
         grid.spill = spill
         return grid
     return ArrivingGrid(grid, spill=spill)
-
-
-class _Exchange:
-    """What the threads of one exchange share, and when it is over."""
-
-    def __init__(self, arrivals: Arrivals, begin: float, patience: float) -> None:
-        self.arrivals = arrivals
-        self.patience = patience
-        self._begin = begin
-        self.found: deque[tuple[str, Found, float]] = deque()
-        self.news: SimpleQueue[None] = SimpleQueue()
-        self.over = Event()
-
-    def tell(self, id_: str, found: Found) -> None:
-        """Hand over what was found of a reply, with the time."""
-        self.found.append((id_, found, time.monotonic() - self._begin))
-
-    @property
-    def left(self) -> float:
-        """Seconds until it is over, as far as is known now."""
-        end = self._begin + min(self.patience, self.arrivals.close)
-        return max(0.0, end - time.monotonic())
-
-
-class _Debt(NamedTuple):
-    """A reply that is owed: what was asked, without the content, and when it will have expired."""
-
-    asked: Message
-    expires: float
-
-    @classmethod
-    def of(cls, message: Message) -> _Debt:
-        metadata = message.metadata
-        asked = Message(RecordDict(), metadata.dst_node_id, metadata.message_type)
-        return cls(asked, time.monotonic() + metadata.ttl)
 
 
 def _taken_from(items: deque[_T]) -> _T | None:

@@ -34,6 +34,7 @@ from flwr_krum.boundary.replies import (
 from flwr_krum.boundary.template import ClientModel, Template
 from flwr_krum.kernel.arrays import Array, are_finite
 from flwr_krum.kernel.clock import stage
+from flwr_krum.kernel.known import KnownPairs
 from flwr_krum.kernel.stored import Layer
 from flwr_krum.kernel.threads import spread
 from flwr_krum.kernel.updates import PIECE, ClientUpdates, Products
@@ -65,6 +66,7 @@ def admit(
     template: Template | None = None,
     device: str = "cpu",
     liars: int = 0,
+    known: KnownPairs | None = None,
 ) -> Intake:
     """Take in the replies that fit the global model and refuse the others.
 
@@ -80,6 +82,8 @@ def admit(
         Where the arithmetic happens.
     liars : int
         How many replies may be hostile: too few to decide which keys travel.
+    known : KnownPairs, optional
+        Distances between some of the models, which were worked out as they came.
     """
     ordered = sorted(replies, key=lambda reply: client_order(reply.client))
     with stage("decode"):
@@ -90,8 +94,8 @@ def admit(
         is_large = sum(math.prod(shape) for shape, _ in template.formats.values()) >= PIECE
         # Small ones are looked at together: to begin takes as long as to look.
         together = chain.from_iterable(arrays.values() for arrays in decoded.values())
-        known = not is_large and not template.constants and _are_finite(together)
-        work = partial(_checked_or_reason, template=template, known_finite=known)
+        finite = not is_large and not template.constants and _are_finite(together)
+        work = partial(_checked_or_reason, template=template, known_finite=finite, known=known)
         checked = (spread if is_large else map)(work, list(decoded.values()))
         for client, arrays in zip(decoded, checked, strict=True):
             if isinstance(arrays, RefusedError):
@@ -110,7 +114,7 @@ def admit(
         tuple(accepted),
         keys,
         tuple(key for key in template.formats if key not in used),
-        _updates(list(accepted.values()), keys, template, device),
+        _updates(list(accepted.values()), keys, template, device, known),
         tuple(
             Refused(client, on_one_line(refused[client]))
             for client in sorted(refused, key=client_order)
@@ -125,7 +129,7 @@ def keys_of(reply: Reply, template: Template | None) -> frozenset[str] | None:
     Where not all keys travel, the replies of a round decide together which do.
     """
     try:
-        decoded = _decode(reply, template)
+        decoded = read(reply, template)
         return frozenset(decoded if template is None else checked(decoded, template))
     except RefusedError:
         return None
@@ -159,13 +163,20 @@ def _decode_all(
         try:
             if counts[reply.client] > 1:
                 raise RefusedError(f"{counts[reply.client]} replies in one round, expected 1")
-            decoded[reply.client] = _decode(reply, template)
+            decoded[reply.client] = read(reply, template)
         except RefusedError as reason:
             refused[reply.client] = str(reason)
     return decoded, refused
 
 
-def _decode(reply: Reply, template: Template | None) -> ClientModel:
+def read(reply: Reply, template: Template | None) -> ClientModel:
+    """Return the arrays that a reply holds, not yet checked.
+
+    Raises
+    ------
+    RefusedError
+        If it holds none that can be read, or other keys than may travel.
+    """
     if reply.arrays is None:
         raise RefusedError(reply.problem or "no arrays")
     arrays = _by_key(reply.arrays, template)
@@ -213,12 +224,20 @@ def _difference(found: Set[str], expected: Sequence[str], template: Template) ->
 
 
 def _checked_or_reason(
-    arrays: ClientModel, template: Template, known_finite: bool
+    arrays: ClientModel, template: Template, known_finite: bool, known: KnownPairs | None
 ) -> ClientModel | RefusedError:
     try:
-        return checked(arrays, template, known_finite)
+        finite = known_finite or (known is not None and _is_known_finite(arrays, template, known))
+        return checked(arrays, template, finite)
     except RefusedError as reason:
         return reason
+
+
+def _is_known_finite(arrays: ClientModel, template: Template, known: KnownPairs) -> bool:
+    """Say whether all floats of a model were seen to be finite when its distances were taken."""
+    if {key for key, array in arrays.items() if array.dtype.kind == "f"} != template.measured:
+        return False
+    return known.is_finite([arrays[key] for key in template.formats if key in template.measured])
 
 
 def checked(arrays: ClientModel, template: Template, known_finite: bool = False) -> ClientModel:
@@ -306,7 +325,11 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def _updates(
-    models: Sequence[ClientModel], keys: Sequence[str], template: Template, device: str
+    models: Sequence[ClientModel],
+    keys: Sequence[str],
+    template: Template,
+    device: str,
+    known: KnownPairs | None,
 ) -> ClientUpdates | None:
     """Return the models, which are checked, as updates of the global one."""
     if not models:
@@ -323,4 +346,5 @@ def _updates(
         device,
         measured=None if len(measured) == len(floats) else measured,
         products=Products(pairs, space.scale) if space and pairs else None,
+        known=known,
     )

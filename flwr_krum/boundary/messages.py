@@ -6,15 +6,17 @@ the caps of `boundary.metrics` and the largest legal reply allow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
+from typing import NamedTuple
 
-from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.common import EvaluateRes, FitRes
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status
 
 from flwr_krum.boundary.filed import Sent
 from flwr_krum.boundary.metrics import MOST_METRICS
-from flwr_krum.boundary.npy import SERIALIZATION, is_npy
+from flwr_krum.boundary.npy import MAX_HEADER, SERIALIZATION, is_npy
 from flwr_krum.boundary.replies import ClientId, Reply, in_a_sentence, quoted
 
 MOST_RECORDS = 100
@@ -30,13 +32,50 @@ What Flower's Android strategy calls "numpy.nda" has no header, and is refused b
 _HEADER = 128
 """Bytes that an array takes at least: a record of empty arrays is not free to look at."""
 
+_ENTRY, _NUMBER = 64, 32
+"""Bytes that the smallest entry of a record, and a number, take in memory."""
 
-def of_message(client: ClientId, message: Message, most_bytes: float) -> Reply:
+
+class Limits(NamedTuple):
+    """How much of a reply is taken in; one with more is refused unread.
+
+    Attributes
+    ----------
+    size : float
+        Bytes of its arrays, with their keys.
+    beside : float
+        Bytes of what is no long array: metrics, configurations, and of each array what it is
+        judged by. This stays in memory wherever the numbers go.
+    """
+
+    size: float = math.inf
+    beside: float = math.inf
+
+
+class LetGo(RecordDict):
+    """What is left of a content that was too large to be held: why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__()
+        self.problem = problem
+
+    def result(self) -> FitRes:
+        """Return the same as a result of ``aggregate_fit``."""
+        return FitRes(Status(Code.OK, ""), Parameters([], _Problem(self.problem)), 0, {})
+
+
+class _Problem(str):
+    """Stands for the type of tensors that were let go: why."""
+
+    __slots__ = ()
+
+
+def of_message(client: ClientId, message: Message, most: Limits) -> Reply:
     """Take npy bytes and metrics out of a message of the Message API."""
     try:
         content = message.content
-        if len(content) > MOST_RECORDS:
-            return Reply(client, None, f"more than {MOST_RECORDS} records")
+        if problem := oversize(content, most):
+            return Reply(client, None, problem)
         # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
         sent: list[ArrayRecord] = []
         reported: list[MetricRecord] = []
@@ -48,33 +87,74 @@ def of_message(client: ClientId, message: Message, most_bytes: float) -> Reply:
         metrics = _claims(chain.from_iterable(map(MetricRecord.items, reported)))
         if len(sent) != 1:
             return Reply(client, None, f"{len(sent)} ArrayRecords, expected 1", metrics)
-        if _HEADER * len(sent[0]) > most_bytes:  # before they are looked at
-            return Reply(client, None, _too_large(most_bytes), metrics)
         arrays: dict[str, Sent] = {}
         for key, array in sent[0].items():
             if array.stype != SERIALIZATION:
                 return Reply(client, None, f"array {quoted(key)}: {_foreign(array.stype)}", metrics)
             arrays[key] = array.data
-        size = sum(map(len, arrays)) + sum(map(len, arrays.values()))
-        if size + _HEADER * len(arrays) > most_bytes:
-            return Reply(client, None, _too_large(most_bytes), metrics)
         return Reply(client, arrays, metrics=metrics)
     except Exception as error:
         return _unreadable(client, error)
 
 
-def of_result(client: ClientId, result: FitRes, most_bytes: float) -> Reply:
+def of_result(client: ClientId, result: FitRes, most: Limits) -> Reply:
     """Take npy bytes and metrics out of a result of ``aggregate_fit``, in their order."""
     try:
+        if problem := oversize_result(result, most):
+            return Reply(client, None, problem)
         metrics = claims_of(result)
         kind, tensors = result.parameters.tensor_type, list(result.parameters.tensors)
-        if sum(map(len, tensors)) + _HEADER * len(tensors) > most_bytes:
-            return Reply(client, None, _too_large(most_bytes), metrics)
         if kind != SERIALIZATION and not (kind in _OTHER_NAMES and all(map(is_npy, tensors))):
             return Reply(client, None, _foreign(kind), metrics)
         return Reply(client, tensors, metrics=metrics)
     except Exception as error:
         return _unreadable(client, error)
+
+
+def oversize(content: RecordDict, most: Limits) -> str:
+    """Say what of a message's content is more than is taken in; empty if nothing is."""
+    if isinstance(content, LetGo):
+        return content.problem
+    if len(content) > MOST_RECORDS:
+        return f"more than {MOST_RECORDS} records"
+    size = 0
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            size += _HEADER * len(record)
+            if size > most.size:  # before they are looked at
+                return _too_large(most)
+            size += sum(map(len, record)) + sum(len(array.data) for array in record.values())
+    return _too_large(most) if size > most.size else _too_much(beside(content, most), most)
+
+
+def oversize_result(result: FitRes, most: Limits) -> str:
+    """Say what of a result of ``aggregate_fit`` is more than is taken in; empty if nothing is."""
+    kind, tensors = result.parameters.tensor_type, result.parameters.tensors
+    if isinstance(kind, _Problem):
+        return str(kind)
+    if sum(map(len, tensors)) + _HEADER * len(tensors) > most.size:
+        return _too_large(most)
+    return _too_much(beside_result(result, most), most)
+
+
+def beside(content: RecordDict, most: Limits) -> int:
+    """Return how many bytes of a content are no long array; more than legal is as much as known."""
+    total = sum(map(len, content))
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            arrays = record.values()
+            total += sum(map(len, record)) + _judged_by([array.data for array in arrays])
+            total += sum(len(array.dtype) + _NUMBER * len(array.shape) for array in arrays)
+        else:
+            total += _entries(record.items(), most)
+    return total
+
+
+def beside_result(result: FitRes, most: Limits) -> int:
+    """Return the same of a result of ``aggregate_fit``."""
+    claims = result.metrics if isinstance(result.metrics, Mapping) else {}
+    own = result.parameters
+    return len(own.tensor_type) + _judged_by(own.tensors) + _entries(claims.items(), most)
 
 
 def claims_of(result: FitRes | EvaluateRes) -> dict[str, object]:
@@ -94,8 +174,37 @@ def _foreign(kind: object) -> str:
     return f"serialized as {quoted(kind, 40)}, expected {SERIALIZATION!r}"
 
 
-def _too_large(most_bytes: float) -> str:
-    return f"more than {most_bytes} bytes (max_reply_bytes)"
+def _judged_by(arrays: Iterable[Sent]) -> int:
+    """Return how many bytes stay in memory of arrays whose numbers go elsewhere."""
+    return sum(_ENTRY + min(len(data), MAX_HEADER) for data in arrays)
+
+
+def _entries(items: Iterable[tuple[str, object]], most: Limits) -> int:
+    total = 0
+    for key, value in items:
+        total += _ENTRY + len(key) + _size(value)
+        if total > most.beside:  # it need not be known by how much
+            break
+    return total
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, list):
+        texts = value and isinstance(value[0], str | bytes)
+        return sum(_ENTRY + len(text) for text in value) if texts else _NUMBER * len(value)
+    return _NUMBER
+
+
+def _too_large(most: Limits) -> str:
+    return f"more than {most.size} bytes (max_reply_bytes)"
+
+
+def _too_much(found: int, most: Limits) -> str:
+    if found <= most.beside:
+        return ""
+    return f"more than {most.beside} bytes of metrics, configurations and short arrays"
 
 
 def _unreadable(client: ClientId, error: Exception) -> Reply:

@@ -31,6 +31,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.serverapp import Grid
 
 from flwr_krum.boundary.arrivals import ArrivingGrid
+from flwr_krum.boundary.messages import LetGo
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.spill import Spill
 
@@ -42,6 +43,9 @@ _Instruction = TypeVar("_Instruction", FitIns, EvaluateIns)
 
 KindOfAnswer: TypeAlias = Callable[[ClientProxy, Any], Hashable | None]
 """What a client's answer counts as towards a quorum; None is not at all."""
+
+Told: TypeAlias = Callable[[ClientProxy, Any], None]
+"""Is told of a client's answer as it comes, while others are on their way."""
 
 
 class ClientFailureError(Exception):
@@ -65,6 +69,7 @@ def asked_together(
     arrivals: Arrivals | None = None,
     kind_of: KindOfAnswer | None = None,
     spill: Spill | None = None,
+    told: Told | None = None,
 ) -> list[tuple[ClientProxy, _Instruction]]:
     """Have the clients of a step answer within one and the same timeout, and fail by name.
 
@@ -82,14 +87,17 @@ def asked_together(
         Tells answers apart for the quorum; by default all that can be read are alike.
     spill : Spill, optional
         Where what they send goes that does not fit into memory.
+    told : callable, (client, answer) -> None, optional
+        Of the answers of clients that Flower reaches through a grid.
 
     Raises
     ------
     ValueError
         If there is a quorum and Flower reaches a client otherwise than through a grid.
     """
-    exchange = _Exchange(step, instructions, arrivals or Arrivals(), kind_of or _alike, spill)
-    return [(_Asked(client, exchange), instruction) for client, instruction in instructions]
+    notes = arrivals or Arrivals()
+    joint = _JointStep(step, instructions, notes, kind_of or _alike, spill, told)
+    return [(_Asked(client, joint), instruction) for client, instruction in instructions]
 
 
 def unwrapped(client: ClientProxy) -> ClientProxy:
@@ -101,7 +109,7 @@ def _alike(_: ClientProxy, __: Any) -> Hashable:
     return "an answer"
 
 
-class _Exchange:
+class _JointStep:
     """One step of a round with all its clients."""
 
     def __init__(
@@ -111,6 +119,7 @@ class _Exchange:
         arrivals: Arrivals,
         kind_of: KindOfAnswer,
         spill: Spill | None,
+        told: Told | None,
     ) -> None:
         self._step = step
         self._clients = [client for client, _ in instructions if _has_grid(client)]
@@ -118,10 +127,13 @@ class _Exchange:
         self._arrivals = arrivals
         self._kind_of = kind_of
         self._spill = spill
+        self._told = told
         self._lock = Lock()
         self._outcomes: dict[str, Any] | None = None
         self._read: dict[str, Any] = {}
         self._stop: BaseException | None = None
+        if told is not None:
+            arrivals.told = self._tell
         if arrivals.quorum is not None:
             arrivals.kind_of = self._kind
             _check_grids([client for client, _ in instructions])
@@ -182,6 +194,8 @@ class _Exchange:
         """Return the answer that a reply holds, or the failure that it is; it is read once."""
         if reply.has_error():
             return ClientFailureError(client, reply.error.reason or "no reason given")
+        if isinstance(reply.content, LetGo):
+            return reply.content.result()
         try:
             read = getattr(_at(client, _Wire(reply)), self._step)
             return read(self._ins[client.cid], None, None)
@@ -191,33 +205,45 @@ class _Exchange:
             return failure
 
     def _kind(self, reply: Message) -> Hashable | None:
-        """Return what a reply counts as towards the quorum; what was read of it is kept."""
+        """Return what a reply counts as towards the quorum."""
+        client, answer = self._answer(reply)
+        return None if answer is None else self._kind_of(client, answer)
+
+    def _tell(self, reply: Message) -> None:
+        client, answer = self._answer(reply)
+        if answer is not None and self._told is not None:
+            self._told(client, answer)
+
+    def _answer(self, reply: Message) -> tuple[ClientProxy, Any]:
+        """Return a client and its answer, None if that is no good; what was read is kept."""
         client = self._arrivals.clients[reply.metadata.src_node_id]
-        outcome = self._read[client.cid] = self._outcome(client, reply)
+        outcome = self._read.get(client.cid)
+        if outcome is None:
+            outcome = self._read[client.cid] = self._outcome(client, reply)
         if isinstance(outcome, ClientFailureError) or outcome.status.code != Code.OK:
-            return None
-        return self._kind_of(client, outcome)
+            return client, None
+        return client, outcome
 
 
 class _Asked(ClientProxy):
-    """A client that answers through the exchange of its round."""
+    """A client that answers through the joint step of its round."""
 
-    def __init__(self, client: ClientProxy, exchange: _Exchange) -> None:
+    def __init__(self, client: ClientProxy, joint: _JointStep) -> None:
         super().__init__(client.cid)
         self.client = client
         self.properties = client.properties
-        self._exchange = exchange
+        self._joint = joint
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         """Train."""
-        answer: FitRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        answer: FitRes = self._joint.answer_of(self.client, ins, timeout, group_id)
         return answer
 
     def evaluate(
         self, ins: EvaluateIns, timeout: float | None, group_id: int | None
     ) -> EvaluateRes:
         """Evaluate."""
-        answer: EvaluateRes = self._exchange.answer_of(self.client, ins, timeout, group_id)
+        answer: EvaluateRes = self._joint.answer_of(self.client, ins, timeout, group_id)
         return answer
 
     def get_properties(

@@ -17,6 +17,10 @@ KindOf: TypeAlias = Callable[[Message], Hashable | None]
 """What a reply counts as towards a quorum, which replies of one kind make; None is not at all."""
 
 
+def nothing(_: Message) -> None:
+    """Do nothing with a reply that came."""
+
+
 def answer(_: Message) -> Hashable:
     """Take every reply for one of the same kind."""
     return "an answer"
@@ -33,12 +37,15 @@ class Arrivals:
         Tells replies apart that a round would not take in together; by default all are alike.
     liars : int
         How many of the nodes may send nothing that counts.
+    told : callable, Message -> None
+        Is told of each reply that is no error, as it comes; others come meanwhile.
 
     Attributes
     ----------
     at : dict of node id to float
-        Seconds from the beginning of the exchange until a reply was in the server's hands; errors
-        have none, nor has a reply of a node in this process.
+        Seconds from the beginning of the exchange until a reply was in the server's hands, less
+        those for which the server held it back; errors have none, nor has a reply of a node in
+        this process.
     late : list of node ids
         Those whose reply was not there when a quorum closed the exchange, and those that were not
         asked since they owe an earlier one.
@@ -47,11 +54,16 @@ class Arrivals:
     """
 
     def __init__(
-        self, quorum: Quorum | None = None, kind_of: KindOf = answer, liars: int = 0
+        self,
+        quorum: Quorum | None = None,
+        kind_of: KindOf = answer,
+        liars: int = 0,
+        told: Callable[[Message], None] = nothing,
     ) -> None:
         self.quorum = quorum
         self.kind_of = kind_of
         self.liars = liars
+        self.told = told
         self.at: dict[int, float] = {}
         self.late: list[int] = []
         self.clients: dict[int, Any] = {}
@@ -62,6 +74,7 @@ class Arrivals:
         if reply.has_error():
             return
         self.at[node] = seconds
+        self.told(reply)
         if self.quorum is not None and (kind := self.kind_of(reply)) is not None:
             self._counted.setdefault(kind, []).append(seconds)
 

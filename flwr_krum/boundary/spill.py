@@ -15,14 +15,22 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Condition, Lock, get_ident
 from typing import cast
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common import FitRes, Parameters
 
+from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
-from flwr_krum.boundary.messages import of_message, of_result
+from flwr_krum.boundary.messages import (
+    LetGo,
+    Limits,
+    beside,
+    beside_result,
+    oversize,
+    oversize_result,
+)
 from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.kernel.arrays import Array as Numbers
@@ -34,6 +42,9 @@ LINE = 64
 
 AT_A_TIME = 2
 """Replies that are pulled together: while one is on its way, another is written."""
+
+_TURN = 0.25
+"""Seconds after which who waits for a turn looks whether somebody's patience is over."""
 
 PATIENCE = 2.0
 """Seconds after which a pull no longer holds others up: f nodes may drip on purpose."""
@@ -74,24 +85,27 @@ class Spill:
             ) from error
         self._lock = Lock()
         self._file: StoredFile | None = None
-        self._most = 0.0
+        self._most = Limits()
         self._held = self._end = 0
+        self._turns = Condition(self._lock)
         self._pulls: dict[int, float] = {}
         """Since when each thread waits for a sender; infinite while it writes what came."""
 
-    def begin(self, usual: float, most: float, honest: int, liars: int) -> None:
+    def begin(self, usual: float, most: Limits, honest: int, liars: int) -> None:
         """Open the file of a round before its clients are asked, or say why that would not do.
 
         Parameters
         ----------
-        usual, most : float
-            Bytes of a reply as the model is written, and of the largest that is read.
+        usual : float
+            Bytes of a reply as the model is written.
+        most : Limits
+            The largest that is read.
         honest, liars : int
             How many clients send the former, and how many may send the latter.
         """
         self.end()
         self.problem, self._most = "", most
-        needed = honest * min(usual, most) + liars * most - self.memory
+        needed = honest * min(usual, most.size) + liars * most.size - self.memory
         try:
             state = os.statvfs(self.folder)
             free = state.f_bavail * state.f_frsize
@@ -113,40 +127,56 @@ class Spill:
                 os.ftruncate(self._file.descriptor, 0)
         self._file, self._held, self._end = None, 0, 0
 
-    def pulled(self, pull: Callable[[], Message | None]) -> Message | None:
-        """Pull a reply, if it is there and few others are on their way, and keep it."""
+    def pulled(self, pull: Callable[[], Message | None], look: Look) -> Message | None:
+        """Pull a reply when few others are on their way, and keep it if somebody waits for it."""
         if self._file is None:
             return pull()
-        since = time.monotonic()
-        with self._lock:
-            if sum(since - other < PATIENCE for other in self._pulls.values()) >= AT_A_TIME:
+        with look.held_back():
+            if not self._has_turn(look):
                 return None
-            self._pulls[get_ident()] = since
         try:
             reply = pull()
-            with self._lock:
-                self._pulls[get_ident()] = math.inf
-            return None if reply is None else self.kept(reply)
+            if reply is None or look.over.is_set():
+                return reply
+            with look.held_back():
+                with self._turns:
+                    self._pulls[get_ident()] = math.inf
+                return self.kept(reply)
         finally:
-            with self._lock:
+            with self._turns:
                 del self._pulls[get_ident()]
+                self._turns.notify()
+
+    def _has_turn(self, look: Look) -> bool:
+        """Wait for a turn to pull, and say whether it came before nobody waited any more."""
+        with self._turns:
+            while not look.over.is_set():
+                now = time.monotonic()
+                if sum(now - since < PATIENCE for since in self._pulls.values()) < AT_A_TIME:
+                    self._pulls[get_ident()] = now
+                    return True
+                self._turns.wait(_TURN)
+        return False
 
     def kept(self, reply: Message) -> Message:
         """Return a reply whose arrays are kept where there is room for them."""
         file = self._file
         if file is None or reply.has_error():
             return reply
-        is_refused = of_message("", reply, self._most).arrays is None
-        content = RecordDict()
+        if problem := oversize(reply.content, self._most):
+            reply.content = LetGo(problem)
+            return reply
+        content, rest = RecordDict(), beside(reply.content, self._most)
+        records = reply.content.array_records.values()
+        sent = [array.data for record in records for array in record.values()]
+        data = iter(self._kept(sent, rest, file))
         for name, record in reply.content.items():
             content[name] = record
             if isinstance(record, ArrayRecord):
                 content[name] = kept = ArrayRecord()
-                arrays = list(record.values())
-                data = self._kept([array.data for array in arrays], None if is_refused else file)
-                for key, array, sent in zip(record, arrays, data, strict=True):
+                for key, array in record.items():
                     kept[key] = own = Array(array.dtype, array.shape, array.stype, b"")
-                    own.data = sent  # of which a constructor would ask that it be bytes
+                    own.data = next(data)  # of which a constructor would ask that it be bytes
         reply.content = content
         return reply
 
@@ -155,26 +185,29 @@ class Spill:
         file = self._file
         if file is None:
             return result
-        is_refused = of_result("", result, self._most).arrays is None
-        tensors = self._kept(result.parameters.tensors, None if is_refused else file)
+        if problem := oversize_result(result, self._most):
+            return LetGo(problem).result()
+        rest = beside_result(result, self._most)
+        tensors = self._kept(result.parameters.tensors, rest, file)
         return replace(result, parameters=Parameters(tensors, result.parameters.tensor_type))
 
-    def _kept(self, arrays: Sequence[bytes], file: StoredFile | None) -> list[bytes]:
-        """Return arrays as they are kept; without a file, all but what they are judged by goes."""
-        size = sum(map(len, arrays))
+    def _kept(self, arrays: Sequence[bytes], rest: int, file: StoredFile) -> list[bytes]:
+        """Return arrays as they are kept, beside so many bytes of their reply that stay anyway."""
+        whole = rest + sum(max(0, len(data) - MAX_HEADER) for data in arrays)
         with self._lock:
-            if file is not None and self._held + size <= self.memory:
-                self._held += size
-                return list(arrays)
+            fits = self._held + whole <= self.memory
+            self._held += whole if fits else rest
+        if fits:
+            return list(arrays)
         # Flower calls them bytes, and only carries them.
         return [cast(bytes, self._filed(data, file)) for data in arrays]
 
-    def _filed(self, data: bytes, file: StoredFile | None) -> Sent:
+    def _filed(self, data: bytes, file: StoredFile) -> Sent:
         """Return what stays in memory of npy bytes; short ones do as they are."""
         if len(data) <= MAX_HEADER or isinstance(data, Filed):
             return data
         judged_by = Filed(data[:MAX_HEADER], len(data))
-        if file is None or self.problem:
+        if self.problem:
             return judged_by
         try:
             array = decode(data)

@@ -163,6 +163,14 @@ class Template:
         arrays = (self.model or {}).items()
         return 2**20 + 8 * sum(array.nbytes + len(key) + 128 for key, array in arrays)
 
+    @cached_property
+    def largest_rest(self) -> int:
+        """Bytes that a reply may have beside the numbers of long arrays: a MiB of metrics.
+
+        And what its arrays are judged by, with room to spare.
+        """
+        return 2**20 + sum(2**11 + len(key) for key in self.formats)
+
     def agreed(self, held: Collection[Set[str]], liars: int) -> tuple[str, ...]:
         """Return the keys that are aggregated, in the model's order.
 

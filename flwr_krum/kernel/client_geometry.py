@@ -45,6 +45,11 @@ class ClientGeometry(Geometry):
             self._ranked = squared_distances(self._updates.clients_alone())
         return self._ranked
 
+    @property
+    def has_differences(self) -> bool:
+        """Whether distances were needed, and taken pair by pair: then some can be had early."""
+        return self._ranked is not None and not np.isfinite(self._ranked.dot_error)
+
     @cached_property
     def _sharp(self) -> Distances:
         """Distances and inner products of all rows, both of float64 quality."""

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from flwr_krum.kernel import numba_exact, numba_loops
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import SINGLE_TINY, SINGLE_UNIT, TINY, UNIT, Distances
+from flwr_krum.kernel.known import KnownPairs
 from flwr_krum.kernel.sorting import Window, network
-from flwr_krum.kernel.threads import spread
+from flwr_krum.kernel.threads import MOST_THREADS, spread
 from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates, Read
 
 _IN_FIRST_CACHE = 24 * 1024
@@ -39,7 +40,6 @@ def squared_distances(updates: ClientUpdates, buffers: Buffers) -> Distances | N
     """
     n = updates.n
     total, norms = _all_pairs(updates, buffers)
-    total += total.T
     if _is_out_of_range(total, buffers):
         return None
     d = updates.d
@@ -218,6 +218,27 @@ def _swallowed(count: int) -> int:
     return count - 1 - round((float(total[0, 1]) - 1.0) * 2.0**24)
 
 
+@cache
+def _are_alike() -> bool:
+    """Say whether a pair's distance has the same bits wherever in the kernels it is worked out.
+
+    They write down the same sum three times, and the compiler chooses an order of it each time.
+    """
+    rng = np.random.default_rng(0)
+    count, alike = numba_loops.FLUSH + numba_loops.FLUSH // 2 + 3, True
+    for dtype in (np.float32, np.float64):
+        rows = rng.standard_normal((2 * numba_loops.TILE, count)).astype(dtype)
+        addresses = np.array([row.ctypes.data for row in rows], dtype=np.uintp)
+        zero, size = dtype(0), len(rows)
+        corners, norms = np.zeros((size, size)), np.zeros(size)
+        tiles = np.zeros((size, size))
+        around = 0, count, numba_loops.FLUSH, zero, zero
+        numba_loops.add_all_pairs(addresses, addresses[0], *around, corners, norms)
+        numba_loops.add_some_pairs(addresses, addresses, *around, tiles)
+        alike &= np.array_equal(corners + corners.T, tiles) and np.array_equal(norms, tiles[0])
+    return bool(alike)
+
+
 def _sums(d: int) -> int:
     """Return how many float64 additions join the kernels' sums to one."""
     return PIECE // numba_loops.FLUSH + -(-d // PIECE) + 4
@@ -234,29 +255,68 @@ def _is_out_of_range(total: Float64, buffers: Buffers) -> bool:
     return len(total) > 1 and (fits.sum() <= len(total) // 2 or not 1e-200 < largest < 1e300)
 
 
-def _all_pairs(updates: ClientUpdates, buffers: Buffers) -> tuple[Float64, Float64]:
-    """Return the strictly lower triangle of squared distances, and those from the reference."""
-    n = updates.n
-    padded = buffers.of(_padded(buffers.order))
-    size = padded.order.size
+def known_pairs(updates: ClientUpdates, buffers: Buffers) -> KnownPairs | None:
+    """Return the distances of models that all lie in memory, for when others come; on one thread.
+
+    None where the compiler made a pair's bits depend on where it stands.
+    """
+    if updates.flat_reference is None or buffers.stored or not _are_alike():
+        return None
+    squared, norms = _all_pairs(updates, buffers, most=1)
+    return KnownPairs(updates.flat, updates.flat_reference, squared, norms)
+
+
+def _all_pairs(
+    updates: ClientUpdates, buffers: Buffers, most: int = MOST_THREADS
+) -> tuple[Float64, Float64]:
+    """Return all squared distances, and those from the reference.
+
+    Those of pairs that are known are not worked out again.
+    """
+    n, known = updates.n, updates.known
+    squared, norms = np.zeros((n, n)), np.zeros(n)
+    old = fresh = np.arange(n)
+    if known is None or not _are_alike():
+        old = old[:0]
+    else:
+        place = known.among(buffers.clients, buffers.reference)
+        old, fresh = np.flatnonzero(place >= 0), np.flatnonzero(place < 0)
+        squared[np.ix_(old, old)] = known.squared[np.ix_(place[old], place[old])]
+        norms[old] = known.norms[place[old]]
+    if fresh.size:
+        among, beside, norms[fresh] = _fresh_pairs(updates, buffers, fresh, old, most)
+        squared[np.ix_(fresh, fresh)] = among
+        squared[np.ix_(fresh, old)], squared[np.ix_(old, fresh)] = beside, beside.T
+    return squared, norms
+
+
+def _fresh_pairs(
+    updates: ClientUpdates, buffers: Buffers, fresh: Indices, old: Indices, most: int
+) -> tuple[Float64, Float64, Float64]:
+    """Return the distances of fresh clients: from each other, from old ones, from the reference."""
+    own = _padded(buffers.order[fresh])
+    others = _padded(buffers.order[old]) if old.size else own[:0]
+    both = buffers.of(np.concatenate([own, others]))
+    size, rows = own.size, both.order.size
+
+    def parts(sums: Float64) -> tuple[Float64, Float64, Float64]:
+        near, far, norms = np.split(sums, [size * size, size * rows])
+        return near.reshape(size, size), far.reshape(size, rows - size), norms
 
     def add(piece: int, first: int, last: int, sums: Float64) -> None:
         zero = buffers.dtypes[piece].type(0)
-        found = padded.at(piece, first, last)
-        numba_loops.add_all_pairs(
-            found.clients,
-            buffers.reference[piece],
-            first,
-            last,
-            _chunk(size, zero.itemsize),
-            zero,
-            zero,
-            sums[:size],
-            sums[size],
-        )
+        chunk = _chunk(rows, zero.itemsize)
+        found = both.at(piece, first, last)
+        xs, ys = found.clients[:size], found.clients[size:]
+        near, far, norms = parts(sums)
+        reference = buffers.reference[piece]
+        numba_loops.add_all_pairs(xs, reference, first, last, chunk, zero, zero, near, norms)
+        if ys.size:
+            numba_loops.add_some_pairs(xs, ys, first, last, chunk, zero, zero, far)
 
-    sums = _sum_over_pieces(updates, (size + 1, size), add)
-    return sums[:n, :n].copy(), sums[size, :n]
+    near, far, norms = parts(_sum_over_pieces(updates, (size * (rows + 1),), add, most))
+    among, k = near + near.T, fresh.size
+    return among[:k, :k], far[:k, : old.size], norms[:k]
 
 
 def _some_pairs(updates: ClientUpdates, buffers: Buffers, rows: Indices) -> Float64:
@@ -277,8 +337,9 @@ def _some_pairs(updates: ClientUpdates, buffers: Buffers, rows: Indices) -> Floa
 
 def _sum_over_pieces(
     updates: ClientUpdates,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     add: Callable[[int, int, int, Float64], None],
+    most: int = MOST_THREADS,
 ) -> Float64:
     def work(start: int) -> Float64:
         sums = np.zeros(shape)
@@ -288,7 +349,7 @@ def _sum_over_pieces(
 
     total = np.zeros(shape)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in spread(work, range(0, updates.d, PIECE)):
+        for part in spread(work, range(0, updates.d, PIECE), most):
             total += part
     return total
 

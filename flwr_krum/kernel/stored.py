@@ -163,3 +163,8 @@ class StoredArray:
 
 Layer: TypeAlias = NDArray[Any] | StoredArray
 """A layer of a client's model, wherever it lies."""
+
+
+def address_of(layer: Layer) -> int:
+    """Return where a layer begins in memory; 0 where it lies in a file."""
+    return 0 if isinstance(layer, StoredArray) else layer.ctypes.data

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.device import check_device
-from flwr_krum.kernel.stored import Layer, StoredArray
+from flwr_krum.kernel.known import KnownPairs
+from flwr_krum.kernel.stored import Layer, StoredArray, address_of
 
 BLOCK = 8192
 """Columns per block: n x 8192 float64 stays in cache and is wide enough for BLAS."""
@@ -75,6 +76,8 @@ class ClientUpdates:
         Those that a distance sees, by default all.
     products : Products, optional
         Pairs of these that a distance sees as their products.
+    known : KnownPairs, optional
+        Distances of some of the models, which need not be worked out again.
     """
 
     models: tuple[tuple[Layer, ...], ...]
@@ -84,6 +87,7 @@ class ClientUpdates:
     server_rows: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
     measured: tuple[int, ...] | None = None
     products: Products | None = None
+    known: KnownPairs | None = None
 
     @classmethod
     def from_layers(
@@ -276,7 +280,7 @@ class ClientUpdates:
             begins = joined.strides[0] * np.arange(len(joined), dtype=np.uintp)
             table = (joined.ctypes.data + begins)[None]
         elif _are_readable(flat, self.piece_dtypes):
-            addresses = [[_address(piece) for piece in model] for model in flat]
+            addresses = [[address_of(piece) for piece in model] for model in flat]
             table = np.ascontiguousarray(np.array(addresses, dtype=np.uintp).T)
         else:
             return None
@@ -435,10 +439,6 @@ class Addresses(NamedTuple):
 
 
 _L = TypeVar("_L", Array, Layer)
-
-
-def _address(piece: Layer) -> int:
-    return 0 if isinstance(piece, StoredArray) else piece.ctypes.data
 
 
 def _concatenated(layers: Sequence[Layer], out: Array | None = None) -> Array:

@@ -23,6 +23,7 @@ from flwr_krum.kernel.device import (
 )
 from flwr_krum.kernel.distances import Distances
 from flwr_krum.kernel.exact import Squares
+from flwr_krum.kernel.known import KnownPairs
 from flwr_krum.kernel.sorting import WeightedWindow, Window
 from flwr_krum.kernel.threads import MOST_THREADS
 from flwr_krum.kernel.updates import BLOCK, PIECE, Buffers, ClientUpdates
@@ -61,6 +62,11 @@ def _readable(updates: ClientUpdates) -> Buffers | None:
     return updates.buffers if is_compiled(updates.device, updates.n, updates.d) else None
 
 
+def _for_differences(updates: ClientUpdates) -> Buffers | None:
+    """Return the same if compiled differences are the fastest way to distances."""
+    return _readable(updates) if updates.n <= MOST_DIFFERENCES else None
+
+
 def first_distances(updates: ClientUpdates) -> Distances | None:
     """Return the clients' squared distances by a way that is faster than `gram`; None without one.
 
@@ -68,12 +74,25 @@ def first_distances(updates: ClientUpdates) -> Distances | None:
     """
     if is_cuda(updates.device):
         return None
-    buffers = _readable(updates) if updates.n <= MOST_DIFFERENCES else None
+    buffers = _for_differences(updates)
     if buffers is None:
         return single.squared_distances(updates)
     from flwr_krum.kernel import numba_way
 
     return numba_way.squared_distances(updates, buffers)
+
+
+def known_pairs(updates: ClientUpdates) -> KnownPairs | None:
+    """Return the distances of some models for when others come; None where that is of no use.
+
+    Products, NumPy's and a GPU's, are of all models at once: of some alone they have other digits.
+    """
+    buffers = _for_differences(updates)
+    if buffers is None:
+        return None
+    from flwr_krum.kernel import numba_way
+
+    return numba_way.known_pairs(updates, buffers)
 
 
 def refined(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances | None:

@@ -124,7 +124,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         super().__init__(**of_flower)
         self._trust_initial_client = trust_initial_client
         self._set_up(rule, client_id, COUNT, of_rounds)
-        if self._rounds.closing is not None and not self.accept_failures:
+        if self._rounds.quorum is not None and not self.accept_failures:
             raise ValueError(
                 "quorum leaves clients behind, and accept_failures=False takes no round in which "
                 "one is missing: set one of them"
@@ -164,8 +164,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
         asked = [pair for pair, name in pairs if name not in left_out]
         if left_out and not asked:  # Flower ends the round here, and it is to be reported
             self._finish(server_round, [], {})
-        self._arrivals = self._noted()
-        return asked_together("fit", asked, self._arrivals, self._kind_of, self._rounds.kept_by)
+        self._arrivals = self._noted(len(names), len(asked))
+        told = self._take if self._rounds.early else None
+        return asked_together(
+            "fit", asked, self._arrivals, self._kind_of, self._rounds.kept_by, told
+        )
 
     def aggregate_fit(
         self,
@@ -174,7 +177,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Aggregate the clients' models with the rule; None keeps the global model."""
-        most = self._rounds.most_bytes
+        most = self._rounds.limits
         named = [(self._name(client), result) for client, result in results]
         replies = [of_result(client, result, most) for client, result in named]
         failed = self._failed(failures)
@@ -204,7 +207,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
             self._current(server_round), parameters, client_manager
         )
         asked = [pair for pair in instructions if not self._rounds.bars(self._name(pair[0]))]
-        self._arrivals = self._noted()
+        self._arrivals = self._noted(len(instructions), len(asked))
         return asked_together("evaluate", asked, self._arrivals)
 
     def aggregate_evaluate(
@@ -233,7 +236,14 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
     def _kind_of(self, client: ClientProxy, result: FitRes) -> Hashable | None:
         """Return what a result counts as towards the quorum."""
-        return self._rounds.kind_of(of_result(self._name(client), result, self._rounds.most_bytes))
+        return self._rounds.kind_of(self._reply(client, result))
+
+    def _take(self, client: ClientProxy, result: FitRes) -> None:
+        """Begin with a result while others are on their way."""
+        self._rounds.take(self._reply(client, result))
+
+    def _reply(self, client: ClientProxy, result: FitRes) -> Reply:
+        return of_result(self._name(client), result, self._rounds.limits)
 
     def _veto(self, failures: Failures) -> str:
         """Say why a step with these failures is not to count; empty if it is."""

@@ -151,7 +151,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
         ValueError
             If a quorum is to close the round, and the grid is no `ArrivingGrid`.
         """
-        if self._rounds.closing is not None and not isinstance(grid, ArrivingGrid):
+        if self._rounds.quorum is not None and not isinstance(grid, ArrivingGrid):
             raise ValueError(
                 f"quorum is set, and {type(grid).__name__} waits for all: ask through "
                 "flwr_krum.boundary.arrivals.ArrivingGrid(grid), as start does"
@@ -163,7 +163,8 @@ class RobustAggregation(RobustStrategy, FedAvg):
         model = decode_model({key: arrays[key].data for key in arrays})
         left_out = self._rounds.begin(model, names)
         asked = [m for m, name in zip(messages, names, strict=True) if name not in left_out]
-        self._arrivals = self._noted(self._kind_of)
+        hooks = {"told": self._take} if self._rounds.early else {}
+        self._arrivals = self._noted(len(names), len(asked), kind_of=self._kind_of, **hooks)
         return Questions(asked, self._arrivals)
 
     def aggregate_train(
@@ -187,9 +188,9 @@ class RobustAggregation(RobustStrategy, FedAvg):
         """Configure the next round of federated evaluation."""
         steady = self._steady(grid, self.min_evaluate_nodes)
         current = self._current(server_round)
-        messages = super().configure_evaluate(current, arrays, config, steady)
+        messages = list(super().configure_evaluate(current, arrays, config, steady))
         asked = [m for m in messages if not self._rounds.bars(self._name(m.metadata.dst_node_id))]
-        self._arrivals = self._noted()
+        self._arrivals = self._noted(len(messages), len(asked))
         return Questions(asked, self._arrivals)
 
     def aggregate_evaluate(
@@ -208,13 +209,20 @@ class RobustAggregation(RobustStrategy, FedAvg):
         return cast(Grid, SteadyNodes(grid, max(self.min_available_nodes, least)))
 
     def _taken(self, answered: Iterable[tuple[ClientId, Message]]) -> list[Reply]:
-        most = self._rounds.most_bytes
+        most = self._rounds.limits
         return [of_message(client, message, most) for client, message in answered]
 
     def _kind_of(self, message: Message) -> Hashable | None:
         """Return what a reply counts as towards the quorum."""
+        return self._rounds.kind_of(self._reply(message))
+
+    def _take(self, message: Message) -> None:
+        """Begin with a reply while others are on their way."""
+        self._rounds.take(self._reply(message))
+
+    def _reply(self, message: Message) -> Reply:
         client = self._name(message.metadata.src_node_id)
-        return self._rounds.kind_of(of_message(client, message, self._rounds.most_bytes))
+        return of_message(client, message, self._rounds.limits)
 
     def _sort(
         self, replies: Iterable[Message], step: str

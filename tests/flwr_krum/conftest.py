@@ -10,6 +10,8 @@ from flwr_krum.kernel import exact
 from tests.flwr_krum import eventful, hard_inputs
 from tests.flwr_krum.federations import Federation, FitApi, MessageApi
 from tests.flwr_krum.hard_inputs import HARD, Draw
+from tests.flwr_krum.runs import api as api
+from tests.flwr_krum.runs import play as play
 
 
 @pytest.fixture(params=["cpu:numpy", "cpu:numba"])

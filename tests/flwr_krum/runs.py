@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
+import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common import Code, EvaluateRes, FitRes, Parameters, Status, ndarrays_to_parameters
 from flwr.compat.common.recorddict_compat import evaluateres_to_recorddict, fitres_to_recorddict
@@ -13,6 +15,7 @@ from flwr.serverapp import ServerApp
 
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
+from tests.flwr_krum.boundary.grids import ScriptedGrid
 
 NODES = tuple(range(10, 20))
 MODEL = [np.zeros(3, np.float32)]
@@ -78,3 +81,29 @@ class Fit:
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
         ServerApp(server_fn=lambda _: components)(grid, context)
         return strategy
+
+
+@pytest.fixture(params=[Messages, Fit], ids=["serverapp", "server"])
+def api(request):
+    """Each of Flower's APIs."""
+    return request.param
+
+
+@pytest.fixture
+def play(api):
+    """Run a federation in which some nodes follow a script.
+
+    Returns the strategy, the seconds that it took, and the grid.
+    """
+    grids = []
+
+    def play(scripts, **options):
+        grids.append(ScriptedGrid(NODES, api.answer, scripts))
+        options = {"fraction_evaluate": 0.0} | options
+        begin = time.monotonic()
+        strategy = api.run(grids[-1], **options)
+        return strategy, time.monotonic() - begin, grids[-1]
+
+    yield play
+    for grid in grids:
+        grid.ended.set()

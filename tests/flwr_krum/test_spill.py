@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common import Code, FitIns, FitRes, Parameters, Status
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict
 from flwr.server import Server, SimpleClientManager
@@ -21,9 +23,12 @@ from flwr.server.compat.grid_client_proxy import GridClientProxy
 import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary import spill
+from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed
+from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.proxies import asked_together
+from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.kernel import updates
 from flwr_krum.report import RoundReport
@@ -190,6 +195,60 @@ def test_a_reply_beyond_the_largest_is_not_written(api, folder, monkeypatch):
     assert max(written) < N * most / 2 + most
 
 
+def flooded_with_arrays(api):
+    """Return a content whose arrays are few bytes each, and many."""
+    return api.content([npy(np.zeros(0, "f4"))] * 9000)
+
+
+def flooded_with_metrics(api):
+    """Return a content with two MB of what a client says of itself."""
+    if api is OverMessages:
+        own = {"own": ConfigRecord({"text": "x" * 2_000_000})}
+        return RecordDict({**api.content(honest(10)), **own})
+    parameters = Parameters(honest(10), "numpy.ndarray")
+    result = FitRes(Status(Code.OK, ""), parameters, 1, {"text": "x" * 2_000_000})
+    return fitres_to_recorddict(result, True)
+
+
+@pytest.mark.parametrize("flooded", [flooded_with_arrays, flooded_with_metrics])
+def test_nothing_stays_in_memory_of_a_flood_beside_the_arrays(api, flooded, folder, monkeypatch):
+    stays, own = [], Spill.kept
+
+    def kept(*arguments):
+        reply = own(*arguments)
+        stays.append(len(pickle.dumps(reply.content)))
+        return reply
+
+    monkeypatch.setattr(Spill, "kept", kept)
+    scripts = {NODES[3]: lambda _, message: Message(flooded(api), reply_to=message)}
+    options = {"max_reply_bytes": 10**8}
+    here, expected, _ = play(api, MultiKrum(2), scripts=scripts, **options)
+    there, found, _ = play(api, MultiKrum(2), scripts=scripts, memory=0, spill=folder, **options)
+    (refused,) = there.last_report.refused
+    most = 2**20 + sum(2**11 + len(str(i)) for i in range(len(SHAPES)))
+    assert refused.reason == f"more than {most} bytes of metrics, configurations and short arrays"
+    assert said(there.last_report) == said(here.last_report)
+    assert found == expected
+    assert max(stays) < 10_000
+
+
+def test_what_stays_anyway_is_taken_from_the_budget(folder):
+    def sent(text):
+        content = OverMessages.content([npy(np.zeros(1000, "f4"))])
+        content["own"] = ConfigRecord({"text": "x" * text})
+        return Message(content, dst_node_id=1, message_type="train")
+
+    def is_filed(reply):
+        return isinstance(reply.content["arrays"]["0"].data, Filed)
+
+    kept = Spill(20_000, folder)
+    kept.begin(10**5, Limits(), N, 0)
+    assert is_filed(kept.kept(sent(18_000)))  # with its array it does not fit, and stays in part
+    assert is_filed(kept.kept(sent(10)))  # for which there is no room any more
+    kept.begin(10**5, Limits(), N, 0)
+    assert [is_filed(kept.kept(sent(10))) for _ in range(5)] == [False] * 4 + [True]
+
+
 def test_nothing_is_left_on_the_disk_after_a_round(api, folder, monkeypatch):
     files = []
     monkeypatch.setattr(
@@ -220,7 +279,7 @@ class Trains(FakeProxy):
 
 def test_what_a_client_without_a_grid_returns_is_kept_in_the_file_as_well(folder):
     kept = Spill(0, folder)
-    kept.begin(10**5, 10**6, N, 0)
+    kept.begin(10**5, Limits(), N, 0)
     ((proxy, ins),) = asked_together(
         "fit", [(Trains("10"), FitIns(Parameters([], ""), {}))], spill=kept
     )
@@ -298,10 +357,10 @@ def test_room_is_asked_for_what_liars_may_send(folder, monkeypatch):
 
     kept = Spill(50, folder)
     monkeypatch.setattr(os, "statvfs", lambda _: Free)
-    kept.begin(100, 900, 8, 2)
+    kept.begin(100, Limits(900), 8, 2)
     assert kept.problem == ""
     Free.f_bavail -= 1
-    kept.begin(100, 900, 8, 2)
+    kept.begin(100, Limits(900), 8, 2)
     assert "2550 bytes may be needed beside memory=50" in kept.problem
 
 
@@ -320,11 +379,12 @@ def test_a_disk_that_fills_up_costs_the_round_and_blames_no_client(api, folder):
 KILLED = """
 import os, signal, sys
 import numpy as np
+from flwr_krum.boundary.messages import Limits
 from flwr_krum.boundary.spill import Spill
 from flwr.common import Code, FitRes, Parameters, Status
 from tests.flwr_krum.npy_bytes import npy
 kept = Spill(0, sys.argv[1])
-kept.begin(100, 10**8, 2, 0)
+kept.begin(100, Limits(), 2, 0)
 sent = Parameters([npy(np.ones(10**6))], "numpy.ndarray")
 kept.kept_result(FitRes(Status(Code.OK, ""), sent, 1, {}))
 assert kept._end >= 8 * 10**6
@@ -381,17 +441,73 @@ def test_what_is_being_written_holds_the_next_reply_back_however_long_it_takes(f
 
     monkeypatch.setattr(Spill, "kept", slow)
     kept = Spill(0, folder)
-    kept.begin(100, 100, N, 0)
+    kept.begin(100, Limits(), N, 0)
     reply = Message(RecordDict(), dst_node_id=1, message_type="train")
-    threads = [threading.Thread(target=kept.pulled, args=(lambda: reply,)) for _ in range(2)]
+    taken = []
+
+    def take():
+        taken.append(kept.pulled(lambda: reply, Look(threading.Event())))
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert all(writing.acquire(timeout=10.0) for _ in threads)
-    assert kept.pulled(lambda: reply) is None
+    assert all(writing.acquire(timeout=10.0) for _ in threads[1:])
+    assert not writing.acquire(timeout=0.5)
     go_on.set()
     for thread in threads:
         thread.join()
-    assert kept.pulled(lambda: reply) is reply
+    assert taken == [reply] * 3
+
+
+def test_who_waits_for_a_turn_gives_up_when_nobody_waits_for_the_reply(folder, monkeypatch):
+    over, go_on = threading.Event(), threading.Event()
+    kept = Spill(0, folder)
+    kept.begin(100, Limits(), N, 0)
+    reply = Message(RecordDict(), dst_node_id=1, message_type="train")
+
+    def send():
+        go_on.wait(10.0)
+        return reply
+
+    threads = [
+        threading.Thread(target=kept.pulled, args=(send, Look(threading.Event()))) for _ in "12"
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Timer(0.2, over.set).start()
+    assert kept.pulled(pytest.fail, Look(over)) is None
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_reply_that_nobody_waits_for_any_more_is_not_written(folder):
+    over = threading.Event()
+    kept = Spill(0, folder)
+    kept.begin(10**5, Limits(), N, 0)
+    reply = Message(OverMessages.content(honest(10)), dst_node_id=1, message_type="train")
+
+    def late():
+        over.set()
+        return reply
+
+    assert kept.pulled(late, Look(over)) is reply
+    assert kept._end == 0
+    assert kept.pulled(lambda: reply, Look(threading.Event())) is reply
+    assert kept._end > 12_000
+
+
+@pytest.mark.parametrize("quorum", [None, Quorum(7, grace=0.0, wait=0.7)])
+def test_a_slow_disk_makes_nobody_late(api, folder, monkeypatch, quorum):
+    own = Spill._written
+    monkeypatch.setattr(Spill, "_written", lambda *a: (time.sleep(0.25), own(*a))[1])
+    begin = time.monotonic()
+    strategy, _, _ = play(api, MultiKrum(2), memory=0, spill=folder, quorum=quorum)
+    assert time.monotonic() - begin > 0.25 * N / spill.AT_A_TIME > 1.3
+    (report,) = strategy.reports
+    assert report.late == ()
+    assert len(report.received) == N
+    assert max(report.arrived.values()) < 0.7
 
 
 def test_the_global_models_own_arrays_are_not_touched_by_who_sends_them_back(folder):

@@ -15,34 +15,12 @@ from flwr.supercore.run import RunNotRunningException
 import flwr_krum.server.strategy as fit
 from tests.flwr_krum.boundary.grids import ScriptedGrid, blocking, gone, raising, silent
 from tests.flwr_krum.federations import FakeProxy, FitApi
-from tests.flwr_krum.runs import MODEL, NODES, Fit, Messages, vector
-
-
-@pytest.fixture(params=[Messages, Fit], ids=["serverapp", "server"])
-def api(request):
-    return request.param
-
-
-@pytest.fixture
-def play(api):
-    """Run a federation in which some nodes follow a script."""
-    grids = []
-
-    def play(scripts, **options):
-        grids.append(ScriptedGrid(NODES, api.answer, scripts))
-        options = {"fraction_evaluate": 0.0} | options
-        begin = time.monotonic()
-        strategy = api.run(grids[-1], **options)
-        return strategy, time.monotonic() - begin
-
-    yield play
-    for grid in grids:
-        grid.ended.set()
+from tests.flwr_krum.runs import MODEL, NODES, Messages, vector
 
 
 @pytest.mark.parametrize("nodes", [[10], [10, 14, 19]])
 def test_nodes_that_drip_cost_a_round_its_timeout_and_no_honest_reply(play, api, nodes):
-    strategy, took = play(dict.fromkeys(nodes, blocking(30.0)))
+    strategy, took, _ = play(dict.fromkeys(nodes, blocking(30.0)))
     (report,) = strategy.reports
     assert report.received == tuple(api.name(n) for n in NODES if n not in nodes)
     assert report.silent == tuple(map(api.name, nodes))
@@ -53,13 +31,13 @@ def test_nodes_that_drip_cost_a_round_its_timeout_and_no_honest_reply(play, api,
 
 def test_it_does_not_matter_how_many_threads_flower_asks_from(play, api):
     hostile = NODES[:3]
-    strategy, took = play(dict.fromkeys(hostile, blocking(30.0)), workers=1)
+    strategy, took, _ = play(dict.fromkeys(hostile, blocking(30.0)), workers=1)
     assert strategy.last_report.received == tuple(map(api.name, NODES[3:]))
     assert took < 10.0
 
 
 def test_who_still_drips_in_the_next_round_is_not_waited_for_again(play, api):
-    strategy, took = play({10: blocking(30.0)}, rounds=12, timeout=1.2)
+    strategy, took, _ = play({10: blocking(30.0)}, rounds=12, timeout=1.2)
     first, *later = strategy.reports
     assert first.silent == (api.name(10),)
     for report in later:
@@ -71,7 +49,7 @@ def test_who_still_drips_in_the_next_round_is_not_waited_for_again(play, api):
 
 
 def test_a_node_that_is_gone_is_one_entry_under_its_own_id(play, api):
-    strategy, _ = play({12: gone, 17: silent}, rounds=2, timeout=0.4)
+    strategy, _, _ = play({12: gone, 17: silent}, rounds=2, timeout=0.4)
     for report in strategy.reports:
         assert report.failed == {api.name(12): "Node Unavailable"}
         assert report.silent == (api.name(17),)
@@ -84,7 +62,7 @@ def test_a_gone_node_is_found_under_the_operators_name(play):
         names = {node: f"site {node}" for node in NODES}
         return names[client if isinstance(client, int) else int(client.cid)]
 
-    strategy, _ = play({12: gone}, client_id=known)
+    strategy, _, _ = play({12: gone}, client_id=known)
     assert strategy.last_report.failed == {"site 12": "Node Unavailable"}
     assert strategy.last_report.silent == ()
 
@@ -99,7 +77,7 @@ def test_a_node_that_the_operators_names_do_not_know_goes_by_its_own_id(play, ap
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     logging.getLogger("flwr").addHandler(handler)
-    strategy, _ = play({}, client_id=known, rounds=2)
+    strategy, _, _ = play({}, client_id=known, rounds=2)
     logging.getLogger("flwr").removeHandler(handler)
     assert strategy.last_report.received == (
         api.name(10),
@@ -114,7 +92,7 @@ class DecodeError(Exception):
 
 
 def test_what_cannot_be_read_is_a_failure_with_a_name_and_ends_nothing(play, api):
-    strategy, _ = play({13: raising(DecodeError("Error parsing\nmessage"))}, rounds=2)
+    strategy, _, _ = play({13: raising(DecodeError("Error parsing\nmessage"))}, rounds=2)
     for report in strategy.reports:
         assert list(report.failed) == [api.name(13)]
         assert "DecodeError: Error parsing\\nmessage" in report.failed[api.name(13)]
@@ -123,7 +101,7 @@ def test_what_cannot_be_read_is_a_failure_with_a_name_and_ends_nothing(play, api
 
 
 def test_content_that_is_no_result_is_an_entry_under_the_nodes_own_id(play, api):
-    strategy, _ = play({13: lambda grid, message: Message(RecordDict(), reply_to=message)})
+    strategy, _, _ = play({13: lambda grid, message: Message(RecordDict(), reply_to=message)})
     report = strategy.last_report
     named = [*report.failed, *(refused.client for refused in report.refused)]
     assert named == [api.name(13)]
@@ -136,7 +114,7 @@ def test_an_evaluation_ends_when_it_is_due_as_well(play):
             grid.ended.wait(30.0)
         return grid.answer(message)
 
-    strategy, took = play({10: drips_in_evaluation}, fraction_evaluate=1.0)
+    strategy, took, _ = play({10: drips_in_evaluation}, fraction_evaluate=1.0)
     assert len(strategy.last_report.received) == len(NODES)
     assert 0.6 <= took < 10.0
 

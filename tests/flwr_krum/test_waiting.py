@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ import flwr_krum.server.strategy as fit
 import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.in_force import f_in_force
+from flwr_krum.in_force import f_in_force, quorum_in_force
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport, always_late
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Average, FLTrust, Krum, Median, MultiKrum, TrimmedMean
-from tests.flwr_krum.boundary.grids import ScriptedGrid, after, gone, silent
+from tests.flwr_krum.boundary.grids import after, gone, silent
 from tests.flwr_krum.federations import FakeGrid, FakeProxy
 from tests.flwr_krum.npy_bytes import npy
 from tests.flwr_krum.runs import MODEL, NODES, Fit, Messages, vector
@@ -28,26 +28,10 @@ AT_ONCE = Quorum(7, grace=0.0, wait=0.0)
 """Of ten nodes with f = 2: the least that Krum's kin can do with."""
 
 
-@pytest.fixture(params=[Messages, Fit], ids=["serverapp", "server"])
-def api(request):
-    return request.param
-
-
 @pytest.fixture
-def play(api):
-    """Run a federation in which some nodes follow a script."""
-    grids = []
-
-    def play(scripts, quorum=AT_ONCE, timeout=30.0, **options):
-        grids.append(ScriptedGrid(NODES, api.answer, scripts))
-        options = {"fraction_evaluate": 0.0} | options
-        begin = time.monotonic()
-        strategy = api.run(grids[-1], quorum=quorum, timeout=timeout, **options)
-        return strategy, time.monotonic() - begin, grids[-1]
-
-    yield play
-    for grid in grids:
-        grid.ended.set()
+def play(play):
+    """Run a federation whose rounds close at their quorum, and in which nodes follow a script."""
+    return partial(play, quorum=AT_ONCE, timeout=30.0)
 
 
 # --- through both APIs ---
@@ -156,6 +140,38 @@ def test_who_reports_a_status_other_than_ok_makes_no_quorum(play, api):
     assert strategy.last_report.silent == ("15",)
 
 
+def test_nodes_in_quarantine_put_no_quorum_out_of_reach(play, api):
+    def refused(grid, message):
+        reply = api.answer(message)
+        for record in reply.content.array_records.values():
+            for key in record:
+                record[key] = Array(np.full(3, np.nan, np.float32))
+        return reply
+
+    scripts = {10: refused, 11: refused, 12: silent}
+    options = {"quorum": Quorum(8, 0.0, 0.0), "timeout": 1.5, "quarantine": 1, "rounds": 3}
+    strategy, took, _ = play(scripts, **options)
+    first, *later = strategy.reports
+    assert first.silent == (api.name(12),)  # until the timeout: seven sound ones are no eight
+    for report in later:
+        assert report.quarantined == tuple(map(api.name, (10, 11)))
+        assert len(report.received) == 7
+        assert report.late == (api.name(12),)
+        assert report.stepped
+    assert took < 1.5 + 2.5
+
+
+def test_of_the_asked_as_many_may_be_missing_as_of_the_sampled_but_f_at_most():
+    for quorum, f, sampled in itertools.product(range(11, 23), range(5), range(9, 25)):
+        for asked in range(sampled + 1):
+            found = quorum_in_force(quorum, 11, f, sampled, asked)
+            assert 11 <= found <= quorum
+            if asked >= quorum + f or asked == sampled >= quorum:
+                assert found == quorum
+            if found not in (11, quorum):  # then it is in reach, whoever of so many is silent
+                assert asked - found == (min(f, sampled - quorum) if sampled > quorum else 0)
+
+
 def test_an_evaluation_does_not_wait_for_the_late_either(play, api):
     def slow_to_evaluate(grid, message):
         return None if message.metadata.message_type == "evaluate" else grid.answer(message)
@@ -199,14 +215,14 @@ def test_a_quorum_that_is_too_small_for_the_declared_f_is_refused_with_the_legal
 def test_the_least_quorum_is_legal():
     for rule, quorum in [(MultiKrum(f=4), 11), (Median(f=4), 9), (Average(), 1), (FLTrust(f=1), 2)]:
         options = {"root": lambda model: model} if rule.server_rows else {}
-        assert Rounds(rule, quorum=quorum, **options).closing == Quorum(quorum)
+        assert Rounds(rule, quorum=quorum, **options).quorum == Quorum(quorum)
 
 
 def test_a_cap_of_weights_asks_for_a_larger_quorum():
     weights = dict.fromkeys(range(20), 1.0)
     with pytest.raises(ValueError, match="needs 8 replies at f=2: legal is a quorum >= 8"):
         Rounds(MultiKrum(f=2), quorum=7, weights=weights, weight_cap=0.25)
-    assert Rounds(MultiKrum(f=2), quorum=8, weights=weights, weight_cap=0.25).closing
+    assert Rounds(MultiKrum(f=2), quorum=8, weights=weights, weight_cap=0.25).quorum
 
 
 def test_a_quorum_and_no_accepted_failures_are_refused_together():

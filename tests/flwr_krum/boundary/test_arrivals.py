@@ -217,6 +217,15 @@ def test_all_answers_end_an_exchange_before_the_least_wait(scripted):
     assert notes.late == []
 
 
+def test_after_an_early_close_nobody_is_looked_at_any_more(scripted):
+    inner = scripted({12: blocking(1.0)})
+    _, notes, took = ask_quorum(ArrivingGrid(inner), least=2)
+    assert took < 1.0
+    time.sleep(1.2 - took)  # the look that was going on has ended
+    assert notes.late == [12, 13, 14, 15, 16]
+    assert [inner.pulls[node] for node in NODES] == [1, 1, 1, 0, 0, 0, 0]
+
+
 def test_errors_and_replies_that_do_not_count_make_no_quorum(scripted):
     inner = scripted({10: gone, 11: raising(ValueError("x")), 12: silent})
     replies, notes, took = ask_quorum(

@@ -4,10 +4,18 @@ import time
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.common import Code, FitRes, Parameters, Status
 
-from flwr_krum.boundary.messages import MOST_RECORDS, claims_of, of_message, of_result
+from flwr_krum.boundary.messages import (
+    MOST_RECORDS,
+    Limits,
+    beside,
+    beside_result,
+    claims_of,
+    of_message,
+    of_result,
+)
 from flwr_krum.boundary.metrics import MOST_METRICS
 from flwr_krum.boundary.replies import Reply
 from tests.flwr_krum.federations import FakeProxy, Federation, MessageApi
@@ -28,10 +36,10 @@ def result(tensors, kind="numpy.ndarray", **metrics):
 
 
 def test_arrays_come_by_name_or_by_position_as_their_bytes():
-    reply = of_message(1, message({"a": DATA, "b": DATA}, loss=0.5), 10**6)
+    reply = of_message(1, message({"a": DATA, "b": DATA}, loss=0.5), Limits(10**6))
     assert reply == Reply(1, {"a": DATA, "b": DATA}, metrics={"loss": 0.5})
     assert all(data is DATA for data in reply.arrays.values())
-    reply = of_result("1", result([DATA, DATA], loss=0.5), 10**6)
+    reply = of_result("1", result([DATA, DATA], loss=0.5), Limits(10**6))
     assert reply == Reply("1", [DATA, DATA], metrics={"loss": 0.5, "num-examples": 10})
 
 
@@ -39,28 +47,64 @@ def test_arrays_come_by_name_or_by_position_as_their_bytes():
 def test_a_reply_larger_than_allowed_is_refused_by_its_size(short):
     most = 3 * EACH - short
     problem = f"more than {most} bytes (max_reply_bytes)" if short else ""
-    reply = of_message(1, message({"a": DATA, "b": DATA, "c": DATA}, loss=0.5), most)
-    assert (reply.problem, reply.metrics) == (problem, {"loss": 0.5})
-    reply = of_result(1, result([DATA] * 3), most - 3)  # without names
+    reply = of_message(1, message({"a": DATA, "b": DATA, "c": DATA}, loss=0.5), Limits(most))
+    assert (reply.problem, reply.metrics) == (problem, {} if short else {"loss": 0.5})
+    reply = of_result(1, result([DATA] * 3), Limits(most - 3))  # without names
     assert reply.problem == problem.replace(str(most), str(most - 3))
 
 
 def test_empty_arrays_are_not_free():
     sent = message({str(i): b"" for i in range(100)})
-    assert of_message(1, sent, 100 * 128).arrays is None
-    assert of_result(1, result([b""] * 100), 99 * 128).arrays is None
+    assert of_message(1, sent, Limits(100 * 128)).arrays is None
+    assert of_result(1, result([b""] * 100), Limits(99 * 128)).arrays is None
+
+
+FLOODS = {
+    "arrays": lambda k: {"a": ArrayRecord({f"{i:03}": Array("", (), "", b"") for i in range(k)})},
+    "short arrays": lambda k: {"a": ArrayRecord({"x": Array("", (), "", bytes(k))})},
+    "dtypes": lambda k: {"a": ArrayRecord({"x": Array("f" * k, (), "", b"")})},
+    "shapes": lambda k: {"a": ArrayRecord({"x": Array("", (1,) * k, "", b"")})},
+    "keys": lambda k: {"a": ArrayRecord({"x" * k: Array("", (), "", b"")})},
+    "records": lambda k: {"x" * k: MetricRecord()},
+    "metrics": lambda k: {"m": MetricRecord({f"{i:03}": 1.0 for i in range(k)})},
+    "numbers": lambda k: {"m": MetricRecord({"x": [1.0] * k})},
+    "names": lambda k: {"m": MetricRecord({"x" * k: 1})},
+    "texts": lambda k: {"c": ConfigRecord({"x": "y" * k})},
+    "many texts": lambda k: {"c": ConfigRecord({"x": [b""] * k})},
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_what_stays_in_memory_beside_long_arrays_is_counted_and_more_than_legal_is_refused(what):
+    few, many = (RecordDict(FLOODS[what](k)) for k in (5, 900))
+    each = (beside(many, Limits()) - beside(few, Limits())) / 895
+    assert each in {"arrays": [64 + 3], "shapes": [32], "metrics": [64 + 32 + 3],
+                    "numbers": [32], "many texts": [64]}.get(what, [1])  # fmt: skip
+    most = Limits(beside=beside(few, Limits()))
+    refusal = f"more than {most.beside} bytes of metrics, configurations and short arrays"
+    assert of_message(1, API.reply(1, few), most).problem != refusal
+    assert of_message(1, API.reply(1, many), most).problem == refusal
+
+
+def test_the_same_is_counted_of_a_result():
+    sent = result([DATA, bytes(5000)], kind="abc", text="y" * 10, flag=True)
+    most = 3 + (64 + len(DATA)) + (64 + 1024) + (64 + 4 + 10) + (64 + 4 + 32)
+    assert beside_result(sent, Limits()) == most
+    refusal = f"more than {most - 1} bytes of metrics, configurations and short arrays"
+    assert of_result(1, sent, Limits(beside=most - 1)).problem == refusal
+    assert of_result(1, sent, Limits(beside=most)).problem.startswith("serialized as 'abc'")
 
 
 def test_many_records_are_not_read():
     content = RecordDict({str(i): MetricRecord() for i in range(MOST_RECORDS + 1)})
-    assert of_message(1, API.reply(1, content), 10**6).problem == "more than 100 records"
+    assert of_message(1, API.reply(1, content), Limits(10**6)).problem == "more than 100 records"
 
 
 def test_of_many_metrics_no_more_are_copied_than_show_that_there_are_too_many():
     flood = {f"m{i}": 1.0 for i in range(5 * MOST_METRICS)}
     halves = {k: dict(list(flood.items())[k::2]) for k in (0, 1)}
     content = RecordDict({str(k): MetricRecord(half) for k, half in halves.items()})
-    assert len(of_message(1, API.reply(1, content), 10**6).metrics) == MOST_METRICS + 1
+    assert len(of_message(1, API.reply(1, content), Limits(10**6)).metrics) == MOST_METRICS + 1
     claims = claims_of(result([], **flood))
     assert len(claims) == MOST_METRICS + 2
     assert claims["num-examples"] == 10
@@ -68,8 +112,8 @@ def test_of_many_metrics_no_more_are_copied_than_show_that_there_are_too_many():
 
 @pytest.mark.parametrize("sent", [None, 5, FitRes(None, None, None, None), result(None)])
 def test_what_cannot_be_looked_at_is_a_reply_with_the_reason(sent):
-    assert of_result(1, sent, 10**6).problem.startswith("unreadable reply: ")
-    assert of_message(1, sent, 10**6).problem.startswith("unreadable reply: ")
+    assert of_result(1, sent, Limits(10**6)).problem.startswith("unreadable reply: ")
+    assert of_message(1, sent, Limits(10**6)).problem.startswith("unreadable reply: ")
 
 
 def test_the_text_of_an_error_stays_on_its_line():
@@ -78,7 +122,7 @@ def test_the_text_of_an_error_stays_on_its_line():
         def content(self):
             raise ValueError("first\nINFO :  all is well\x1b[31m" + "x" * 1000)
 
-    problem = of_message(1, Hostile(), 10**6).problem
+    problem = of_message(1, Hostile(), Limits(10**6)).problem
     assert problem.startswith("unreadable reply: ValueError: first\\nINFO :  all is well\\x1b[31m")
     assert problem.isprintable()
     assert len(problem) < 600
