@@ -11,13 +11,15 @@ from typer import Argument, Option
 
 from flwr_krum.kernel.threads import cores
 from simulations.engines.kept import DATA
+from simulations.engines.making import Making
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
-from simulations.figures.make import Made, Options, make, publish
+from simulations.figures.make import Amount, Made, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.verdicts import Verdict
 from simulations.run.intervals import Outcome
 from simulations.show import places
+from simulations.show.options import command_again
 from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
@@ -53,11 +55,11 @@ def figure(
     Finished runs are kept: an interrupted figure goes on where it stopped, and figures share runs.
     """
     console = Console()
-    at_once = processes or cores()
-    options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
+    amount = Amount(seeds, rounds, folds, first_seed)
+    making = Making(out, data, data_dir, processes or cores())
     for each in NAMES if name == ALL else [name] * (name != FACTS):
         experiment = load_experiment(each)
-        made = make(experiment, options)
+        made = make(experiment, amount, making, command_again("figure", experiment.called))
         _show(console, made)
         if page is not None:
             publish(experiment, made, page)

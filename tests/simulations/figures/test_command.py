@@ -35,7 +35,7 @@ def test_a_figure_leaves_pictures_numbers_and_verdicts(cli, tmp_path, in_this_pr
     assert "8 runs in" in result.output
 
     page = (tmp_path / "docs/figures.md").read_text()
-    assert "`python -m simulations figure K2 --seeds 2 --rounds 20`" in page
+    assert "`python -m simulations figure K2 --rounds 20 --seeds 2`" in page
     assert "| K2 | One unbounded worker in round 1 breaks most runs of 1-p Krum" in page
     for suffix in ("png", "svg", "csv"):
         assert (tmp_path / f"docs/figures/figure-K2.{suffix}").exists()
@@ -49,7 +49,7 @@ def test_a_figure_leaves_pictures_numbers_and_verdicts(cli, tmp_path, in_this_pr
     second = cli("K2", "--rounds", "20", "--seeds", "1", "--first-seed", "1")
     assert "4 runs, all made before" in second.output
     block = (folder / "figure-K2.md").read_text()
-    assert "`python -m simulations figure K2 --seeds 1 --first-seed 1 --rounds 20`" in block
+    assert "`python -m simulations figure K2 --rounds 20 --seeds 1 --first-seed 1`" in block
     assert {row.seed for row in read_rows(folder / "figure-K2.csv")} == {1}
     assert len(in_this_process) == 8
 
@@ -90,7 +90,7 @@ def test_the_facts_are_shown_without_a_run(cli, tmp_path):
 def test_all_figures_are_made_in_turn(cli, monkeypatch):
     made = []
     monkeypatch.setattr(
-        simulations.figures.command, "make", lambda experiment, _: made.append(experiment.name)
+        simulations.figures.command, "make", lambda experiment, *_: made.append(experiment.name)
     )
     monkeypatch.setattr(simulations.figures.command, "_show", lambda *_: None)
     assert cli("all").exit_code == 0
