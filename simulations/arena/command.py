@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
@@ -87,9 +88,15 @@ def arena(
 
 
 def _show(console: Console, made: Made) -> None:
-    table = Table(title="rules by their worst case", title_justify="left")
-    for column in ("rule", "worst case", "95 % interval", "under", "behind the best", "no attack"):
-        table.add_column(column, overflow="fold")
+    table = Table(
+        title="rules by their worst case",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("rule", "worst", "95 % interval", "under", "behind", "no attack"):
+        is_name = column in ("rule", "under")
+        table.add_column(column, overflow="fold", no_wrap=not is_name)
     for standing in made.standings:
         worst, peace = standing.worst, standing.results[0]
         if worst.scores:

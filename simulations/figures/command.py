@@ -70,8 +70,15 @@ def figure(
 
 
 def _show(console: Console, made: Made) -> None:
+    short = [verdict for verdict in made.verdicts if verdict.is_too_short]
     for verdict in made.verdicts:
-        _show_verdict(console, verdict)
+        if verdict not in short:
+            _show_verdict(console, verdict)
+    if short:
+        names = ", ".join(verdict.statement.id for verdict in short)
+        needed = max(verdict.rounds_needed for verdict in short)
+        line = f"{names}: too short to tell, these claims count from {needed} rounds on"
+        console.print(line, soft_wrap=True, highlight=False)
     provenance = made.provenance
     console.print(f"{provenance.protocol}; {provenance.band}", soft_wrap=True, highlight=False)
     console.print(str(provenance.effort), highlight=False)
