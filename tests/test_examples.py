@@ -119,6 +119,8 @@ def test_a_server_that_crashed_goes_on_to_the_bytes_of_one_that_did_not(
 
 def test_every_example_is_short_and_listed():
     listed = (EXAMPLES / "README.md").read_text()
+    for path in EXAMPLES.glob("*.ipynb"):
+        assert f"]({path.name})" in listed
     for path in EXAMPLES.glob("*.py"):
         assert f"]({path.name})" in listed
         assert len(path.read_text().splitlines()) < 80
