@@ -26,7 +26,7 @@ function runningMean(values) {
 /**
  * A chart of one curve per run over rounds.
  *
- * curves: one {xs, ys} per run, null where there is no number; format: how the tip shows a value;
+ * curves: one {xs, ys, ends} per run, null where there is no number, and why it ends early; format: how the tip shows a value;
  * log: whether the axis is; smooth: whether a running mean is drawn over the raw curve; bound: a
  * line across; strips: per run the verdicts of its rounds, drawn above the plot.
  */
@@ -118,5 +118,14 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
     return lines;
   }
 
-  readable(document.getElementById(id), "rounds", { draw, read });
+  const figure = document.getElementById(id);
+  const reasons = make("p", { className: "aside ends" });
+  function say() {
+    const told = [...shownRuns].filter((r) => curves[r].ends);
+    reasons.textContent = told.map((r) => `${RUNS[r].label} ${curves[r].ends}.`).join(" ");
+  }
+  readable(figure, "rounds", { draw, read });
+  figure.append(reasons);
+  redraws.push(say);
+  say();
 }

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 PAPER = Path(__file__).with_name("paper.css")
-"""What all pages have in common."""
+"""What all pages look like; beside it lies what their scripts have in common."""
 
 
 def render_page(folder: Path, scripts: Sequence[str], **values: Any) -> str:
@@ -45,7 +45,8 @@ def render_page(folder: Path, scripts: Sequence[str], **values: Any) -> str:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     styles = (PAPER, folder / "page.css")
     style = "\n".join(path.read_text(encoding="utf-8") for path in styles)
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in scripts)
+    sources = (PAPER.with_suffix(".js"), *(folder / name for name in scripts))
+    script = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     return environment.get_template("page.html.j2").render(
         # The two are ours, and must stay as they are for their hashes to fit.
         style=Markup(style),
