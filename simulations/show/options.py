@@ -64,6 +64,7 @@ def with_settings(
                 command(config, **values)
             except ValueError as error:
                 key, _, problem = str(error).partition(" is ")  # as settings say what is wrong
+                key = key.replace(" ", "-")
                 if key not in option_of:
                     raise
                 raise ValueError(f"{option_of[key]} is {problem}") from error

@@ -105,8 +105,8 @@ def test_all_figures_are_made_in_turn(cli, monkeypatch):
         (("no.toml",), "No such file or directory: 'no.toml'"),
         (("sub/5.toml",), "sub/5.toml would be taken for figure 5: give it another name"),
         (("K2", "--data", "full"), "DataError: the original data of 'spambase' are not in data"),
-        (("K2", "--folds", "1"), "ValueError: folds is 1, expected 0 or an integer >= 2"),
-        (("K2", "--rounds", "5"), "ValueError: rounds is 5, expected at least 10"),
+        (("K2", "--folds", "1"), "ValueError: --folds is 1, expected 0 or an integer >= 2"),
+        (("K2", "--rounds", "5"), "ValueError: --rounds is 5, expected at least 10"),
     ],
 )
 def test_what_cannot_be_made_ends_with_a_sentence(cli, arguments, message):
