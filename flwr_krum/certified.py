@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -283,7 +282,10 @@ def _rounded_up(value: float) -> float:
     """Return four digits of a number, which is not smaller."""
     if not math.isfinite(value) or value == 0.0:
         return value
-    up = float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(Decimal(value)))
+    digits, _, exponent = f"{value:.3e}".partition("e")
+    head, unit = int(digits.replace(".", "")), int(exponent) - 3
+    up = float(f"{head}e{unit}")
+    up = up if up >= value else float(f"{head + 1}e{unit}")
     return up if up >= value else math.nextafter(up, math.inf)
 
 

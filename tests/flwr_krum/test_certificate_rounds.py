@@ -14,7 +14,7 @@ from flwr_krum import round as a_round
 from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.certificate import limit_of
+from flwr_krum.certificate import Certificate, limit_of
 from flwr_krum.certified import FACTORS, RoundCertificate
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
@@ -292,8 +292,8 @@ def test_the_certificate_is_said_first_and_proposition_1_second():
     spoken = [line for line in report.lines() if line.startswith(("certificate", "guarantee"))]
     assert spoken[0] == report.certificate.sentence()
     assert spoken[0].startswith(
-        "certificate holds at limit 1: whichever 2 or fewer of the 11 lied, the aggregate's "
-        "distance from the average of the honest replies is at most 0."
+        "certificate holds at limit 1 for kappa, 1 spread: whichever 2 or fewer of the 11 lied, "
+        "the aggregate's distance from the average of the honest replies is at most 0."
     )
     assert spoken[1] == report.guarantee.line()
     assert [line for line in conclusion([report, report]) if ": " in line][:3] == [
@@ -309,7 +309,7 @@ def test_a_round_that_does_not_hold_names_the_clients_or_their_pseudonyms():
     said = report.certificate
     assert said.verdict == "does not hold"
     assert said.honest_if == tuple(range(3, 12))
-    listed = "if the honest clients were exactly these 9 (3, 4, 5, 6, 7, 8, 9, 10, 11), "
+    listed = "if the honest clients were exactly these 9 (3, 4, 5, 6, 7, 8, 9, 10, 11) "
     assert listed in said.sentence()
     assert said.sentence().endswith("; this accuses nobody")
     names = {i: f"site {chr(64 + i)}" for i in range(1, 12)}
@@ -386,3 +386,15 @@ def test_a_resumed_run_has_the_certificates_of_an_unbroken_one(tmp_path):
     told = [[r.to_json()["certificate"] for r in read_journal(p)] for p in (whole, parts)]
     assert told[0] == told[1]
     assert all(told[0])
+
+
+def test_the_curve_that_a_report_keeps_is_short_and_nowhere_below_kappa():
+    drawn = np.random.default_rng(3).uniform(0.0, 3.0, 200)
+    kappa = (0.0, 0.787, 9.9995, 1.7976e308, math.inf, *drawn.tolist())
+    kept = RoundCertificate.of(
+        Certificate("holds", len(kappa), 0, 1.0, kappa, kappa), range(len(kappa)), centred=False
+    ).curve
+    for exact, rounded in zip(kappa, kept, strict=True):
+        assert exact <= rounded <= exact * 1.001 or rounded == math.inf
+        assert float(f"{rounded:.3e}") == rounded
+    assert kept[:3] == (0.0, 0.787, 10.0)
