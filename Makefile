@@ -2,19 +2,33 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SIMULATION := $(VENV)/.simulation
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.bench
+# What the demonstration needs: whoever has installed all has it.
+DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(SIMULATION))
 
 .PHONY: install demo test test-all lint docs bench bench-quick conformance clean
 
+# $(call install,EXTRA,SIZE): says beforehand what comes, and lets pip say how far it is.
+define install
+@echo "Installing into $(VENV), once: this package with its extra '$(1)', $(2) on the disk, mostly"
+@echo "PyTorch (0.8 GB; some GB more where pip takes the build with CUDA) and Ray; it takes minutes."
+@echo "The plugin alone needs none of this: pip install . takes 0.3 GB."
+$(PYTHON) -m venv $(VENV)
+$(BIN)/pip install -c constraints.txt -e ".[$(1)]"
+@touch $@
+endef
+
+$(SIMULATION): pyproject.toml constraints.txt
+	$(call install,simulation,1.8 GB)
+
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
-	touch $@
+	$(call install,dev,2.2 GB)
 
 install: $(INSTALLED)
 
-demo: $(INSTALLED)
+demo: $(DEMO)
 	$(BIN)/python -m simulations demo
 
 test: $(INSTALLED)

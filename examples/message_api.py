@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum  # instead of flwr.serverapp.strategy
 
 TRUTH = np.array([2.0, -3.0, 0.5])
@@ -43,14 +44,26 @@ def train(message: Message, context: Context) -> Message:
     return honest_reply(message, context)
 
 
+@client_app.query()
+def partition(message: Message, context: Context) -> Message:
+    """Say which partition this node holds, by which the server names it: node ids are drawn."""
+    held = MetricRecord({"partition-id": context.node_config["partition-id"]})
+    return Message(RecordDict({"node": held}), reply_to=message)
+
+
 server_app = ServerApp()
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train for five rounds, and say what came of it."""
+    names, _ = name_nodes(grid)
     strategy = MultiKrum(
-        num_malicious_nodes=2, min_train_nodes=10, min_available_nodes=10, fraction_evaluate=0.0
+        num_malicious_nodes=2,
+        min_train_nodes=10,
+        min_available_nodes=10,
+        fraction_evaluate=0.0,
+        client_id=names.__getitem__,
     )
     result = strategy.start(grid, ArrayRecord([np.zeros(3)]), num_rounds=5)
     for report in strategy.reports:

@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from message_api import TRUTH, client_app
 
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.rules import Choice, NearestNeighborMixing, Rule
 from flwr_krum.serverapp.strategy import RobustAggregation
 
@@ -38,11 +39,13 @@ server_app = ServerApp()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the clients of message_api.py with it."""
+    names, _ = name_nodes(grid)
     strategy = RobustAggregation(
         NearestNeighborMixing(f=2) | AroundMedoid(f=2),
         min_train_nodes=10,
         min_available_nodes=10,
         fraction_evaluate=0.0,
+        client_id=names.__getitem__,
     )
     result = strategy.start(grid, ArrayRecord([np.zeros(3)]), num_rounds=5)
     (weights,) = result.arrays.to_numpy_ndarrays()

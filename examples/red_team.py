@@ -8,7 +8,7 @@ import sys
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable, Mod
-from message_api import honest_reply, server_app
+from message_api import honest_reply, partition, server_app
 
 from flwr_krum.attacks import attack_mod
 
@@ -28,6 +28,7 @@ def attacked(attack: str) -> ClientApp:
     """Return the app with honest clients, two of which are made to attack."""
     app = ClientApp(mods=[on_nodes({3, 4}, attack_mod(attack))])
     app.train()(honest_reply)
+    app.query()(partition)
     return app
 
 

@@ -7,9 +7,11 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from message_api import partition
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum
 
 LABELS = np.arange(10)
@@ -47,14 +49,20 @@ def train(message: Message, context: Context) -> Message:
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
+client_app.query()(partition)
 server_app = ServerApp()
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train for ten rounds."""
+    names, _ = name_nodes(grid)
     strategy = MultiKrum(
-        num_malicious_nodes=2, min_train_nodes=10, min_available_nodes=10, fraction_evaluate=0.0
+        num_malicious_nodes=2,
+        min_train_nodes=10,
+        min_available_nodes=10,
+        fraction_evaluate=0.0,
+        client_id=names.__getitem__,
     )
     initial = ArrayRecord([np.zeros((10, 64)), np.zeros(10)])
     result = strategy.start(grid, initial, num_rounds=10)

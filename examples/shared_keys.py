@@ -7,7 +7,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from message_api import partition
 
+from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum
 
 TRUTH = np.array([2.0, -3.0, 0.5])
@@ -37,18 +39,21 @@ def train(message: Message, context: Context) -> Message:
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
+client_app.query()(partition)
 server_app = ServerApp()
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the body for ten rounds; the server's head stays as it is."""
+    names, _ = name_nodes(grid)
     strategy = MultiKrum(
         num_malicious_nodes=1,
         shared_keys=["body"],
         min_train_nodes=7,
         min_available_nodes=7,
         fraction_evaluate=0.0,
+        client_id=names.__getitem__,
     )
     model = ArrayRecord({"body": Array(np.zeros(3)), "head": Array(np.zeros(1))})
     result = strategy.start(grid, model, num_rounds=10)

@@ -1,4 +1,4 @@
-"""What became of each client in a round: one word for each, of everything that a report says."""
+"""What became of each client in a round: one word for each, and in full what a report says."""
 
 from __future__ import annotations
 
@@ -22,3 +22,18 @@ def fates(report: RoundReport) -> dict[ClientId, Fate]:
     found.update(dict.fromkeys(report.failed, "failed"))
     found.update({refused.client: "refused" for refused in report.refused})
     return found
+
+
+def fate_in_full(report: RoundReport, client: ClientId) -> str:
+    """Return the fate of one client with what the report says of it: why, late, or doubted."""
+    fate = fates(report).get(client)
+    if fate is None:
+        return "not asked"
+    if fate == "refused":
+        reasons = {refused.client: refused.reason for refused in report.refused}
+        return f"refused: {reasons[client]}"
+    if fate == "failed":
+        return f"failed: {report.failed[client]}"
+    if fate == "silent":
+        return "silent (late)" if client in report.late else "silent"
+    return f"{fate}, doubted: {report.doubted[client]}" if client in report.doubted else fate

@@ -39,9 +39,9 @@ from simulations.show import places, splits
 from simulations.show.options import with_settings
 from simulations.show.pages import with_block
 from simulations.show.plots import accuracy_curves
-from simulations.show.rules import PAGE, markdown_page, objects, terminal_table
+from simulations.show.rules import COLUMNS, MAPS, PAGE, markdown_page, objects, rows
 from simulations.show.sentences import InSentences
-from simulations.show.terminal import add_run, one_of, progress_bar, rounds_bar, show
+from simulations.show.terminal import add_run, entries, one_of, progress_bar, rounds_bar, show
 from simulations.studies import certificates as certificates_study
 from simulations.studies import waiting as waiting_study
 from simulations.studies import worst_page
@@ -185,8 +185,10 @@ def rules(
     elif as_json:
         typer.echo(json.dumps(objects(), indent=2))
     else:
-        console.print(terminal_table("rules", RULES))
-        console.print(terminal_table("mixings, before a rule", MIXINGS))
+        console.print(entries("rules", COLUMNS, rows(RULES)))
+        console.print()
+        console.print(entries("mixings, before a rule", COLUMNS, rows(MIXINGS)))
+        console.print(f"\nmaps that each follows: {MAPS}", highlight=False)
 
 
 @app.command()
@@ -204,7 +206,7 @@ def attacks(
     elif as_json:
         typer.echo(json.dumps(attack_pages.objects(), indent=2))
     else:
-        console.print(attack_pages.terminal_table())
+        console.print(entries("attacks", attack_pages.COLUMNS, attack_pages.rows()))
 
 
 @app.command("worst-kappa")

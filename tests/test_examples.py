@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
+from flwr_krum.journal import read_journal
 from simulations.engines.inprocess import InProcessGrid
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -107,14 +108,19 @@ def test_a_server_that_crashed_goes_on_to_the_bytes_of_one_that_did_not(
             monkeypatch.setattr(made, "ROUNDS", rounds)
             federate(made.server_app, made.client_app, 10)
         kept[name] = made.kept()
-    rounds = re.findall(r"^rounds: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    rounds = re.findall(r"^rounds: (.*) in runs/resume$", capsys.readouterr().out, re.MULTILINE)
     assert rounds == ["[1, 2, 3, 4]", "[1, 2]", "[1, 2, 3, 4]"]
     assert kept["whole"][0] == kept["parts"][0] == 4
     assert kept["whole"][1].tobytes() == kept["parts"][1].tobytes()
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["runs"]
+    journal = read_journal(tmp_path / "parts/runs/resume/journal.jsonl")
+    assert all(sorted(report.received) == list(range(10)) for report in journal)
 
 
 def test_every_example_is_short_and_listed():
     listed = (EXAMPLES / "README.md").read_text()
+    for path in EXAMPLES.glob("*.ipynb"):
+        assert f"]({path.name})" in listed
     for path in EXAMPLES.glob("*.py"):
         assert f"]({path.name})" in listed
         assert len(path.read_text().splitlines()) < 80

@@ -38,7 +38,7 @@ def test_every_page_stands_in_the_contents_once(site):
     found += [f"attacks/{name}" for name in listed(shown(site, "attacks/README"))]
     pages = [page.removeprefix("docs/").removesuffix(".md") for page in PAGES if "docs/" in page]
     made = [f"rules/{name}" for name in [*RULES, *MIXINGS]]
-    assert sorted(found) == sorted({*pages, *made} - {"index"})
+    assert sorted(found) == sorted({*pages, *made, "examples/README"} - {"index"})
     assert {f"attacks/{name}" for name in [*ATTACKS, *WRAPPERS]} <= set(found)
 
 
@@ -56,8 +56,16 @@ def test_each_rule_gets_a_page_that_says_how_it_fails(site, tmp_path):
 def test_a_link_out_of_the_folder_leads_to_the_repository_or_to_the_file(site):
     text = "[a](../examples/a.py) [b](b.md) [c](../CONTRIBUTING.md)"
     assert site.outside(text, "https://h/i/") == (
-        "[a](https://h/i/blob/HEAD/examples/a.py) [b](b.md) "
-        "[c](https://h/i/blob/HEAD/CONTRIBUTING.md)"
+        "[a](path:../examples/a.py) [b](b.md) [c](https://h/i/blob/HEAD/CONTRIBUTING.md)"
     )
     assert site.outside(text, "").count("](path:../") == 2
-    assert "](https://h/i/blob/HEAD/examples/" in shown(site, "start-server", "https://h/i")
+    assert "](path:../examples/" in shown(site, "start-server", "https://h/i")
+
+
+def test_every_example_can_be_downloaded_from_the_page_of_the_examples(site, tmp_path):
+    site.write_examples(SimpleNamespace(srcdir=tmp_path))
+    page = (tmp_path / "examples/README.md").read_text()
+    examples = [path.name for path in (ROOT / "examples").glob("*.*") if path.suffix != ".md"]
+    for name in examples:
+        assert f"](path:../../examples/{name})" in page
+    assert "](examples/README.md)" in shown(site, "index")

@@ -2,7 +2,7 @@
 
 The pages are plain Markdown that reads well in a repository, too. The contents of the site are the
 lists of ``index.md``; the rules' pages are made anew from the registry at each build, into
-``docs/rules``, and are never kept.
+``docs/rules``, that of the examples from their own list, into ``docs/examples``; neither is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Take part in a build."""
     app.add_config_value("repository", "", "env", str, "The address of the repository.")
     app.connect("builder-inited", write_rules)
+    app.connect("builder-inited", write_examples)
     app.connect("source-read", add_contents)
     return {"parallel_read_safe": True}
 
@@ -40,6 +41,15 @@ def write_rules(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     for name in [*RULES, *MIXINGS]:
         (folder / f"{name}.md").write_text(page_of(name, fails(name, records)), encoding="utf-8")
+
+
+def write_examples(app: Sphinx) -> None:
+    """Write the page of the examples, whose links are downloads."""
+    text = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    folder = Path(app.srcdir) / "examples"
+    folder.mkdir(exist_ok=True)
+    text = re.sub(r"\]\((?=[\w-]+\.(py|ipynb)\))", "](path:../../examples/", text)
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def fails(name: str, records: dict[str, Record]) -> str:
@@ -76,7 +86,12 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def outside(text: str, repository: str) -> str:
-    """Return a page whose links out of this folder lead to the repository, or to the files."""
+    """Return a page whose links out of this folder lead to the repository, or to the files.
+
+    Examples are always files to be downloaded, and their list is a page of the site.
+    """
+    text = text.replace("](../examples/README.md)", "](examples/README.md)")
+    text = re.sub(r"\]\(\.\./(?=examples/[\w.-]+\))", "](path:../", text)
     place = f"{repository.rstrip('/')}/blob/HEAD/" if repository else "path:../"
     return re.sub(r"\]\(\.\./(?=[\w/.-]+\))", f"]({place}", text)
 

@@ -26,25 +26,15 @@ function runningMean(values) {
 /**
  * A chart of one curve per run over rounds.
  *
- * curves: one {xs, ys} per run, null where there is no number; format: how the tip shows a value;
+ * curves: one {xs, ys, ends} per run, null where there is no number, and why it ends early; format: how the tip shows a value;
  * log: whether the axis is; smooth: whether a running mean is drawn over the raw curve; bound: a
  * line across; strips: per run the verdicts of its rounds, drawn above the plot.
  */
 function chart(id, { curves, format, log, smooth, bound, strips }) {
-  const figure = document.getElementById(id);
-  const plot = make("div", { className: "plot", tabIndex: 0 });
-  plot.setAttribute("role", "group");
-  const title = figure.querySelector("figcaption").textContent;
-  plot.setAttribute("aria-label", `${title} over rounds; the arrow keys read the values`);
-  figure.append(plot);
   const rounds = [...new Set(curves.flatMap((curve) => curve.xs))].sort((a, b) => a - b);
   const means = curves.map((curve) => (smooth ? runningMean(curve.ys) : null));
-  let at = null; // index into rounds
-  let x = () => 0;
-  let cursor = null;
 
-  function draw() {
-    const width = Math.max(240, plot.clientWidth);
+  function draw(width) {
     const stripes = strips ? [...shownRuns].filter((r) => strips[r]) : [];
     const top = 8 + 16 * stripes.length + (stripes.length ? 14 : 0);
     const height = top + clamp(width * 0.42, 170, 260) + 24;
@@ -53,13 +43,13 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
     const values = visible.filter((v) => v !== null && !(log && v <= 0));
     const last = rounds.length ? rounds[rounds.length - 1] : 1;
     const first = rounds.length ? rounds[0] : 0;
-    x = (t) => left + ((t - first) / Math.max(1, last - first)) * (right - left);
+    const x = (t) => left + ((t - first) / Math.max(1, last - first)) * (right - left);
     const picture = svg("svg", { height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
     const steps = niceTicks(first, Math.max(first + 1, last), clamp(width / 90, 3, 10));
     for (const t of steps.filter(Number.isInteger)) {
       picture.append(svg("text", { x: x(t), y: height - 6, "text-anchor": "middle" }, String(t)));
     }
-    stripes.forEach((r, row) => picture.append(...strip(r, 8 + 16 * row, left)));
+    stripes.forEach((r, row) => picture.append(...strip(r, x, 8 + 16 * row, left)));
     if (values.length) {
       const axis = (log ? logAxis : linearAxis)(bound ? [...values, bound] : values, 7);
       const y = (v) => bottom - axis.place(v) * (bottom - top);
@@ -72,17 +62,15 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
       if (bound) {
         picture.append(svg("line", { x1: left, x2: right, y1: y(bound), y2: y(bound), class: "bound" }));
       }
-      for (const r of shownRuns) drawCurve(picture, r, y);
+      for (const r of shownRuns) drawCurve(picture, r, x, y);
     } else {
       const where = { x: (left + right) / 2, y: (top + bottom) / 2, "text-anchor": "middle" };
       picture.append(svg("text", where, "not known in any round"));
     }
-    cursor = svg("line", { y1: 4, y2: bottom, class: "cursor", visibility: "hidden" });
-    picture.append(cursor);
-    plot.replaceChildren(picture);
+    return { element: picture, places: rounds.map(x), bottom };
   }
 
-  function drawCurve(picture, r, y) {
+  function drawCurve(picture, r, x, y) {
     const { xs, ys } = curves[r];
     const places = xs.map(x);
     const heights = (list) => list.map((v) => (v === null || (log && v <= 0) ? null : y(v)));
@@ -97,7 +85,7 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
   }
 
   /** The verdicts of a run as a row of bars; neighbours of one verdict are one bar. */
-  function strip(r, y, left) {
+  function strip(r, x, y, left) {
     const { xs } = curves[r];
     const parts = [];
     if (RUNS.length > 1) {
@@ -114,9 +102,8 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
     return parts;
   }
 
-  function read(index, clientX, clientY) {
-    at = clamp(index, 0, rounds.length - 1);
-    const t = rounds[at];
+  function read(index) {
+    const t = rounds[index];
     const lines = [line(`round ${t}`, "dim")];
     for (const r of shownRuns) {
       const { xs, ys } = curves[r];
@@ -128,40 +115,17 @@ function chart(id, { curves, format, log, smooth, bound, strips }) {
       const reason = strips && RUNS[r].reasons[i];
       if (strips && reason !== undefined) lines.push(line(RUNS[r].note_texts[reason], "dim"));
     }
-    cursor.setAttribute("x1", x(t));
-    cursor.setAttribute("x2", x(t));
-    cursor.setAttribute("visibility", "visible");
-    showTip(clientX, clientY, lines);
+    return lines;
   }
 
-  function leave() {
-    at = null;
-    cursor?.setAttribute("visibility", "hidden");
-    hideTip();
+  const figure = document.getElementById(id);
+  const reasons = make("p", { className: "aside ends" });
+  function say() {
+    const told = [...shownRuns].filter((r) => curves[r].ends);
+    reasons.textContent = told.map((r) => `${RUNS[r].label} ${curves[r].ends}.`).join(" ");
   }
-
-  plot.addEventListener("pointermove", (event) => {
-    if (!rounds.length) return;
-    const place = event.clientX - plot.getBoundingClientRect().left;
-    const [start, end] = [x(rounds[0]), x(rounds[rounds.length - 1])];
-    const share = (place - start) / Math.max(1, end - start);
-    const t = rounds[0] + share * (rounds[rounds.length - 1] - rounds[0]);
-    read(nearest(rounds, t), event.clientX, event.clientY);
-  });
-  plot.addEventListener("pointerleave", leave);
-  plot.addEventListener("blur", leave);
-  plot.addEventListener("keydown", (event) => {
-    const last = rounds.length - 1;
-    const now = at ?? (event.key === "ArrowLeft" ? last + 1 : -1);
-    const next = { ArrowLeft: now - 1, ArrowRight: now + 1, PageUp: now - 10, PageDown: now + 10, Home: 0, End: last };
-    if (event.key === "Escape") leave();
-    if (!(event.key in next) || !rounds.length) return;
-    event.preventDefault();
-    const { left, top } = plot.getBoundingClientRect();
-    const index = clamp(next[event.key], 0, last);
-    read(index, left + x(rounds[index]), top + 20);
-  });
-  redraws.push(draw);
-  new ResizeObserver(draw).observe(plot);
-  draw();
+  readable(figure, "rounds", { draw, read });
+  figure.append(reasons);
+  redraws.push(say);
+  say();
 }

@@ -17,6 +17,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+PAPER = Path(__file__).with_name("paper.css")
+"""What all pages look like; beside it lies what their scripts have in common."""
+
 
 def render_page(folder: Path, scripts: Sequence[str], **values: Any) -> str:
     """Return a page as HTML.
@@ -24,7 +27,8 @@ def render_page(folder: Path, scripts: Sequence[str], **values: Any) -> str:
     Parameters
     ----------
     folder : Path
-        Holds ``page.html.j2``, ``page.css`` and the scripts.
+        Holds ``page.html.j2``, the scripts, and ``page.css``: what the page looks like beyond
+        `PAPER`.
     scripts : sequence of str
         Their file names, in their order.
     **values
@@ -39,8 +43,10 @@ def render_page(folder: Path, scripts: Sequence[str], **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in scripts)
+    styles = (PAPER, folder / "page.css")
+    style = "\n".join(path.read_text(encoding="utf-8") for path in styles)
+    sources = (PAPER.with_suffix(".js"), *(folder / name for name in scripts))
+    script = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     return environment.get_template("page.html.j2").render(
         # The two are ours, and must stay as they are for their hashes to fit.
         style=Markup(style),

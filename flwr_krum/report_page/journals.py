@@ -11,6 +11,7 @@ from flwr_krum.fates import fates
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.report_page.shown import Evaluation
+from flwr_krum.report_page.texts import labels_of
 
 USUAL = "journal.jsonl"
 """A journal of this name is called after its folder."""
@@ -71,7 +72,7 @@ class JournalRun:
         """The journal, and from when to when it goes."""
         times = [report.time for report in self.reports if report.time]
         return {
-            "journal": self.path,
+            "journal": self.path.name,
             "first round over": times[0] if times else None,
             "last round over": times[-1] if times else None,
         }
@@ -85,15 +86,12 @@ def read_journals(paths: Sequence[Path]) -> list[JournalRun]:
     FileNotFoundError, JournalError
         If one is not there, or cannot be read.
     """
-    names = [_name(path) for path in paths]
-    unique = [
-        name if names.count(name) == 1 else str(path)
-        for name, path in zip(names, paths, strict=True)
-    ]
+    labels = labels_of([_named_after(path) for path in paths])
     return [
-        JournalRun(name, path, read_journal(path)) for name, path in zip(unique, paths, strict=True)
+        JournalRun(label, path, read_journal(path))
+        for label, path in zip(labels, paths, strict=True)
     ]
 
 
-def _name(path: Path) -> str:
-    return path.resolve().parent.name if path.name == USUAL else path.stem
+def _named_after(path: Path) -> Path:
+    return path.resolve().parent if path.name == USUAL else path.with_suffix("")

@@ -13,6 +13,11 @@ function colours() {
   return found;
 }
 
+const selections = (run) => run.clients.map((_, i) => run.cells.reduce((sum, row) => sum + (row[i] === "S"), 0));
+
+/** The greatest share of rounds in which a client was selected, in any run: the bars of all maps are on its scale. */
+const GREATEST_SHARE = Math.max(0, ...RUNS.flatMap((run) => selections(run).map((count) => count / (run.rounds.length || 1)))) || 1;
+
 function heatMap(place, r) {
   const run = RUNS[r];
   const [n, rounds] = [run.clients.length, run.rounds.length];
@@ -22,7 +27,7 @@ function heatMap(place, r) {
   }
   const hostile = new Set(run.byzantine ?? []);
   const state = (t, i) => (run.cells[t][i] === "S" && hostile.has(i) ? "B" : run.cells[t][i]);
-  const counts = run.clients.map((_, i) => run.cells.reduce((sum, row) => sum + (row[i] === "S"), 0));
+  const counts = selections(run);
   const rowHeight = n <= 25 ? 16 : n <= 50 ? 11 : n <= 120 ? 7 : 4;
   const gap = rowHeight > 6 ? 1 : 0;
   const tall = n * rowHeight;
@@ -30,6 +35,7 @@ function heatMap(place, r) {
   const here = make("div", { className: "here", hidden: true });
   const spread = make("div", { className: "spread" }, canvas, here);
   const scroll = make("div", { className: "scroll" }, spread);
+  fading(scroll);
   const names = svg("svg", { class: "names", height: tall, "aria-hidden": "true" });
   const shares = svg("svg", { class: "shares", width: 78, height: tall, "aria-hidden": "true" });
   place.append(names, scroll, shares);
@@ -60,10 +66,9 @@ function heatMap(place, r) {
   }
 
   function drawShares() {
-    const most = Math.max(1, ...counts);
     shares.replaceChildren();
     counts.forEach((count, i) => {
-      const width = (30 * count) / most;
+      const width = (30 * count) / rounds / GREATEST_SHARE;
       const y = i * rowHeight;
       shares.append(svg("rect", { x: 6, y, width, height: rowHeight - Math.max(gap, 0.5), class: hostile.has(i) ? "cB" : "cS" }));
       if (rowHeight >= 11) {

@@ -42,6 +42,7 @@ function roundsTable(details) {
   const scroll = make("div", { className: "scroll", tabIndex: 0 }, table);
   scroll.setAttribute("role", "region");
   scroll.setAttribute("aria-label", details.dataset.caption);
+  fading(scroll);
   details.append(make("div", { className: "sheet" }, make("div", { className: "bar" }, caption, copy), scroll));
 }
 
@@ -104,16 +105,28 @@ function drawLegends() {
   document.getElementById("verdicts-legend").append(make("span", {}, mark, "sin(α) = 1"));
 }
 
+const LAST_ROUND = Math.max(0, ...RUNS.flatMap((run) => run.rounds));
+
+/** Why the curve of a run ends before those of the others, or before its own last evaluation; else nothing. */
+function ending(run, ys) {
+  const done = run.rounds.length ? run.rounds[run.rounds.length - 1] : 0;
+  const wanted = run.wanted ?? done;
+  const finite = ys.findLastIndex((y) => y !== null);
+  if (ys.length && finite < ys.length - 1) return `is not finite after round ${finite < 0 ? 0 : run.evaluated[finite]}`;
+  if (done < wanted) return `has ${done} of its ${wanted} rounds: it was cut short, or still goes on`;
+  return done < LAST_ROUND ? `has ${done} rounds` : "";
+}
+
 function drawCharts() {
   const losses = RUNS.flatMap((run) => run.loss.filter((v) => v !== null));
   const wide = losses.length > 0 && Math.min(...losses) > 0 && Math.max(...losses) > 50 * Math.min(...losses);
-  const curve = (name) => RUNS.map((run) => ({ xs: run.evaluated, ys: run[name] }));
+  const curve = (name) => RUNS.map((run) => ({ xs: run.evaluated, ys: run[name], ends: ending(run, run[name]) }));
   if (RUNS.every((run) => run.byzantine)) {
     chart("accuracy", { curves: curve("accuracy"), format: fraction, smooth: true });
     chart("loss", { curves: curve("loss"), format: number, smooth: true, log: wide });
   }
   chart("sine", {
-    curves: RUNS.map((run) => ({ xs: run.rounds, ys: run.sines })),
+    curves: RUNS.map((run) => ({ xs: run.rounds, ys: run.sines, ends: ending(run, []) })),
     strips: RUNS.map((run) => run.verdicts),
     format: number,
     log: true,
@@ -162,6 +175,7 @@ for (const details of document.querySelectorAll("details.rounds")) {
   details.addEventListener("toggle", () => roundsTable(details), { once: true });
 }
 for (const button of document.querySelectorAll(".copy")) button.hidden = false;
+for (const box of document.querySelectorAll(".sheet .scroll")) fading(box);
 document.addEventListener("click", (event) => {
   if (event.target.matches(".copy")) copyTable(event.target);
 });

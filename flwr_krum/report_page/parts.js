@@ -139,3 +139,69 @@ function tickText(value) {
   }
   return String(Number(value.toPrecision(3)));
 }
+
+/* ---------- plots ---------- */
+
+/**
+ * A plot that is read with the pointer or the arrow keys.
+ *
+ * draw(width) returns the picture, its height, and where on it each of the values lies; read(index)
+ * returns the lines of the tip; choose(index), where given, is told of clicks and of the keys.
+ */
+function readable(figure, what, { draw, read, choose }) {
+  const plot = make("div", { className: "plot", tabIndex: 0 });
+  plot.setAttribute("role", "group");
+  plot.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}; the arrow keys read the ${what}`);
+  figure.append(plot);
+  let at = null;
+  let places = [];
+  let cursor = null;
+
+  function show(index, x, y) {
+    at = clamp(index, 0, places.length - 1);
+    for (const end of ["x1", "x2"]) cursor.setAttribute(end, places[at]);
+    cursor.setAttribute("visibility", "visible");
+    showTip(x, y, read(at));
+  }
+
+  function leave() {
+    at = null;
+    cursor?.setAttribute("visibility", "hidden");
+    hideTip();
+  }
+
+  const under = (event) => nearest(places, event.clientX - plot.getBoundingClientRect().left);
+  plot.addEventListener("pointermove", (event) => {
+    if (places.length) show(under(event), event.clientX, event.clientY);
+  });
+  plot.addEventListener("click", (event) => {
+    if (places.length) choose?.(under(event));
+  });
+  plot.addEventListener("pointerleave", leave);
+  plot.addEventListener("blur", leave);
+  plot.addEventListener("keydown", (event) => {
+    const last = places.length - 1;
+    const now = at ?? (event.key === "ArrowLeft" ? last + 1 : -1);
+    const next = { ArrowLeft: now - 1, ArrowRight: now + 1, PageUp: now - 10, PageDown: now + 10, Home: 0, End: last };
+    if (event.key === "Escape") leave();
+    if (!(event.key in next) || !places.length) return;
+    event.preventDefault();
+    const { left, top } = plot.getBoundingClientRect();
+    const index = clamp(next[event.key], 0, last);
+    choose?.(index);
+    show(index, left + places[index], top + 20);
+  });
+
+  function redrawn() {
+    const picture = draw(Math.max(240, plot.clientWidth));
+    places = picture.places;
+    cursor = svg("line", { y1: 4, y2: picture.bottom, class: "cursor", visibility: "hidden" });
+    picture.element.append(cursor);
+    plot.replaceChildren(picture.element);
+  }
+
+  redraws.push(redrawn);
+  new ResizeObserver(redrawn).observe(plot);
+  redrawn();
+  return redrawn;
+}

@@ -38,6 +38,8 @@ def series(run: ShownRun) -> dict[str, Any]:
     ----
     label, clients, byzantine
         Names; which of the clients attack, by index, null where nobody knows.
+    wanted
+        How many rounds it is to have, null where nobody knows.
     evaluated, accuracy, loss
         One entry per evaluation; what was not a number is null.
     rounds, cells, scores, f, selected, rules, certificates, verdicts, sines,
@@ -63,6 +65,7 @@ def series(run: ShownRun) -> dict[str, Any]:
         "byzantine": (
             None if byzantine is None else [i for c, i in index.items() if c in byzantine]
         ),
+        "wanted": run.wanted_rounds,
         "evaluated": [record.round for record in evaluations],
         "accuracy": [_digits(record.accuracy) for record in evaluations],
         "loss": [_digits(record.loss) for record in evaluations],

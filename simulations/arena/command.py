@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
-from click.core import ParameterSource
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
 from clients.fields import key_of
 from flwr_krum.kernel.threads import cores
-from simulations.arena.make import Made, Options, make, publish
+from simulations.arena.make import Made, make, publish
 from simulations.arena.plan import ALL, DECIDED, NAMES, arena_of, read_file
 from simulations.arena.words import behind, interval, outcome
 from simulations.engines.kept import DATA
+from simulations.engines.making import Making
 from simulations.engines.ray_tasks import HERE
 from simulations.run.config import run_settings
 from simulations.show import places
-from simulations.show.options import with_settings
+from simulations.show.options import command_again, given_options, with_settings
 from simulations.show.terminal import one_of
 
 OLD = ("gaussian_variance", "omniscient_factor", "omniscient_examples", "fault", "m")
@@ -29,9 +28,6 @@ OLD = ("gaussian_variance", "omniscient_factor", "omniscient_examples", "fault",
 
 USUAL = {"f": 4, "split": "dirichlet(alpha=1.0)"}
 """Where an arena has other defaults than a run."""
-
-ELSEWHERE = ("out", "page", "processes", "on", "data_dir")
-"""Options that do not change what is found."""
 
 _ON = Option(
     help=f"{HERE}, or a Ray cluster's address such as {HERE}://HOST:10001, HOST:6379 or auto: each "
@@ -74,7 +70,7 @@ def arena(
 
     Finished runs are kept: an interrupted arena goes on where it stopped.
     """
-    given = _given()
+    given = given_options()
     asked = {"rules": rules, "attacks": attacks, "rounds": rounds, "seeds": seeds}
     table = read_file(file) if file else {}
     written = {name: value for name, value in table.items() if name not in given}
@@ -84,42 +80,23 @@ def arena(
         **{key: value for key, value in options.items() if key.replace("-", "_") in given},
     }
     plan = arena_of(**{**asked, **written, "settings": settings}, first_seed=first_seed)
-    made = make(plan, Options(data, data_dir, out, processes or cores(), on), _command(given, file))
+    making = Making(out, data, data_dir, processes or cores(), on)
+    made = make(plan, making, command_again("arena", last=file))
     _show(Console(), made)
     if page is not None:
         publish(made, page)
 
 
-def _given() -> dict[str, Any]:
-    """Return the options that the command line names, by name."""
-    context = click.get_current_context()
-    return {
-        name: value
-        for name, value in context.params.items()
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    }
-
-
-def _command(given: dict[str, Any], file: str) -> str:
-    """Return the command line that finds the same."""
-    options = {option.name: option for option in click.get_current_context().command.params}
-    words = ["python", "-m", "simulations", "arena"]
-    for name, value in given.items():
-        if name in ELSEWHERE or name == "file":
-            continue
-        option = options[name]
-        if isinstance(value, bool):
-            words.append((option.opts if value else option.secondary_opts)[0])
-            continue
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words += [option.opts[0], str(each)]
-    return shlex.join([*words, file] if file else words)
-
-
 def _show(console: Console, made: Made) -> None:
-    table = Table(title="rules by their worst case", title_justify="left")
-    for column in ("rule", "worst case", "95 % interval", "under", "behind the best", "no attack"):
-        table.add_column(column, overflow="fold")
+    table = Table(
+        title="rules by their worst case",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("rule", "worst", "95 % interval", "under", "behind", "no attack"):
+        is_name = column in ("rule", "under")
+        table.add_column(column, overflow="fold", no_wrap=not is_name)
     for standing in made.standings:
         worst, peace = standing.worst, standing.results[0]
         if worst.scores:

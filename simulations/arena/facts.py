@@ -9,7 +9,7 @@ from pathlib import Path
 from clients.fields import described, key_of
 from clients.settings import Settings
 from simulations.arena.plan import DECIDED, Arena, left_out
-from simulations.engines.effort import Effort
+from simulations.engines.making import Provenance
 from simulations.run.config import RunConfig, run_config_defaults, run_settings
 from simulations.run.origin import Origin
 
@@ -28,46 +28,34 @@ READING = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Provenance):
     """How an arena came to be.
 
     Attributes
     ----------
-    command : str
-        The command that makes it again.
-    protocol : str
-        Data, model and settings in words.
     settings : mapping of key to value
         What all runs share, as far as it is not the default.
     seeds : str
     rounds : int
     versions : mapping of name to version
-    effort : Effort
     left_out : mapping of name to reason
     """
 
-    command: str
-    protocol: str
     settings: Mapping[str, str]
     seeds: str
     rounds: int
     versions: Mapping[str, str]
-    effort: Effort
     left_out: Mapping[str, str]
 
 
-def facts_of(
-    arena: Arena, configs: Sequence[RunConfig], command: str, protocol: str, effort: Effort
-) -> Facts:
+def facts_of(arena: Arena, configs: Sequence[RunConfig], provenance: Provenance) -> Facts:
     """Gather the facts of an arena whose runs, of which there is one at least, are made."""
     return Facts(
-        command=command,
-        protocol=protocol,
+        **vars(provenance),
         settings=_settings(configs[0]),
         seeds=", ".join(map(str, arena.all_seeds)),
         rounds=arena.rounds,
         versions=_versions(configs),
-        effort=effort,
         left_out=left_out(arena),
     )
 

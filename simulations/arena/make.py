@@ -14,36 +14,11 @@ from simulations.arena.picture import draw
 from simulations.arena.plan import Arena, Bout, bouts_of
 from simulations.arena.results import Standing, standings_of
 from simulations.arena.rows import write_rows
-from simulations.engines.effort import make_runs
-from simulations.engines.kept import placed
-from simulations.engines.protocol import protocol
+from simulations.engines.making import Making
 from simulations.show.pages import with_block
 
 STEM = "arena"
 SUFFIXES = (".png", ".svg", ".csv", ".html")
-
-
-@dataclass(frozen=True)
-class Options:
-    """On which data an arena is held, and where it goes.
-
-    Attributes
-    ----------
-    data, data_dir : str
-        As for `simulations.engines.kept.placed`.
-    out : Path
-        Gets ``runs/`` and the files.
-    processes : int
-        Runs at a time.
-    cluster : str
-        As for `simulations.engines.kept.run_missing`.
-    """
-
-    data: str = "embedded"
-    data_dir: str = "data"
-    out: Path = Path("runs/arena")
-    processes: int = 1
-    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +30,13 @@ class Made:
     stem: Path
 
 
-def make(arena: Arena, options: Options, command: str) -> Made:
+def make(arena: Arena, making: Making, command: str) -> Made:
     """Run what is missing and write CSV, PNG, SVG, HTML and a Markdown block.
 
     Parameters
     ----------
     arena : Arena
-    options : Options
+    making : Making
     command : str
         What is said to make it.
 
@@ -72,15 +47,13 @@ def make(arena: Arena, options: Options, command: str) -> Made:
     DataError
         If the data are missing or damaged.
     """
-    bouts = [_placed(bout, options) for bout in bouts_of(arena)]
+    bouts = [_placed(bout, making) for bout in bouts_of(arena)]
     configs = [config for bout in bouts for config in bout.configs]
     if not configs:
         raise ValueError(f"no rule can run: {bouts[0].reason}")
-    words = protocol(configs, options.data)
-    stem = options.out / STEM
-    kept = stem.with_suffix(".json")
-    effort = make_runs(configs, options.processes, kept, STEM, options.cluster)
-    made = Made(standings_of(bouts), facts_of(arena, configs, command, words, effort), stem)
+    stem = making.out / STEM
+    provenance = making.make(configs, stem, STEM, command)
+    made = Made(standings_of(bouts), facts_of(arena, configs, provenance), stem)
     _write(made)
     return made
 
@@ -96,10 +69,8 @@ def publish(made: Made, page: Path) -> None:
     page.write_text(with_block(text, STEM, block), encoding="utf-8")
 
 
-def _placed(bout: Bout, options: Options) -> Bout:
-    folder = options.out / "runs"
-    configs = [placed(each, folder, options.data, options.data_dir) for each in bout.configs]
-    return replace(bout, configs=tuple(configs))
+def _placed(bout: Bout, making: Making) -> Bout:
+    return replace(bout, configs=tuple(making.placed(each) for each in bout.configs))
 
 
 def _write(made: Made) -> None:

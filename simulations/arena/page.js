@@ -34,6 +34,7 @@ function showHint(cell, event) {
   HINT.style.top = `${below + height < innerHeight ? below : Math.max(8, event.clientY - height - 12)}px`;
 }
 
+for (const box of document.querySelectorAll(".scroll")) fading(box);
 document.addEventListener("click", (event) => {
   const heading = event.target.closest("thead th");
   if (heading) sortBy(heading);

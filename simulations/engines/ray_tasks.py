@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,9 @@ from simulations.run.history import (
     RoundRecord,
 )
 from simulations.run.origin import ORIGIN_FILE
+
+PATIENCE = 10.0
+"""Seconds that a cluster may take to accept a connection."""
 
 HERE = "ray"
 """What is said for a Ray of this machine's own, in place of a cluster's address."""
@@ -89,6 +93,7 @@ def _joined(address: str) -> Iterator[ModuleType]:
     """Start or join a Ray, and end or leave it."""
     import ray  # takes seconds, and the other ways need it not
 
+    _check_is_reached(address)
     packages = [str(Path(each.__path__[0])) for each in (flwr_krum, clients, simulations)]
     try:
         ray.init(
@@ -103,6 +108,17 @@ def _joined(address: str) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_is_reached(address: str) -> None:
+    """Raise ValueError where nobody listens, which Ray would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # a Ray of this machine, or one that Ray finds by itself
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"there is no Ray at {address!r}: {error}") from error
 
 
 def _away(config: RunConfig) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from typer import Argument, Option
 
 from flwr_krum.kernel.threads import cores
 from simulations.engines.kept import DATA
+from simulations.engines.making import Making
 from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.facts import facts
-from simulations.figures.make import Made, Options, make, publish
+from simulations.figures.make import Amount, Made, make, publish
 from simulations.figures.page import facts_block, number, update_page
 from simulations.figures.verdicts import Verdict
 from simulations.run.intervals import Outcome
 from simulations.show import places
+from simulations.show.options import command_again
 from simulations.show.terminal import one_of
 
 FACTS, ALL = "U1", "all"
@@ -53,11 +55,11 @@ def figure(
     Finished runs are kept: an interrupted figure goes on where it stopped, and figures share runs.
     """
     console = Console()
-    at_once = processes or cores()
-    options = Options(seeds, rounds, folds, first_seed, data, data_dir, out, at_once)
+    amount = Amount(seeds, rounds, folds, first_seed)
+    making = Making(out, data, data_dir, processes or cores())
     for each in NAMES if name == ALL else [name] * (name != FACTS):
         experiment = load_experiment(each)
-        made = make(experiment, options)
+        made = make(experiment, amount, making, command_again("figure", experiment.called))
         _show(console, made)
         if page is not None:
             publish(experiment, made, page)
@@ -68,8 +70,15 @@ def figure(
 
 
 def _show(console: Console, made: Made) -> None:
+    short = [verdict for verdict in made.verdicts if verdict.is_too_short]
     for verdict in made.verdicts:
-        _show_verdict(console, verdict)
+        if verdict not in short:
+            _show_verdict(console, verdict)
+    if short:
+        names = ", ".join(verdict.statement.id for verdict in short)
+        needed = max(verdict.rounds_needed for verdict in short)
+        line = f"{names}: too short to tell, these claims count from {needed} rounds on"
+        console.print(line, soft_wrap=True, highlight=False)
     provenance = made.provenance
     console.print(f"{provenance.protocol}; {provenance.band}", soft_wrap=True, highlight=False)
     console.print(str(provenance.effort), highlight=False)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simulations.engines.effort import make_runs
-from simulations.engines.protocol import protocol
+from simulations.engines.making import Making
 from simulations.figures.bands import band_words
 from simulations.figures.experiment import Experiment
-from simulations.figures.page import Provenance, figure_block, update_page
+from simulations.figures.page import FigureProvenance, figure_block, update_page
 from simulations.figures.pictures import draw
 from simulations.figures.rows import Row, write_rows
-from simulations.figures.runs import gather, place
+from simulations.figures.runs import gather
 from simulations.figures.verdicts import Verdict, verdicts_of
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much of a figure is run, on which data, and where it goes.
+class Amount:
+    """How much of a figure is run.
 
     Attributes
     ----------
@@ -31,32 +30,12 @@ class Options:
         k of a k-fold cross-validation; 0 is none.
     first_seed : int
         The others follow.
-    data, data_dir : str
-        As for `simulations.engines.kept.placed`.
-    out : Path
-        Gets ``runs/`` and ``figure-<name>/``.
-    processes : int
-        Runs at a time.
     """
 
     seeds: int = 0
     rounds: int = 0
     folds: int = 0
     first_seed: int = 0
-    data: str = "embedded"
-    data_dir: str = "data"
-    out: Path = Path("runs/figures")
-    processes: int = 1
-
-    def command(self, name: str) -> str:
-        """Return the command line that makes a figure with these options."""
-        default = Options()
-        chosen = [
-            f" --{key.replace('_', '-')} {getattr(self, key)}"
-            for key in ("seeds", "first_seed", "rounds", "folds", "data")
-            if getattr(self, key) != getattr(default, key)
-        ]
-        return f"python -m simulations figure {name}{''.join(chosen)}"
 
 
 @dataclass(frozen=True)
@@ -64,12 +43,20 @@ class Made:
     """A finished figure."""
 
     verdicts: list[Verdict]
-    provenance: Provenance
+    provenance: FigureProvenance
     picture: Path
 
 
-def make(experiment: Experiment, options: Options) -> Made:
+def make(experiment: Experiment, amount: Amount, making: Making, command: str) -> Made:
     """Run what is missing, judge, draw; write PNG, SVG, CSV and a page into the figure's folder.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    amount : Amount
+    making : Making
+    command : str
+        What is said to make it.
 
     Raises
     ------
@@ -78,26 +65,25 @@ def make(experiment: Experiment, options: Options) -> Made:
     DataError
         If the data are missing or damaged.
     """
-    rounds = options.rounds or experiment.rounds
+    rounds = amount.rounds or experiment.rounds
     cells = [
-        place(cell, options.out / "runs", options.data, options.data_dir)
-        for cell in experiment.cells(rounds, options.seeds, options.folds, options.first_seed)
+        replace(cell, config=making.placed(cell.config))
+        for cell in experiment.cells(rounds, amount.seeds, amount.folds, amount.first_seed)
     ]
+    stem = making.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
     runs = [cell.config for cell in cells]
-    words = protocol(runs, options.data)
-    stem = options.out / f"figure-{experiment.name}" / f"figure-{experiment.name}"
-    kept = stem.with_suffix(".json")
-    effort = make_runs(runs, options.processes, kept, f"figure {experiment.name}")
+    provenance = making.make(runs, stem, f"figure {experiment.name}", command)
     rows = gather(experiment.name, cells)
     verdicts = verdicts_of(experiment.statements, rows)
-    band = band_words(_numbers_of_seeds(rows), options.folds, options.first_seed)
-    provenance = Provenance(options.command(experiment.called), words, band, effort)
+    band = band_words(_numbers_of_seeds(rows), amount.folds, amount.first_seed)
     write_rows(stem.with_suffix(".csv"), rows)
     pictures = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    draw(experiment, rows, verdicts, [words, _sentence(band, experiment, rounds)], pictures)
-    block = figure_block(experiment, verdicts, provenance, pictures[0].name)
+    words = [provenance.protocol, _sentence(band, experiment, rounds)]
+    draw(experiment, rows, verdicts, words, pictures)
+    made = Made(verdicts, FigureProvenance(**vars(provenance), band=band), pictures[0])
+    block = figure_block(experiment, verdicts, made.provenance, made.picture.name)
     stem.with_suffix(".md").write_text(block)
-    return Made(verdicts, provenance, pictures[0])
+    return made
 
 
 def publish(experiment: Experiment, made: Made, page: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulations.engines.effort import Effort
+from simulations.engines.making import Provenance
 from simulations.figures.experiment import Experiment
 from simulations.figures.facts import Fact
 from simulations.figures.statements import Check
@@ -19,28 +19,23 @@ SUMMARY = "summary"
 
 
 @dataclass(frozen=True)
-class Provenance:
+class FigureProvenance(Provenance):
     """How a figure came to be.
 
     Attributes
     ----------
-    command : str
-        The command that makes it again.
-    protocol : str
-        Data, model and settings in words.
     band : str
         What line and band are.
-    effort : Effort
     """
 
-    command: str
-    protocol: str
     band: str
-    effort: Effort
 
 
 def figure_block(
-    experiment: Experiment, verdicts: Sequence[Verdict], provenance: Provenance, picture: str
+    experiment: Experiment,
+    verdicts: Sequence[Verdict],
+    provenance: FigureProvenance,
+    picture: str,
 ) -> str:
     """Return a figure, its origin and its verdicts as Markdown.
 

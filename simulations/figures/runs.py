@@ -1,22 +1,15 @@
-"""The runs of a figure: their places among the runs that are kept, and the rows they give."""
+"""The rows that the runs of a figure give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
 
 from clients.tasks import shapes_of
-from simulations.engines.kept import evaluations, placed
+from simulations.engines.kept import evaluations
 from simulations.figures.experiment import Cell
 from simulations.figures.rows import Row
 from simulations.run.config import RunConfig
 from simulations.run.history import RoundRecord
-
-
-def place(cell: Cell, folder: Path, data: str, data_dir: str) -> Cell:
-    """Return the cell with a run that has its folder, as `simulations.engines.kept.placed` does."""
-    return replace(cell, config=placed(cell.config, folder, data, data_dir))
 
 
 def gather(figure: str, cells: Iterable[Cell]) -> list[Row]:

@@ -81,6 +81,18 @@ class Verdict:
         return Outcome.PARTLY if Outcome.HOLDS in outcomes else Outcome.FAILS
 
     @property
+    def is_too_short(self) -> bool:
+        """Whether the runs ended before the rounds that every one of its checks looks at."""
+        return all(finding.seeds == 0 for finding in self.findings)
+
+    @property
+    def rounds_needed(self) -> int:
+        """The last of the rounds that its checks look at; 0 where they look at all there are."""
+        checks = [finding.check for finding in self.findings]
+        looks = [look for check in checks for look in (check.of, check.against) if look is not None]
+        return max((look.window[1] for look in looks if look.window is not None), default=0)
+
+    @property
     def sentence(self) -> str:
         """The outcome in words; what it is limited to where it is limited."""
         of = {

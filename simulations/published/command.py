@@ -10,10 +10,12 @@ from rich.table import Table
 from typer import Argument, Option
 
 from flwr_krum.kernel.threads import cores
-from simulations.published.make import Made, Options, make, verdict
+from simulations.engines.making import Making
+from simulations.published.make import Amount, Made, make, verdict
 from simulations.published.markdown import summary, table_block
 from simulations.published.table import NAMES, load_table
 from simulations.show import places
+from simulations.show.options import command_again
 from simulations.show.pages import with_block
 
 _NAME = Argument(
@@ -44,10 +46,9 @@ def published(
     is there when all are.
     """
     table = load_table(name)
-    at_once = processes or cores()
-    chosen = tuple(parts or ())
-    options = Options(chosen, seeds, first_seed, rounds, data_dir, out, at_once, on)
-    made = make(table, options, name)
+    amount = Amount(tuple(parts or ()), seeds, rounds, first_seed)
+    making = Making(out, table.data, data_dir, processes or cores(), on)
+    made = make(table, amount, making, command_again("published", name))
     block = table_block(made)
     made.stem.with_suffix(".md").write_text(block, encoding="utf-8")
     _show(Console(), made)
@@ -71,5 +72,5 @@ def _show(console: Console, made: Made) -> None:
         if not each.holds:
             alike = f"{each.same} of {each.seeds} seeds end as under {each.like}"
             console.print(f"{each.rule} under {each.attack}: {alike}", highlight=False)
-    console.print(str(made.effort), highlight=False)
+    console.print(str(made.provenance.effort), highlight=False)
     console.print(f"table and page: {made.stem}.csv, .md", soft_wrap=True)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from simulations.engines.effort import Effort, make_runs
-from simulations.engines.kept import placed
-from simulations.engines.protocol import protocol
+from simulations.engines.making import Making, Provenance
 from simulations.published.cells import Cell, Likeness, cell_of, curves_of, likenesses_of
 from simulations.published.table import PublishedTable
 from simulations.run.config import RunConfig
@@ -22,8 +20,8 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much of a table is run, and where it goes.
+class Amount:
+    """How much of a table is run.
 
     Attributes
     ----------
@@ -32,34 +30,13 @@ class Options:
     seeds, rounds : int
         0 is the table's own.
     first_seed : int
-    data_dir : str
-        Folder of the original data; MNIST is downloaded into it where it is missing.
-    out : Path
-        Gets ``runs/`` and the files.
-    processes : int
-        Runs at a time.
-    cluster : str
-        As for `simulations.engines.kept.run_missing`.
+        The others follow.
     """
 
     parts: tuple[str, ...] = ()
     seeds: int = 0
-    first_seed: int = 0
     rounds: int = 0
-    data_dir: str = "data"
-    out: Path = Path("runs/published")
-    processes: int = 1
-    cluster: str = ""
-
-    def command(self, name: str) -> str:
-        """Return the command line that finds the same."""
-        chosen = [f' --parts "{part}"' for part in self.parts]
-        chosen += [
-            f" --{key.replace('_', '-')} {getattr(self, key)}"
-            for key in ("seeds", "first_seed", "rounds")
-            if getattr(self, key)
-        ]
-        return f"python -m simulations published {name}{''.join(chosen)}"
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,16 +46,23 @@ class Made:
     table: PublishedTable
     cells: list[Cell]
     likenesses: list[Likeness]
-    command: str
-    protocol: str
+    provenance: Provenance
     rounds: int
     seeds: range
-    effort: Effort
     stem: Path
 
 
-def make(table: PublishedTable, options: Options, called: str) -> Made:
-    """Run what is missing, compare, and write CSV and Markdown.
+def make(table: PublishedTable, amount: Amount, making: Making, command: str) -> Made:
+    """Run what is missing, compare, and write CSV.
+
+    Parameters
+    ----------
+    table : PublishedTable
+    amount : Amount
+    making : Making
+        On the table's data.
+    command : str
+        What is said to make it.
 
     Raises
     ------
@@ -87,25 +71,20 @@ def make(table: PublishedTable, options: Options, called: str) -> Made:
     DataError
         If the data are missing or damaged.
     """
-    seeds = range(options.first_seed, options.first_seed + (options.seeds or table.seeds))
-    rounds = options.rounds or table.rounds
-    parts = options.parts or tuple(table.parts)
+    seeds = range(amount.first_seed, amount.first_seed + (amount.seeds or table.seeds))
+    rounds = amount.rounds or table.rounds
+    parts = amount.parts or tuple(table.parts)
     if unknown := [part for part in parts if part not in table.parts]:
         raise ValueError(f"parts hold {unknown}, expected some of {list(table.parts)}")
-    folder = options.out / "runs"
     runs: dict[tuple[str, str, str], tuple[RunConfig, ...]] = {
         (part, rule, attack): tuple(
-            placed(config, folder, table.data, options.data_dir)
-            for config in table.configs(part, rule, attack, rounds, seeds)
+            making.placed(config) for config in table.configs(part, rule, attack, rounds, seeds)
         )
         for part, rule, attack in _wanted(table, parts)
     }
     configs = [config for each in runs.values() for config in each]
-    words = protocol(configs, table.data)
-    stem = options.out / table.name
-    effort = make_runs(
-        configs, options.processes, stem.with_suffix(".json"), table.name, options.cluster
-    )
+    stem = making.out / table.name
+    provenance = making.make(configs, stem, table.name, command)
     curves = {key: curves_of(key[2], each) for key, each in runs.items()}
     cells = [
         cell_of(each, [curves[each.part, each.rule, a] for a in each.attacks], table.measure)
@@ -117,8 +96,7 @@ def make(table: PublishedTable, options: Options, called: str) -> Made:
         for part in parts:
             own = {key[1:]: found for key, found in curves.items() if key[0] == part}
             likenesses += likenesses_of(part, table.equal, own)
-    command = options.command(called)
-    made = Made(table, cells, likenesses, command, words, rounds, seeds, effort, stem)
+    made = Made(table, cells, likenesses, provenance, rounds, seeds, stem)
     write_rows(stem.with_suffix(".csv"), made)
     return made
 

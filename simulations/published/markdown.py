@@ -17,22 +17,22 @@ MEASURED = {
 
 def table_block(made: Made) -> str:
     """Return the block."""
-    table = made.table
+    table, provenance = made.table, made.provenance
     settings = (
-        f"{made.protocol}; {made.rounds} rounds, seeds {', '.join(map(str, made.seeds))}. "
+        f"{provenance.protocol}; {made.rounds} rounds, seeds {', '.join(map(str, made.seeds))}. "
         f"{MEASURED[table.measure]} Published: {table.source}. {' '.join(table.caption.split())}"
     )
     lines = [
         f"{table.title}: {summary(made)}.",
         "",
-        f"`{made.command}`",
+        f"`{provenance.command}`",
         "",
         settings,
         "",
         *_rows(made.cells),
         "",
         *_likenesses(made),
-        f"{made.effort}.",
+        f"{provenance.effort}.",
     ]
     return "\n".join(lines) + "\n"
 

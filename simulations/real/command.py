@@ -108,6 +108,7 @@ def _run(config: RunConfig, console: Console) -> None:
     folder = Path(config.run_dir)
     federation = Federation(folder / "federation", node_configs(config))
     watch = _Watch(config, federation, console)
+    watch.stage(f"starting a SuperLink and {config.settings.num_clients} SuperNodes")
     with federation, watch:
         federation.wait_until_connected(lambda connected: watch.update("connecting", connected))
         run_id = federation.submit(config)
@@ -129,7 +130,7 @@ def _run(config: RunConfig, console: Console) -> None:
 
 
 class _Watch:
-    """The live view: drawn anew at each update on a terminal, else a line for each round."""
+    """The live view: drawn anew at each update on a terminal, else a line per stage and round."""
 
     def __init__(self, config: RunConfig, federation: Federation, console: Console) -> None:
         self._config = config
@@ -137,6 +138,7 @@ class _Watch:
         self._console = console
         self._folder = Path(config.run_dir)
         self._printed = 0
+        self._stage = ""
         # Rounds of an older run are replaced when the ServerApp starts, not now.
         self._since = 0.0 if config.resume else time.time()
         # No thread of its own: the loop that follows the run draws.
@@ -149,6 +151,12 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # the terminal may be what is gone
             self._live.stop()
+
+    def stage(self, what: str) -> None:
+        """Say what the command has come to, once, where there is no terminal to draw on."""
+        if not self._console.is_terminal and what != self._stage:
+            self._stage = what
+            self._console.print(what, soft_wrap=True, highlight=False)
 
     def update(self, status: str, connected: set[str] | None = None) -> None:
         """Show the run as it is now."""
@@ -166,6 +174,9 @@ class _Watch:
                 self._console.print(
                     line_of(report, records[report.server_round]), soft_wrap=True, highlight=False
                 )
+        if connected is not None:
+            status = f"{status}: {len(connected)} of {len(self._federation.nodes)} SuperNodes"
+        self.stage(status)
 
     def rounds_done(self) -> int:
         """Return how many rounds are on record."""

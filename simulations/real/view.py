@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flwr_krum.boundary.replies import ClientId
+from flwr_krum.fates import fate_in_full
 from flwr_krum.report import RoundReport
 from simulations.run.history import RoundRecord
 
@@ -53,25 +54,6 @@ def activity(log: str) -> str:
     return "training" if received > answered else "answered"
 
 
-def outcome(report: RoundReport, name: ClientId) -> str:
-    """Return what became of a node's part in a round."""
-    refused = {refused.client: refused.reason for refused in report.refused}
-    if name in refused:
-        return f"refused: {refused[name]}"
-    if name in report.failed:
-        return f"failed: {report.failed[name]}"
-    if name in report.silent:
-        return "silent"
-    if name in report.late:
-        return "late"
-    if name in report.quarantined:
-        return "in quarantine"
-    if name not in report.received:
-        return "not asked"
-    verdict = "selected" if name in report.selected else "not selected"
-    return f"{verdict}, doubted: {report.doubted[name]}" if name in report.doubted else verdict
-
-
 def losses(reports: Sequence[RoundReport]) -> list[str]:
     """Return a line for each node whose reply was missing, with how often and why."""
     failed = Counter(name for report in reports for name in report.failed)
@@ -99,7 +81,7 @@ def line_of(report: RoundReport, record: RoundRecord) -> str:
     parts.append(f"{len(report.received)} accepted")
     troubled = [*(refused.client for refused in report.refused), *report.failed]
     troubled += [*report.silent, *report.late]
-    parts += [f"{name} {outcome(report, name)}" for name in troubled]
+    parts += [f"{name} {fate_in_full(report, name)}" for name in troubled]
     if not report.stepped:
         parts.append(f"skipped: {report.note}")
     return ", ".join(parts)
@@ -125,7 +107,7 @@ def _nodes_table(run: Federated) -> Table:
             node.role,
             node.process,
             node.activity,
-            _short(outcome(last, node.name)) if last else "",
+            _short(fate_in_full(last, node.name)) if last else "",
             f"{selected[node.name]} of {len(run.reports)}" if run.reports else "",
         )
     return table

@@ -10,6 +10,7 @@ from flwr_krum.boundary.replies import ClientId
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.report_page.shown import Evaluation
+from flwr_krum.report_page.texts import labels_of, without_folders
 from simulations.run.config import RunConfig
 from simulations.run.history import (
     CONFIG_FILE,
@@ -24,8 +25,8 @@ from simulations.run.history import (
 )
 from simulations.run.origin import Origin
 
-ELSEWHERE = ("run-dir", "resume")
-"""Settings that say where a run lies and not what it is."""
+ELSEWHERE = ("run-dir", "resume", "data-dir", "tensorboard")
+"""Settings that say where a run and its data lie and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Run:
     Attributes
     ----------
     label : str
-        The folder's name, or its whole path where two runs share the name.
+        The folder's name, with folders before it where two runs share the name.
     folder : Path
     config : RunConfig
     history : sequence of RoundRecord
@@ -58,7 +59,7 @@ class Run:
         settings, attackers = self.config.settings, len(self.byzantine)
         attack = f"{attackers} of them {settings.attack}" if attackers else "no attack"
         clients = f"{settings.num_clients} clients"
-        return f"{self.config.rule} on {settings.task}, {clients}, {attack}"
+        return without_folders(f"{self.config.rule} on {settings.task}, {clients}, {attack}")
 
     @property
     def clients(self) -> Sequence[int]:
@@ -112,21 +113,26 @@ class Run:
         return {
             "n": str(settings.num_clients),
             "f": str(settings.f),
-            "rule": self.config.rule,
-            "attack": settings.attack,
+            "rule": without_folders(self.config.rule),
+            "attack": without_folders(settings.attack),
         }
 
     @property
     def settings(self) -> Mapping[str, object]:
         """All settings but those that say where the run lies and not what it is."""
-        return {k: v for k, v in self.config.to_config().items() if k not in ELSEWHERE}
+        return {
+            key: without_folders(value) if isinstance(value, str) else value
+            for key, value in self.config.to_config().items()
+            if key not in ELSEWHERE
+        }
 
     @property
     def sources(self) -> Mapping[str, object]:
         """Where the run comes from: folder, date, data and versions."""
-        found: dict[str, object] = {"folder": self.folder}
+        found: dict[str, object] = {"folder": self.folder.resolve().name}
         if self.origin:
-            found |= {"started": self.origin.started, "data": self.origin.data}
+            data = without_folders(self.origin.data)
+            found |= {"started": self.origin.started, "data": data}
             found |= self.origin.versions
         return found
 
@@ -140,12 +146,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         If a folder holds no run, or one that cannot be read; JournalError if its journal is
         damaged.
     """
-    names = [folder.resolve().name for folder in folders]
-    unique = [
-        name if names.count(name) == 1 else str(folder)
-        for name, folder in zip(names, folders, strict=True)
-    ]
-    return [_read_run(folder, label) for folder, label in zip(folders, unique, strict=True)]
+    labels = labels_of(folders)
+    return [_read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
 
 
 def _read_run(folder: Path, label: str) -> Run:

@@ -136,6 +136,8 @@ class RunConfig:
         try:
             rule.check(made.settings.num_clients)
         except ValueError as error:
+            if "strict=False" not in str(error):
+                raise
             raise ValueError(f"{error}; on the command line that is --no-strict") from error
         if made.quorum:
             check_quorum(made.quorum, rule)

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from rich.table import Table
-
 from flwr_krum.attacks import ATTACKS, WRAPPERS, Attack
 from flwr_krum.attacks.attack import MEANINGS, AttackFacts, Knowledge
 from flwr_krum.attacks.mod import lacking
@@ -65,16 +63,6 @@ def rows() -> Iterator[tuple[str, ...]]:
 def objects() -> list[dict[str, str]]:
     """Return the rows for programs."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows()]
-
-
-def terminal_table() -> Table:
-    """Return the rows for a terminal."""
-    table = Table(title="attacks", show_lines=True)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows():
-        table.add_row(*row)
-    return table
 
 
 def pages() -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
 from typing import Annotated, Any
 
 import click
+from click.core import ParameterSource
 from typer import Option
 
 from clients.fields import Choice, Described, Flag, Number, Whole, key_of
@@ -62,6 +64,7 @@ def with_settings(
                 command(config, **values)
             except ValueError as error:
                 key, _, problem = str(error).partition(" is ")  # as settings say what is wrong
+                key = key.replace(" ", "-")
                 if key not in option_of:
                     raise
                 raise ValueError(f"{option_of[key]} is {problem}") from error
@@ -71,6 +74,49 @@ def with_settings(
         return options
 
     return wrap
+
+
+ELSEWHERE = ("out", "page", "processes", "on", "data_dir")
+"""Options that do not change what a command finds."""
+
+
+def given_options() -> dict[str, Any]:
+    """Return the options that the command line of this command names, by name."""
+    context = click.get_current_context()
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        and isinstance(_parameters(context)[name], click.Option)
+    }
+
+
+def command_again(*words: str, last: str = "") -> str:
+    """Return the command line that finds the same as this command.
+
+    Parameters
+    ----------
+    *words : str
+        The command's name, and what stands before its options.
+    last : str
+        What stands behind them; may be empty.
+    """
+    options = _parameters(click.get_current_context())
+    line = ["python", "-m", "simulations", *words]
+    for name, value in given_options().items():
+        option = options[name]
+        if name in ELSEWHERE:
+            continue
+        if isinstance(value, bool):
+            line.append((option.opts if value else option.secondary_opts)[0])
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            line += [option.opts[0], str(each)]
+    return shlex.join([*line, last] if last else line)
+
+
+def _parameters(context: click.Context) -> dict[str, click.Parameter]:
+    return {each.name: each for each in context.command.params if each.name}
 
 
 def _option(name: str, called: str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rich.table import Table
-
 from flwr_krum.rules import MIXINGS, RULES, Mixing, Rule
 from simulations.show.docstrings import explanation, first_sentence, section
 
 PAGE = Path("docs/rules.md")
 
 COLUMNS = ("name", "needs", "from", "breakdown", "kappa", "cost", "maps")
+
+MAPS = "P permutation of the clients, T translation, S scaling, R rotation, N negation"
+"""What the letters of the last column stand for."""
 
 ABOUT = """# What each rule says of itself
 
@@ -55,16 +56,6 @@ def objects() -> list[dict[str, str]]:
         for kind, kinds in (("rule", RULES), ("mixing", MIXINGS))
         for row in rows(kinds)
     ]
-
-
-def terminal_table(title: str, kinds: Mapping[str, type[Rule] | type[Mixing]]) -> Table:
-    """Return the rows for a terminal."""
-    table = Table(title=title, show_lines=True)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows(kinds):
-        table.add_row(*row)
-    return table
 
 
 def markdown_page() -> str:

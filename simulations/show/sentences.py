@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from click import Context
+from click import Context, Option
 from rich.console import Console
 from typer.core import TyperGroup
 
@@ -39,15 +39,23 @@ class InSentences(TyperGroup):
         except BrokenPipeError:  # nobody reads on: no error of ours
             raise
         except (ValueError, DataError, OSError) as error:
-            say(Console(), error)
+            say(Console(), error, self._with_option(ctx, str(error)))
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             how = GOES_ON.get(ctx.invoked_subcommand or "", "nothing is kept")
             Console().print(f"interrupted: {how}", soft_wrap=True, highlight=False)
             raise typer.Exit(INTERRUPTED) from None
 
+    def _with_option(self, ctx: Context, text: str) -> str:
+        """Return what is wrong with a setting, by the name of its option where that is one."""
+        name, space, rest = text.partition(" ")
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        options = [each for each in command.params if isinstance(each, Option)] if command else []
+        option = next((f"--{name}" for each in options if f"--{name}" in each.opts), name)
+        return f"{option}{space}{rest}"
 
-def say(console: Console, error: Exception) -> None:
-    """Print an error's kind and text, as the text stands."""
+
+def say(console: Console, error: Exception, text: str = "") -> None:
+    """Print an error's kind and text, as the text stands, or another text."""
     console.print(f"[red]{type(error).__name__}[/red]:", end=" ")
-    console.print(str(error), soft_wrap=True, markup=False, highlight=False)
+    console.print(text or str(error), soft_wrap=True, markup=False, highlight=False)

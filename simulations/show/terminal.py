@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 from typer import Option
 
 from simulations.run.config import RunConfig
@@ -25,6 +29,22 @@ from simulations.run.history import RoundRecord
 def one_of(values: Sequence[str], help_: str) -> Any:
     """Return an option that takes one of several words."""
     return Option(click_type=click.Choice(values), help=help_)
+
+
+def entries(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """Return rows of long texts one below the other: a name, then a line per further column.
+
+    A table of as many columns would break words and numbers where a terminal is narrow.
+    """
+    parts: list[RenderableType] = [Text(title, style="bold underline")]
+    for name, *texts in rows:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="dim", min_width=max(map(len, columns[1:])))
+        grid.add_column()
+        for column, text in zip(columns[1:], texts, strict=True):
+            grid.add_row(column, Text(text))
+        parts += [Text(), Text(name, style="bold"), Padding(grid, (0, 0, 0, 2))]
+    return Group(*parts)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:

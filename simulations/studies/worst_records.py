@@ -144,8 +144,10 @@ def examine_all(
     Raises
     ------
     ValueError
-        If a rule that is named, not one of all, cannot be searched.
+        If a rule that is named, not one of all, cannot be searched, or liars are no minority.
     """
+    if not 1 <= f < n / 2:
+        raise ValueError(f"-f is {f}, expected an integer from 1 to {(n - 1) // 2} where -n is {n}")
     named = [each.strip() for text in rules for each in text.split(";")]
     found = []
     for text in dict.fromkeys(e for name in named for e in (SEARCHED if name == ALL else [name])):

@@ -27,7 +27,7 @@ def test_that_of_the_page_is_run_and_drawn(cli, tmp_path, in_this_process):
     folder = tmp_path / "runs/figures/figure-my"
     assert (folder / "figure-my.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "figure-my.md").read_text()
-    assert "`python -m simulations figure my.toml --seeds 1 --rounds 2`" in page
+    assert "`python -m simulations figure my.toml --rounds 2 --seeds 1`" in page
     assert len(in_this_process) == 2
 
 

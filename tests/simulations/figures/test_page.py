@@ -3,7 +3,7 @@ import pytest
 from simulations.engines.effort import Effort
 from simulations.figures.facts import Fact
 from simulations.figures.page import (
-    Provenance,
+    FigureProvenance,
     facts_block,
     figure_block,
     number,
@@ -12,7 +12,7 @@ from simulations.figures.page import (
 from simulations.figures.statements import Check, Quantity, Statement
 from simulations.figures.verdicts import verdicts_of
 
-PROVENANCE = Provenance("the command", "the protocol", "median", Effort(75.4, 61.0, 2, 3, 1))
+PROVENANCE = FigureProvenance("the command", "the protocol", Effort(75.4, 61.0, 2, 3, 1), "median")
 
 
 def test_a_block_has_picture_claims_numbers_and_origin(tiny, rows):

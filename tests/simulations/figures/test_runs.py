@@ -8,13 +8,15 @@ import pytest
 from clients.tasks import DataError
 from simulations.engines.engines import quiet_flower, run
 from simulations.engines.kept import check_data, evaluations, key, missing, run_missing
-from simulations.figures.runs import gather, place
+from simulations.engines.making import Making
+from simulations.figures.runs import gather
 from simulations.run.config import RunConfig
 
 
 def cells_of(experiment, folder, rounds=20, seeds=2, data="embedded", data_dir="data", **kw):
+    making = Making(folder, data, data_dir)
     cells = experiment.cells(rounds, seeds, **kw)
-    return [place(cell, folder, data, data_dir) for cell in cells]
+    return [replace(cell, config=making.placed(cell.config)) for cell in cells]
 
 
 @pytest.fixture

@@ -134,4 +134,4 @@ def test_the_page_says_how_many_cells_agree_and_which_rules_an_attack_moves(made
 def test_a_part_that_is_none_is_an_error(made):
     result, _ = made("--parts", "three")
     assert result.exit_code == 2
-    assert "parts hold ['three'], expected some of ['one', 'two']" in result.output
+    assert "--parts hold ['three'], expected some of ['one', 'two']" in result.output

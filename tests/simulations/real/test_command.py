@@ -38,6 +38,8 @@ class Played:
 
     def wait_until_connected(self, progress):
         progress(set())
+        progress(set())
+        progress({node.name for node in self.nodes})
 
     def submit(self, config):
         Played.submitted = config
@@ -86,6 +88,17 @@ def test_a_real_run_leaves_what_a_virtual_one_leaves_and_says_each_round(cli, tm
     ]
     assert "rounds with a Byzantine client selected: 0 of 3" in result.output
     assert Played.last.entered == 0
+
+
+def test_into_a_file_each_stage_is_one_line_as_soon_as_it_is_come_to(cli):
+    lines = cli("--nodes 5 --rounds 1").output.splitlines()
+    assert lines[:3] == [
+        "starting a SuperLink and 5 SuperNodes",
+        "connecting: 0 of 5 SuperNodes",
+        "connecting: 5 of 5 SuperNodes",
+    ]
+    assert lines[3].startswith("round 1, ")
+    assert lines[4] == "finished:completed"
 
 
 def test_each_node_gets_its_partition_and_its_role(cli):

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from flwr_krum.boundary.replies import Refused
 from flwr_krum.report import RoundReport
-from simulations.real.view import Federated, NodeState, activity, line_of, losses, outcome, render
+from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
 from simulations.run.history import RoundRecord
 
 FIRST = RoundReport(
@@ -19,35 +19,14 @@ SECOND = RoundReport(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        (2, "selected"),
-        (0, "not selected"),
-        (6, "refused: array 'w': holds NaN"),
-        (4, "silent"),
-        (7, "in quarantine"),
-        (5, "not selected, doubted: claims nan examples"),
-        (9, "not asked"),
-    ],
-)
-def test_the_part_of_each_node_in_a_round_is_said(name, said):
-    assert outcome(FIRST, name) == said
-
-
 def test_the_late_are_told_from_the_silent():
     report = RoundReport(3, "Krum(f=2)", 2, received=(0, 1), silent=(4,), late=(5, 6))
-    assert outcome(report, 5) == "late"
     assert losses([FIRST, report]) == [
         "node 4: silent in 2 rounds",
         "node 5: late in 1 round",
         "node 6: late in 1 round",
     ]
-    assert "5 late, 6 late" in line_of(report, RoundRecord(3, None, None))
-
-
-def test_a_node_that_failed_is_said_to_have_with_the_reason():
-    assert outcome(SECOND, 3) == "failed: Node Unavailable"
+    assert "5 silent (late), 6 silent (late)" in line_of(report, RoundRecord(3, None, None))
 
 
 def test_losses_are_counted_by_node_and_answered_rounds_are_none():

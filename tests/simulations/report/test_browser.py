@@ -1,7 +1,12 @@
 """The page as people meet it: in headless Chromium, without a word on the console."""
 
+import math
+import re
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flwr_krum.boundary.replies import Refused
@@ -123,6 +128,72 @@ def test_the_keyboard_reaches_every_cell_and_every_point(open_page, make_run):
     assert page.tip == ["round 1", "run\ndoes not hold, sin(α) 50"]
     page.press("ArrowRight")
     assert page.tip == ["round 2", "run\ncannot be known, sin(α) –", "3 are too few"]
+
+
+def test_on_a_phone_a_map_scrolls_beside_its_names_and_fades_where_more_follows(
+    open_page, large_run
+):
+    page = open_page(large_run(400, 7, 2), **PHONE)
+    scroll = "document.querySelector('.heat .scroll')"
+    left = "document.querySelector('.heat .names').getBoundingClientRect().left"
+    before = page.evaluate(left)
+    assert page.evaluate(f"{scroll}.classList.contains('more')")
+    page.evaluate(f"{scroll}.scrollLeft = 1e6")
+    page.settle()
+    assert page.evaluate(f"{scroll}.scrollLeft") > 0
+    assert page.evaluate(left) == before >= 0
+    assert not page.evaluate(f"{scroll}.classList.contains('more')")
+
+
+def test_a_curve_that_ends_early_says_why(open_page, make_run):
+    whole = make_run(*[RoundReport(t, "Krum(f=2)", 2) for t in range(1, 5)], label="whole")
+    cut = make_run(RoundReport(1, "Krum(f=2)", 2), label="cut", num_server_rounds=9)
+    short = make_run(RoundReport(1, "Krum(f=2)", 2), label="short")
+    broken = make_run(*[RoundReport(t, "Krum(f=2)", 2) for t in range(1, 5)], label="broken")
+    broken.history[3:] = [replace(record, loss=math.inf) for record in broken.history[3:]]
+    page = open_page(whole, cut, short, broken)
+    rest = "cut has 1 of its 9 rounds: it was cut short, or still goes on. short has 1 rounds."
+    assert texts(page, "#accuracy .ends") == [rest]
+    assert texts(page, "#loss .ends") == [f"{rest} broken is not finite after round 2."]
+    page.click("#runs-legend label:nth-child(2) input")
+    assert "cut" not in texts(page, "#accuracy .ends")[0]
+
+
+def test_the_bars_beside_all_maps_are_on_one_scale(open_page, make_run):
+    often = make_run(*[RoundReport(t, "Krum(f=2)", 2, selected=(3,)) for t in (1, 2)], label="a")
+    once = make_run(
+        RoundReport(1, "Krum(f=2)", 2, selected=(3,)), RoundReport(2, "Krum(f=2)", 2), label="b"
+    )
+    page = open_page(often, once, make_run(label="young"))
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.shares')].map(s => "
+        "Math.max(...[...s.querySelectorAll('rect')].map(r => Number(r.getAttribute('width')))))"
+    )
+    assert widths[0] == 2 * widths[1] == 30
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_colours_of_runs_are_told_from_each_other_and_from_the_paper(open_page, make_run, dark):
+    page = open_page(make_run(), dark=dark)
+    colours = page.evaluate(
+        "(() => { const e = document.body.appendChild(document.createElement('i'));"
+        "return [...Array(7).keys()].map(c => { e.className = `c${c}`;"
+        "e.style.color = 'var(--run)'; return getComputedStyle(e).color; })"
+        ".concat(getComputedStyle(document.body).backgroundColor); })()"
+    )
+    places = [lab(*map(int, re.findall(r"\d+", colour))) for colour in colours]
+    distances = {pair: math.dist(*(places[i] for i in pair)) for pair in combinations(range(8), 2)}
+    assert min(distances.values()) > 30, min(distances, key=distances.get)
+
+
+def lab(*rgb):
+    """Return a colour in CIE L*a*b*, where distances are as people see them (D65)."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(rgb) / 255
+    ]
+    matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(matrix) @ linear / [0.95047, 1.0, 1.08883])
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
 def test_a_run_can_be_hidden_from_the_curves(open_page, make_run):

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from flwr_krum.report_page.render import render
 from simulations.engines.engines import run as run_federation
 from simulations.report.runs import read_runs
+from simulations.run.origin import Origin
 
 
 @pytest.fixture
@@ -47,7 +49,19 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths(folder, tmp_path):
     for path in folder.iterdir():
         (other / path.name).write_bytes(path.read_bytes())
     labels = [run.label for run in read_runs([folder, other])]
-    assert labels == [str(folder), str(other)]
+    assert labels == [f"{folder.parent.name}/run", "elsewhere/run"]
+
+
+def test_a_page_that_is_mailed_says_nothing_of_where_things_lie(folder, tmp_path):
+    table = tmp_path / "private" / "mine.csv"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"task": f"csv:{table}", "data-dir": str(tmp_path)}
+    (folder / "config.json").write_text(json.dumps(config))
+    Origin.now(f"{table} (300 rows, 4 features)").write(folder)
+    html = render(read_runs([folder]))
+    assert str(tmp_path) not in html
+    assert "csv:mine.csv" in html
+    assert "mine.csv (300 rows, 4 features)" in html
 
 
 def test_what_is_not_a_run_is_named(folder, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from simulations.run.history import RoundRecord
-from simulations.show.terminal import add_run, progress_bar, show
+from simulations.show.terminal import add_run, entries, progress_bar, show
 
 
 @pytest.fixture
@@ -49,3 +49,18 @@ def test_a_label_is_no_markup(terminal):
     progress, text = terminal
     add_run(progress, "[red]rule[/red]", 5)
     assert "[red]rule[/red]" in text()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_entries_break_no_word_and_lose_no_column_on_a_narrow_terminal(width):
+    columns = ("name", "needs", "kappa")
+    long = "`6 (1 + f/(n-2f))` (Allouah et al., AISTATS 2023; not [bold]checked)"
+    console = Console(file=StringIO(), width=width)
+    console.print(
+        entries("rules", columns, [("multi-krum", "2f + 2 < n", long), ("mean", "", "0")])
+    )
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    words = [word for line in lines for word in line]
+    expected = ["rules", "multi-krum", "needs", "2f", "+", "2", "<", "n", "kappa", *long.split()]
+    assert words == [*expected, "mean", "needs", "kappa", "0"]
+    assert ["mean"] in lines
