@@ -201,7 +201,6 @@ class Rounds(RoundSettings):
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
-        warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
             everybody = frozenset((*self.asked, *self.quarantined))
             self.called = self.called._replace(asked=())
@@ -397,6 +396,8 @@ class Rounds(RoundSettings):
         """Take the step, if the rule may run; return what the operator's own code raised."""
         if intake.updates is None or not fitted.runs:
             return None, None
+        # Not when the round is asked: a server that waits for replies stays small.
+        warm_up(self.device, intake.updates.n, intake.updates.d)
         try:
             updates = self._server_rows.beside(intake.updates, intake.keys, self.template)
             return self._step(fitted, updates, intake, server_round), None
