@@ -31,6 +31,7 @@ from benchmarks.memory import table as memory_table
 from benchmarks.plan import FULL, QUICK, Plan, carry_out
 from benchmarks.plot import picture
 from benchmarks.results import Report
+from benchmarks.simulators import SIMULATORS, SLOW, absent, compared
 from benchmarks.tables import tables
 from benchmarks.worst import DTYPES, SHAPES, search, table_of
 from benchmarks.worst import page as worst_page
@@ -62,6 +63,20 @@ def full(kind: Kind = "heterogeneous") -> None:
     report = _measure(FULL, kind, FOLDER / "full.json")
     _show(report)
     _write(report)
+
+
+@app.command()
+def simulators(
+    rounds: Annotated[
+        int, Option(min=SLOW, help="A tenth of them in Flower's engine, which is slow.")
+    ] = 300,
+) -> None:
+    """Run one federation in this package, in Flower's engine and in BlazeFL, and compare them."""
+    console = Console(width=None if Console().is_terminal else WIDTH)
+    console.print(compared(rounds))
+    for name in SIMULATORS:
+        if why := absent(name):
+            console.print(f"did not take part: {name}: {why}", highlight=False, soft_wrap=True)
 
 
 @app.command()

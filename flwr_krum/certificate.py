@@ -124,33 +124,32 @@ class Certificate:
         head = f"certificate {self.verdict}"
         if self.verdict == "cannot be known":
             return f"{head}: {self.reason}"
-        head += f" at limit {self.limit:.3g}"
+        head += f" at limit {self.limit:.3g} for kappa, {self._allowed()}"
         rounding = "" if self.is_final else ", before rounding,"
         if self.verdict == "does not hold":
             honest = _list(self.honest_if, names)
             far = _at_least(math.sqrt(self.kappa_at_least))
             return (
                 f"{head}: if the honest clients were exactly these {len(self.honest_if)} ({honest})"
-                f", the aggregate{rounding} would be {far} of their spreads away from their "
-                "average; this accuses nobody"
+                f" and all others had lied, the aggregate{rounding} would be {far} times their "
+                "spread away from their average; this accuses nobody"
             )
         kappa = self.kappa[self.f]
         far = _at_most(math.sqrt(kappa))
         return (
             f"{head}: {_whichever(self.f, self.n)}, the aggregate's distance{rounding} from the "
             f"average of the honest replies is at most {far} times the spread of those honest "
-            "replies, the root of their mean squared distance from it (kappa, the square of that "
-            f"number, is {_at_most(kappa)} in this round{self._in_advance()})"
+            "replies, the root of their mean squared distance from it (kappa, its square, is at "
+            f"most {_at_most(kappa)} in this round{self._in_advance()})"
         )
 
     def lines(self, names: Sequence[Any] | None = None) -> list[str]:
         """Say all that is certain, the verdict first; see ``sentence``."""
         lines = [self.sentence(names)]
         if self.survives >= 0:
-            same = "the same" if self.survives >= self.f else "the"
             lines.append(
-                f"{same} statement holds for every number of liars up to {self.survives}; where "
-                "more have lied, the aggregate may be anywhere"
+                f"for every number of liars up to {self.survives} it is within the limit, "
+                f"{self._allowed()}; where more have lied, the aggregate may be anywhere"
             )
         if self.direction == "gradient (statistical)":
             lines.append(
@@ -172,6 +171,10 @@ class Certificate:
                 f"without assuming that a client lied of these: {_list(self.unless, names)}"
             )
         return lines
+
+    def _allowed(self) -> str:
+        spreads = f"{math.sqrt(self.limit):.3g}"
+        return f"{spreads} spread" if spreads == "1" else f"{spreads} spreads"
 
     def _chance(self) -> float:
         freedom = self.n - self.f - 1

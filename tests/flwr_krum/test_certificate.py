@@ -496,28 +496,28 @@ def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
     said = Certificate("holds", 20, 6, 1.5, kappa=(0.0831,) * 10, is_final=True, survives=9)
     sentence, more = said.lines()
     assert sentence == (
-        "certificate holds at limit 1.5: whichever 6 or fewer of the 20 lied, the aggregate's "
-        "distance from the average of the honest replies is at most 0.29 times the spread of those "
-        "honest replies, the root of their mean squared distance from it (kappa, the square of "
-        "that number, is 0.084 in this round; before the replies are seen, no rule can promise a "
-        "kappa below 0.75 for 6 of 20)"
+        "certificate holds at limit 1.5 for kappa, 1.22 spreads: whichever 6 or fewer of the 20 "
+        "lied, the aggregate's distance from the average of the honest replies is at most 0.29 "
+        "times the spread of those honest replies, the root of their mean squared distance from it "
+        "(kappa, its square, is at most 0.084 in this round; before the replies are seen, no rule "
+        "can promise a kappa below 0.75 for 6 of 20)"
     )
     assert more == (
-        "the same statement holds for every number of liars up to 9; where more have lied, the "
-        "aggregate may be anywhere"
+        "for every number of liars up to 9 it is within the limit, 1.22 spreads; where more have "
+        "lied, the aggregate may be anywhere"
     )
     failed = Certificate(
         "does not hold", 5, 1, 1.0, kappa_at_least=48.9**2, honest_if=(0, 2, 3, 4), survives=0
     )
     sentence, more = failed.lines(["a", "b", "c", "d", "e"])
     assert sentence == (
-        "certificate does not hold at limit 1: if the honest clients were exactly these 4 (a, c, "
-        "d, e), the aggregate, before rounding, would be 48 of their spreads away from their "
-        "average; this accuses nobody"
+        "certificate does not hold at limit 1 for kappa, 1 spread: if the honest clients were "
+        "exactly these 4 (a, c, d, e) and all others had lied, the aggregate, before rounding, "
+        "would be 48 times their spread away from their average; this accuses nobody"
     )
     assert more == (
-        "the statement holds for every number of liars up to 0; where more have lied, the "
-        "aggregate may be anywhere"
+        "for every number of liars up to 0 it is within the limit, 1 spread; where more have "
+        "lied, the aggregate may be anywhere"
     )
 
 
@@ -537,7 +537,7 @@ def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
 )
 def test_a_figure_is_never_rounded_to_the_good_side(value, text):
     said = Certificate("holds", 20, 0, 1.5, kappa=(value,), is_final=True)
-    assert f"(kappa, the square of that number, is {text} in this round)" in said.sentence()
+    assert f"(kappa, its square, is at most {text} in this round)" in said.sentence()
 
 
 @pytest.mark.parametrize(

@@ -292,8 +292,8 @@ def test_the_certificate_is_said_first_and_proposition_1_second():
     spoken = [line for line in report.lines() if line.startswith(("certificate", "guarantee"))]
     assert spoken[0] == report.certificate.sentence()
     assert spoken[0].startswith(
-        "certificate holds at limit 1: whichever 2 or fewer of the 11 lied, the aggregate's "
-        "distance from the average of the honest replies is at most 0."
+        "certificate holds at limit 1 for kappa, 1 spread: whichever 2 or fewer of the 11 lied, "
+        "the aggregate's distance from the average of the honest replies is at most 0."
     )
     assert spoken[1] == report.guarantee.line()
     assert [line for line in conclusion([report, report]) if ": " in line][:3] == [
@@ -309,7 +309,7 @@ def test_a_round_that_does_not_hold_names_the_clients_or_their_pseudonyms():
     said = report.certificate
     assert said.verdict == "does not hold"
     assert said.honest_if == tuple(range(3, 12))
-    listed = "if the honest clients were exactly these 9 (3, 4, 5, 6, 7, 8, 9, 10, 11), "
+    listed = "if the honest clients were exactly these 9 (3, 4, 5, 6, 7, 8, 9, 10, 11) "
     assert listed in said.sentence()
     assert said.sentence().endswith("; this accuses nobody")
     names = {i: f"site {chr(64 + i)}" for i in range(1, 12)}

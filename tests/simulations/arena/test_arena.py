@@ -3,12 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from statistics import median
 
 import pytest
 
 from flwr_krum.journal import read_journal
 from tests.simulations.arena.conftest import TINY, Ring
+from tests.simulations.processes import until
 
 OMNISCIENT = "omniscient(factor=1e30)"
 CELLS = [(rule, attack) for rule in ("krum", "average") for attack in ("none", "alie", OMNISCIENT)]
@@ -159,6 +162,22 @@ def test_an_arena_that_was_torn_away_goes_on_to_the_same_table(tiny, ring):
     assert ring.hold(*TINY).exit_code == 0
     assert made == 4
     assert len(ring.made) == 12 + 1  # the torn one twice
+    assert ring.text(".csv") == tiny.text(".csv")
+
+
+@pytest.mark.slow  # a program of its own starts processes of its own
+def test_an_arena_that_was_killed_goes_on_to_the_same_table(tiny, ring):
+    command = [sys.executable, "-m", "simulations", "arena", *TINY, "--processes", "1"]
+    with subprocess.Popen(command, cwd=ring.folder, stdout=subprocess.DEVNULL) as program:
+        try:
+            until(lambda: len([*ring.folder.glob("runs/arena/runs/*/model.npz")]) > 1)
+        finally:
+            program.kill()
+    begun = [*ring.folder.glob("runs/arena/runs/*/history.jsonl")]
+    assert 0 < len(begun) < 12
+    assert not (ring.folder / "runs/arena/arena.csv").exists()
+    assert ring.hold(*TINY).exit_code == 0
+    assert 0 < len(ring.made) < 12
     assert ring.text(".csv") == tiny.text(".csv")
 
 
