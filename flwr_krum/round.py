@@ -208,7 +208,6 @@ class Rounds(RoundSettings):
         self.template = Template.of(model, self.shared_keys, self.distance_keys, self.space)
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
-        warm_up(self.device, len(self.asked), sum(array.size for array in model.values()))
         self.early = None
         if self._is_early and is_worth_it(self.template):
             quorum = self.quorum.least if isinstance(self.quorum, Quorum) else len(self.asked)
@@ -427,6 +426,8 @@ class Rounds(RoundSettings):
         """Take the step, if the rule may run; return what the operator's own code raised."""
         if intake.updates is None or not fitted.runs:
             return None, None
+        # Not when the round is asked: a server that waits for replies stays small.
+        warm_up(self.device, intake.updates.n, intake.updates.d)
         try:
             updates = self._server_rows.beside(intake.updates, intake.keys, self.template)
             return self._step(fitted, updates, intake, server_round), None

@@ -49,7 +49,8 @@ def prepare(device: str) -> None:
 def warm_up(device: str, n: int, d: int) -> None:
     """Compile the kernels that n updates of d numbers will use, or load them from disk, once.
 
-    Seconds, and a hundred megabytes, that a server which waits for its clients does not need.
+    Seconds, and a hundred megabytes, that a server which waits for its clients does not need: it
+    is for when their replies are there.
     """
     if is_compiled(device, n, d):
         from flwr_krum.kernel import numba_way

@@ -74,6 +74,11 @@ class Federation:
         Gets the credentials and Flower's home, which are removed afterwards, and ``logs``.
     node_configs : sequence of mapping
         What each SuperNode is started with: "partition-id", "num-partitions", "role", ...
+    forked : sequence of str
+        The programs that are forked from one that has loaded everything, of `warm.PROGRAMS`. What
+        is forked shares that memory: to measure a program's own, leave it out.
+    programs : Path, optional
+        The folder of Flower's programs; by default they are those beside this interpreter.
 
     Attributes
     ----------
@@ -83,7 +88,13 @@ class Federation:
         Flower's home; every process of the federation has it in its environment.
     """
 
-    def __init__(self, folder: Path, node_configs: Sequence[NodeConfig]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        node_configs: Sequence[NodeConfig],
+        forked: Sequence[str] = warm.PROGRAMS,
+        programs: Path | None = None,
+    ) -> None:
         self.folder = folder.resolve()
         self.home = self.folder / "home"
         self.logs = self.folder / LOGS
@@ -92,6 +103,8 @@ class Federation:
         self.port = 0
         self.superlink: subprocess.Popen[bytes] | None = None
         self._node_configs = node_configs
+        self._forked = forked if warm.SUPPORTED else ()
+        self._programs = programs or Path(sys.executable).parent
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -108,7 +121,7 @@ class Federation:
     @property
     def env(self) -> dict[str, str]:
         """The environment of every process of the federation."""
-        places = [self._doors, Path(sys.executable).parent, os.environ.get("PATH", "")]
+        places = [self._doors, self._programs, os.environ.get("PATH", "")]
         return {
             **os.environ,
             MARK: str(self.home),
@@ -123,10 +136,14 @@ class Federation:
         }
 
     def submit(self, config: RunConfig) -> str:
-        """Submit the app and return the id of its run."""
+        """Submit this repository's app and return the id of its run."""
+        return self.submit_app(self._app(), config.to_config())
+
+    def submit_app(self, app: Path, run_config: Mapping[str, bool | float | str]) -> str:
+        """Submit the app in a folder, with settings of its own, and return the id of its run."""
         toml = self.folder / "run.toml"
-        toml.write_text("".join(f"{k} = {_toml(v)}\n" for k, v in config.to_config().items()))
-        submitted = ("run", str(self._app()), CONNECTION, "--run-config", str(toml))
+        toml.write_text("".join(f"{k} = {_toml(v)}\n" for k, v in run_config.items()))
+        submitted = ("run", str(app), CONNECTION, "--run-config", str(toml))
         return str(run_command(self.env, *submitted)["run-id"])
 
     def status(self, run_id: str) -> str:
@@ -192,7 +209,7 @@ class Federation:
         (port,) = free_ports(1)
         node.process = start(
             [
-                *("flower-supernode", "--superlink", f"{HOST}:{self.port}"),
+                *(self._programs / "flower-supernode", "--superlink", f"{HOST}:{self.port}"),
                 *("--root-certificates", self._credentials.authority),
                 *("--auth-supernode-private-key", node.key.private),
                 *("--host", HOST, "--port", str(port)),
@@ -225,9 +242,9 @@ class Federation:
         # Not in the folder: the path of a socket must be short.
         short = Path(tempfile.mkdtemp(prefix="flwr-krum-"))
         self._exit.enter_context(guarded(self.home, self.folder, short))
-        if warm.SUPPORTED:
+        if self._forked:
             inside = short / "warm.socket"
-            warm.write_doors(self._doors, inside)
+            warm.write_doors(self._doors, inside, self._forked)
             command: list[str | Path] = ["python", "-m", warm.__name__, inside]
             start(command, self.env, self.logs / "warm.log", cwd=ROOT)
         self._credentials = make_server_credentials(self.folder / "certificates", [HOST])
@@ -246,7 +263,8 @@ class Federation:
             (self.port,) = free_ports(1)
             self.superlink = start(
                 [
-                    *("flower-superlink", "--host", HOST, "--port", str(self.port)),
+                    *(self._programs / "flower-superlink", "--host", HOST),
+                    *("--port", str(self.port)),
                     *("--ssl-ca-certfile", self._credentials.authority),
                     *("--ssl-certfile", self._credentials.certificate),
                     *("--ssl-keyfile", self._credentials.key),

@@ -37,7 +37,7 @@ HIGHEST_PORT = 32_000
 def start(
     command: Sequence[str | Path], env: Mapping[str, str], log: Path, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program that lies beside this interpreter, as Flower's do.
+    """Start a program: one that lies beside this interpreter, as Flower's do, or at a path.
 
     It gets a session of its own: a Ctrl-C is for the command that started it, which then ends
     everything in order.

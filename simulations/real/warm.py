@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +64,7 @@ sys.exit(int(answer.readline() or 1))
 """
 
 
-def write_doors(folder: Path, path: Path) -> None:
+def write_doors(folder: Path, path: Path, programs: Sequence[str] = PROGRAMS) -> None:
     """Write a door for each program into a folder, to be put first in the path.
 
     Parameters
@@ -73,9 +73,11 @@ def write_doors(folder: Path, path: Path) -> None:
         Is made.
     path : Path
         The socket on which `serve` listens.
+    programs : sequence of str
+        Of `PROGRAMS`; who has no door is started as Flower does.
     """
     folder.mkdir()
-    for program in PROGRAMS:
+    for program in programs:
         door = folder / program
         behind = Path(sys.executable).with_name(program)
         text = _DOOR.format(

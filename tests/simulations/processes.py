@@ -1,5 +1,8 @@
 """What runs on this machine, seen from outside, and waiting for it."""
 
+import contextlib
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -36,7 +39,17 @@ def until(condition, timeout=120.0):
         time.sleep(0.1)
 
 
-def follow(federation, run_id):
+@contextlib.contextmanager
+def stopped(process):
+    """Have a process hang, and all that it was about to do, for as long as a block runs."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def follow(federation, run_id, timeout=300.0):
     """Return the final status of a run."""
     status = [""]
 
@@ -44,6 +57,6 @@ def follow(federation, run_id):
         status[0] = federation.status(run_id)
         return status[0].startswith("finished")
 
-    until(finished, 300.0)
+    until(finished, timeout)
     federation.save_log(run_id)
     return status[0]

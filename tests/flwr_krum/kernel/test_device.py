@@ -66,19 +66,25 @@ def test_nothing_imports_torch_or_numba_before_they_are_asked_for():
 
 
 @pytest.mark.skipif(not device_.numba_is_installed(), reason="needs the extra 'fast'")
-def test_kernels_are_loaded_when_a_round_is_asked_that_is_worth_them_and_not_before():
+def test_kernels_are_loaded_when_replies_are_there_that_are_worth_them_and_not_before():
     code = (
-        "import sys, numpy as np\n"
+        "import io, sys, numpy as np\n"
+        "from flwr_krum.boundary.replies import Reply\n"
         "from flwr_krum.round import Rounds\n"
         "from flwr_krum.rules import Krum\n"
-        "rounds, loaded = Rounds(Krum(1)), ['numba' in sys.modules]\n"
-        "for d in (10, 1000):\n"
-        "    rounds.begin({'w': np.zeros(d, np.float32)}, range(7))\n"
+        "rounds, loaded = Rounds(Krum(1)), []\n"
+        "for t, d in enumerate((10, 1000), 1):\n"
+        "    model = {'w': np.zeros(d, np.float32)}\n"
+        "    rounds.begin(model, range(7))\n"
+        "    loaded.append('numba' in sys.modules)\n"
+        "    file = io.BytesIO()\n"
+        "    np.save(file, model['w'])\n"
+        "    rounds.finish(t, [Reply(i, {'w': file.getvalue()}) for i in range(7)])\n"
         "    loaded.append('numba' in sys.modules)\n"
         "print(loaded)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[False, False, True]"
+    assert out.stdout.strip() == "[False, False, False, True]"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from simulations.real.command import node_configs
 from simulations.real.federation import ROOT, Federation, FederationError
 from simulations.run.history import read_history, read_model
 from tests.simulations.processes import follow, listening, running_with, until
+from tests.simulations.real.hanging import HANGING, TIMEOUT, is_missed, run_with_a_hanging_node
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]
 
@@ -27,19 +28,6 @@ COMMAND = [sys.executable, "-m", "simulations", "real"]
 
 def rounds_in(folder):
     return read_model(folder)[0] if (folder / "model.npz").exists() else -1
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("faults")
-
-
-@pytest.fixture(scope="module")
-def federation(folder, config):
-    """Seven honest nodes."""
-    with Federation(folder / "federation", node_configs(config(folder))) as running:
-        running.wait_until_connected()
-        yield running
 
 
 def play(federation, node, **node_config):
@@ -68,23 +56,19 @@ def test_one_malformed_node_of_seven_ends_no_run_of_either_api(federation, folde
 
 
 @pytest.mark.parametrize("api", ["message", "fit"])
-def test_a_node_that_hangs_past_the_timeout_is_silent_and_heard_again(
+def test_a_node_that_hangs_is_missed_by_its_rounds_alone_and_heard_again(
     federation, folder, config, api
 ):
-    run_dir = folder / "hangs" / api
-    made = config(run_dir, f=1, api=api, num_server_rounds=4, round_timeout=15)
-    run_id = federation.submit(made)
-    hanging = federation.nodes[2].process
-    until(lambda: rounds_in(run_dir) == 1)
-    os.kill(hanging.pid, signal.SIGSTOP)
-    until(lambda: rounds_in(run_dir) == 2)
-    os.kill(hanging.pid, signal.SIGCONT)
-    assert follow(federation, run_id) == "finished:completed"
-    reports = read_journal(run_dir / "journal.jsonl")
-    assert reports[1].silent == (2,)
-    assert reports[1].received == (0, 1, 3, 4, 5, 6)
-    assert all(report.stepped for report in reports)
-    assert reports[-1].received == tuple(range(7))
+    options = {"num_server_rounds": 8, "round_timeout": TIMEOUT}
+    made = config(folder / "hangs" / api, f=1, api=api, **options)
+    reports = run_with_a_hanging_node(federation, made)
+    for report in reports:
+        assert report.stepped
+        assert {*report.silent, *report.failed} == ({HANGING} if is_missed(report) else set())
+        assert {*report.received} >= set(range(7)) - {HANGING}
+    assert any(map(is_missed, reports))
+    assert HANGING in reports[0].received
+    assert HANGING in reports[-1].received
 
 
 def test_a_killed_node_comes_back_with_its_key_once_the_superlink_has_missed_it(

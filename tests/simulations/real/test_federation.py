@@ -25,11 +25,6 @@ ATTACK = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("real")
-
-
-@pytest.fixture(scope="module")
 def federation(folder, config):
     with Federation(folder / "federation", node_configs(config(folder, **ATTACK))) as running:
         running.wait_until_connected()

@@ -81,8 +81,7 @@ def test_a_program_that_breaks_says_so_and_leaves_the_others_their_doors(doors, 
 
 def test_a_door_with_nobody_behind_it_starts_the_program_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(warm, "PATIENCE", 0.0)
-    monkeypatch.setattr(warm, "PROGRAMS", ("python",))
-    warm.write_doors(tmp_path / "doors", tmp_path / "nobody")
+    warm.write_doors(tmp_path / "doors", tmp_path / "nobody", ["python"])
     command = [tmp_path / "doors/python", "-c", "import sys; print(6 * 7); sys.exit(3)"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "42\n"
