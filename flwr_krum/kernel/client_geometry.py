@@ -54,7 +54,7 @@ class ClientGeometry(Geometry):
     def _sharp(self) -> Distances:
         """Distances and inner products of all rows, both of float64 quality."""
         ranked = self._ranked
-        if ranked is not None and not self.server_rows and np.isfinite(ranked.dot_error):
+        if ranked is not None and not self.server_rows and ranked.is_sharp:
             return ranked
         with stage("geometry"):
             sharp = gram_distances(self._updates)

@@ -13,7 +13,10 @@ DEVICES = ("cpu", "cpu:numpy", "cpu:numba", "cuda", "cuda:0 and so on")
 """Legal devices: "cpu" is the fastest way that is installed, the others name one."""
 
 MOST_COMPILED = 500
-"""Clients up to which compiled differences were measured to beat the Gram matrix of BLAS."""
+"""Clients up to which compiled kernels were measured to beat NumPy's calls and BLAS."""
+
+MOST_DIFFERENCES = 200
+"""Clients up to which compiled differences were measured to beat float32 products of BLAS."""
 
 LEAST_COMPILED = 2**12
 """Numbers in all updates from which the compiled kernels are worth their calls."""

@@ -16,6 +16,12 @@ UNIT = 2.0**-53
 TINY = 2.0**-1074
 """Smallest float64."""
 
+SINGLE_UNIT = 2.0**-24
+"""Unit roundoff of float32."""
+
+SINGLE_TINY = 2.0**-149
+"""Smallest float32."""
+
 
 @dataclass(frozen=True)
 class Distances:
@@ -30,8 +36,8 @@ class Distances:
     gram : (n, n)
         Inner products of the offsets from the global model, in the same unit.
     dot_error : float
-        Accuracy of ``gram`` relative to the product of the two norms; infinite where ``gram``
-        was derived from the distances.
+        Accuracy of ``gram`` relative to the product of the two norms; infinite where that is not
+        known, as of one that was derived from the distances.
     scale : float
         A power of two, other than 1 only where float64 itself would overflow or underflow.
     coarse : bool
@@ -45,6 +51,11 @@ class Distances:
     dot_error: float
     scale: float = 1.0
     coarse: bool = False
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether distances and inner products are of float64 quality."""
+        return not self.coarse and bool(np.isfinite(self.dot_error))
 
     def among(self, some: Indices) -> Distances:
         """Return the distances of some clients from each other."""

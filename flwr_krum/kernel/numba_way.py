@@ -19,17 +19,11 @@ from numpy.typing import NDArray
 
 from flwr_krum.kernel import numba_exact, numba_loops
 from flwr_krum.kernel.arrays import Array, Float64, Indices
-from flwr_krum.kernel.distances import TINY, UNIT, Distances
+from flwr_krum.kernel.distances import SINGLE_TINY, SINGLE_UNIT, TINY, UNIT, Distances
 from flwr_krum.kernel.known import KnownPairs
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import MOST_THREADS, spread
 from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates, Read
-
-SINGLE_UNIT = 2.0**-24
-"""Unit roundoff of float32."""
-
-SINGLE_TINY = 2.0**-149
-"""Smallest float32."""
 
 _IN_FIRST_CACHE = 24 * 1024
 """Bytes of all clients' columns that go through a sorting network together."""

@@ -1,90 +1,29 @@
-"""Geometry and combination in NumPy and its BLAS: what every device can fall back on.
+"""Combination in NumPy: what every device can fall back on.
 
-The Gram matrix is taken over blocks of columns that stay in cache. Up to 40 clients go through a
-sorting network in rows, more are sorted in a transposed block.
+Up to 40 clients go through a sorting network in rows, more are sorted in a transposed block.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from flwr_krum.kernel.arrays import Array, Float64
-from flwr_krum.kernel.distances import below_diagonal
 from flwr_krum.kernel.shares import SLIVER, taken
 from flwr_krum.kernel.sorting import WeightedWindow, Window, sort_columns
 from flwr_krum.kernel.stored import Layer
-from flwr_krum.kernel.threads import one_blas_thread, spread
-from flwr_krum.kernel.updates import BLOCK, PIECE, ClientUpdates, Read
+from flwr_krum.kernel.updates import BLOCK
 
 MOST_IN_NETWORK = 40
 """Clients up to which a network of NumPy calls beats sorting."""
-
-_MOST_IN_BLOCK = 3 * 2**18
-"""Numbers in a block: with more clients it is narrower, so that it needs no more memory."""
-
-_MOST_IN_ALL = 28 * 2**17
-"""Numbers in the blocks and sums of all threads: 28 MiB."""
-
-_LEAST_SHARED = 30
-"""Clients from which threads pay: with fewer, calls are so short that they wait for each other."""
-
-_SMALL_PRODUCT, _LEAST_STRIP = 10**6, 2048
-"""Multiplications of what OpenBLAS takes for a small product; columns that make it worth it."""
 
 _MOST_SORTED = 2**20
 """Numbers in a block that is sorted."""
 
 Rows: TypeAlias = Sequence[Array]
 """The same columns of k rows."""
-
-
-def gram(updates: ClientUpdates, scale: float = 1.0, read: Read | None = None) -> Float64:
-    """Return the Gram matrix of ``scale *`` (row - global model), server rows last, in float64."""
-    read = read or updates.read_offsets
-    n = updates.rows
-    width = min(BLOCK, max(1024, _MOST_IN_BLOCK // n), max(1, updates.d))
-    scratch = threading.local()
-
-    def work(first: int) -> Float64:
-        if not hasattr(scratch, "block"):
-            scratch.block = np.zeros((n + 1, width))
-        g = np.zeros((n, n))
-        last = min(updates.d, first + PIECE)
-        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
-            for start in range(first, last, width):
-                stop = min(last, start + width)
-                block = read(start, stop, scratch.block[:n])
-                if scale != 1.0:
-                    block *= scale
-                _add_product(scratch.block[:, : stop - start], g)
-        return g
-
-    g = np.zeros((n, n))
-    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-        most = max(1, _MOST_IN_ALL // ((n + 1) * width + 3 * n * n)) if n >= _LEAST_SHARED else 1
-        for part in spread(work, range(0, updates.d, PIECE), most):
-            g += part
-    return np.where(below_diagonal(n), g, g.T)
-
-
-def _add_product(block: Float64, g: Float64) -> None:
-    """Add the inner products of all rows of a block but the last, which is spare, to ``g``.
-
-    BLAS has fast kernels for small products of different matrices, but NumPy sees that these are
-    the same and asks for the symmetric product, which has none. A spare row makes them different.
-    """
-    rows = block[:-1]
-    strip = _SMALL_PRODUCT // (len(rows) * len(block)) // 64 * 64
-    if strip < _LEAST_STRIP:
-        g += rows @ rows.T
-        return
-    for start in range(0, rows.shape[1], strip):
-        columns = slice(start, start + strip)
-        g += (rows[:, columns] @ block[:, columns].T)[:, :-1]
 
 
 def weighted_sum(

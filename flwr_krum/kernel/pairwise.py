@@ -34,8 +34,8 @@ def squared_distances(updates: ClientUpdates) -> Distances:
     One pass and ``n^2 d`` multiplications; pairs that suffer cancellation cost a second pass.
     """
     with stage("geometry"):
-        direct = None if updates.products else ways.direct_distances(updates)
-        return gram_distances(updates) if direct is None else direct
+        first = None if updates.products else ways.first_distances(updates)
+        return gram_distances(updates) if first is None else first
 
 
 def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> Distances:
@@ -43,7 +43,8 @@ def sharper(updates: ClientUpdates, distances: Distances, clients: Indices) -> D
     if not distances.coarse:
         return distances
     with stage("geometry"):
-        return ways.refined(updates, distances, clients)
+        refined = ways.refined(updates, distances, clients)
+        return gram_distances(updates) if refined is None else refined
 
 
 def gram_distances(updates: ClientUpdates) -> Distances:

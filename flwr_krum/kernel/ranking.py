@@ -107,19 +107,15 @@ def rank(
         among = rank(updates.subset(finite), score, count, contrast)
         return _ranking_of_some(among, finite, count, distances)
 
-    twins = _twins(updates, distances.squared)
-    scores, contested = _compare(distances, score, twins, count)
+    twins, scores, contested = _compare(updates, distances, score, count, contrast)
     swamped = contrast is not None and _not_giants(distances).size < updates.n
-    if contested.size and swamped and _products_help(distances):
-        distances = gram_distances(updates)
-        scores, contested = _compare(distances, score, twins, count)
-    elif contested.size and distances.coarse:
-        distances = sharper(updates, distances, contested)
-        scores, contested = _compare(distances, score, twins, count)
+    helped = swamped and _products_help(distances)
+    if np.unique(twins[contested]).size > 1 and (distances.coarse or helped):
+        distances = gram_distances(updates) if helped else sharper(updates, distances, contested)
+        twins, scores, contested = _compare(updates, distances, score, count, contrast)
     order = sorted(range(updates.n), key=lambda i: (scores[i], i))
     places = sorted(order.index(i) for i in contested)
-    if contested.size and contrast is not None and np.isfinite(distances.dot_error):
-        contested = _best_by_contrast(distances, contrast, contested, scores)
+    if contested.size and _knows_contrast(distances, contrast):
         order = [*contested.tolist(), *(i for i in order if i not in contested)]
         places = list(range(contested.size))
     representatives = np.unique(twins[contested]).tolist()
@@ -231,13 +227,26 @@ def _undecided(scores: Float64, contested: Indices, reason: str) -> str:
 
 
 def _compare(
-    distances: Distances, score: Score, twins: Indices, count: int
-) -> tuple[Float64, Indices]:
-    """Return the scores, and the clients whose place among the best is not certain."""
+    updates: ClientUpdates,
+    distances: Distances,
+    score: Score,
+    count: int,
+    contrast: Contrast | None,
+) -> tuple[Indices, Float64, Indices]:
+    """Return each client's twin, the scores, and whose place among the best is not certain."""
+    twins = _twins(updates, distances.squared)
     with np.errstate(over="ignore"):
         scores = score(distances.squared)[twins]
         lower, upper = _bounds(distances.squared, distances.error, score)
-    return scores, _contested(lower, upper, twins, count)
+    contested = _contested(lower, upper, twins, count)
+    if contested.size and contrast is not None and _knows_contrast(distances, contrast):
+        contested = _best_by_contrast(distances, contrast, contested, scores)
+    return twins, scores, contested
+
+
+def _knows_contrast(distances: Distances, contrast: Contrast | None) -> bool:
+    """Say whether differences of scores can be had: they take inner products of known accuracy."""
+    return contrast is not None and bool(np.isfinite(distances.dot_error))
 
 
 def _in_their_own_unit(scores: Float64, score: Score, scale: float) -> Float64:

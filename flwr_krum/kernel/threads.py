@@ -68,6 +68,12 @@ def one_blas_thread() -> Iterator[None]:
         _here.is_held = False
 
 
+@cache
+def blas_is_one_of(*architectures: str) -> bool:
+    """Say whether NumPy's BLAS runs kernels for one of these processors, as it calls them."""
+    return any(found.get("architecture") in architectures for found in _threadpools().info())
+
+
 _here = threading.local()
 
 

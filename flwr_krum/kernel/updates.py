@@ -33,6 +33,8 @@ PIECE = 16 * BLOCK
 SMALL = 2**19
 """Numbers in all updates up to which layers are joined: a copy takes less than calls for each."""
 
+Floats = TypeVar("Floats", Float64, NDArray[np.float32])
+
 Read: TypeAlias = Callable[[int, int, Float64], Float64]
 """Writes columns of all rows' offsets into a block; see `ClientUpdates.read_offsets`."""
 
@@ -198,11 +200,20 @@ class ClientUpdates:
         return sum(self.models[0][i].size for i in self.float_layers)
 
     @cached_property
+    def is_single(self) -> bool:
+        """Whether float32 holds every number of all that can be added up."""
+        return all(layer.dtype.itemsize <= 4 for layers in self._floats for layer in layers)
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether calls for each layer would take longer than a copy of all of them."""
+        return self.n * self.d <= SMALL
+
+    @cached_property
     def piece_dtypes(self) -> tuple[np.dtype[Any], ...]:
         """Dtype of each piece of the result."""
         dtypes = tuple(self.dtypes[i] for i in self.float_layers)
-        is_small = self.n * self.d <= SMALL
-        return dtypes[:1] if is_small and len(set(dtypes)) == 1 else dtypes
+        return dtypes[:1] if self.is_small and len(set(dtypes)) == 1 else dtypes
 
     @cached_property
     def flat_rows(self) -> tuple[tuple[Layer, ...], ...]:
@@ -313,22 +324,31 @@ class ClientUpdates:
     def _ends(self) -> list[int]:
         return list(accumulate(piece.size for piece in self.flat[0]))
 
-    def read_offsets(self, start: int, stop: int, target: Float64) -> Float64:
+    def read_offsets(self, start: int, stop: int, target: Floats) -> Floats:
         """Write columns start to stop of all rows' offsets into the first columns of ``target``.
 
         Returns
         -------
         (rows, stop - start) view of ``target``
+            Of float64, or of float32 where ``is_single``: each offset is then rounded once.
         """
         # Copy first, then subtract: subtracting float32 arrays into float64 rounds to float32.
-        segments = list(self.segments(start, stop))
-        offsets = target[:, : stop - start]
-        for row, flat in zip(offsets, self.flat_rows, strict=False):  # not the global model
-            np.concatenate([flat[piece][first:last] for piece, first, last in segments], out=row)
-        if self.flat_reference is not None:
-            base = [self.flat_reference[piece][first:last] for piece, first, last in segments]
-            offsets -= np.concatenate(base, dtype=np.float64)
+        offsets: Floats = target[: self.rows, : stop - start]
+        base = np.empty(stop - start, target.dtype)
+        for row, layers in zip((*offsets, base), self._between(start, stop), strict=False):
+            np.concatenate(layers, axis=None, out=row, casting="same_kind")
+        if self.reference is not None:
+            offsets -= base
         return offsets
+
+    def _between(self, start: int, stop: int) -> Iterator[list[Array]]:
+        """Yield what lies in columns start to stop of each of ``flat_rows``, piece by piece."""
+        if start == 0 and stop == self.d:  # no piece is cut: not even joined ones are needed
+            yield from ([np.asarray(layer) for layer in layers] for layers in self._floats)
+            return
+        segments = list(self.segments(start, stop))
+        for flat in self.flat_rows:
+            yield [flat[piece][first:last] for piece, first, last in segments]
 
     def read_columns(self, columns: Indices) -> Float64:
         """Return some columns of the clients' offsets (n, b), however they lie in the pieces."""
