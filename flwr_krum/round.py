@@ -209,7 +209,7 @@ class Rounds(RoundSettings):
         self._server_step.moments.check(self.template.formats)
         self._server_rows.begin(self.template)
         self.early = None
-        if self._is_early and is_worth_it(self.template):
+        if self._is_early and is_worth_it(self.template, self.device, len(self.asked)):
             quorum = self.quorum.least if isinstance(self.quorum, Quorum) else len(self.asked)
             self.early = Early(self.template, self.device, min(quorum, len(self.asked)))
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):

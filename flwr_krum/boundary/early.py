@@ -14,6 +14,7 @@ from flwr_krum.boundary.intake import RefusedError, read
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.boundary.template import ClientModel, Template
 from flwr_krum.kernel.arrays import Array
+from flwr_krum.kernel.device import MOST_DIFFERENCES, is_compiled
 from flwr_krum.kernel.known import TOGETHER, KnownPairs
 from flwr_krum.kernel.stored import StoredArray
 from flwr_krum.kernel.updates import PIECE, ClientUpdates
@@ -95,8 +96,11 @@ class Early:
             self._idle.set()
 
 
-def is_worth_it(template: Template) -> bool:
-    """Say whether models are so large, and compared as they lie, that to begin early saves time."""
+def is_worth_it(template: Template, device: str, n: int) -> bool:
+    """Say whether n models are so large, and compared pair by pair, that to begin early pays."""
+    size = sum(math.prod(template.formats[key][0]) for key in template.measured)
+    if n > MOST_DIFFERENCES or not is_compiled(device, n, size):
+        return False
     if template.space or template.constants or template.narrows:
         return False
-    return sum(math.prod(template.formats[key][0]) for key in template.measured) > PIECE
+    return size > PIECE

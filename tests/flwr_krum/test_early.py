@@ -121,7 +121,7 @@ def is_as_it_was(api, monkeypatch, taken, **options):
     own = Early.take
     monkeypatch.setattr(Early, "take", lambda self, reply: (taken.append(reply), own(self, reply)))
     strategy, found, _ = play(api, MultiKrum(2), rounds=3, device="cpu:numba", **options)
-    monkeypatch.setattr("flwr_krum.round.is_worth_it", lambda _: False)
+    monkeypatch.setattr("flwr_krum.round.is_worth_it", lambda *_: False)
     late, expected, _ = play(api, MultiKrum(2), rounds=3, device="cpu:numba", **options)
     return found == expected and [*map(said, strategy.reports)] == [*map(said, late.reports)]
 
