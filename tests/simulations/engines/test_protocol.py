@@ -1,8 +1,8 @@
 import pytest
 
+from simulations.engines.kept import placed
 from simulations.engines.protocol import protocol
 from simulations.figures.experiment import load_experiment
-from simulations.figures.runs import place
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def words(tmp_path):
 
     def words(name, data="embedded", data_dir="data", folds=0):
         cells = load_experiment(name).cells(500, 1, folds)
-        return protocol([place(cell, tmp_path, data, data_dir).config for cell in cells], data)
+        return protocol([placed(cell.config, tmp_path, data, data_dir) for cell in cells], data)
 
     return words
 
