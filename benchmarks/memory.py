@@ -199,8 +199,13 @@ class _Pulled(InProcessGrid):
     def _content(self, node: int) -> RecordDict:
         array = _array(self._d, node)
         if self._in_fit:
-            parameters = Parameters([array.data], SERIALIZATION)
-            return fitres_to_recorddict(FitRes(Status(Code.OK, ""), parameters, 1, {}), False)
+            # With an empty array: what makes a content is part of a cycle, and stays for a while.
+            result = FitRes(Status(Code.OK, ""), Parameters([b""], SERIALIZATION), 1, {})
+            made = dict(fitres_to_recorddict(result, False))
+            for name, record in made.items():
+                if isinstance(record, ArrayRecord):
+                    made[name] = ArrayRecord(dict.fromkeys(record, array))
+            return RecordDict(made)
         counted = MetricRecord({"num-examples": 1})
         return RecordDict({"arrays": ArrayRecord({"w": array}), "own": counted})
 

@@ -268,7 +268,8 @@ class Rounds(RoundSettings):
         own, template = self.max_reply_bytes, self.template
         if template is None:
             return Limits() if own is None else Limits(own)
-        return Limits(template.largest_reply if own is None else own, template.largest_rest)
+        rest = math.inf if self.kept_by is None else template.largest_rest
+        return Limits(template.largest_reply if own is None else own, rest)
 
     def finish(
         self,

@@ -23,6 +23,7 @@ from flwr.common import FitRes, Parameters
 
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
+from flwr_krum.boundary.freed import give_back
 from flwr_krum.boundary.messages import (
     LetGo,
     Limits,
@@ -83,6 +84,7 @@ class Spill:
             raise ValueError(
                 f"spill is {str(folder)!r}, expected a folder that can be written to: {error}"
             ) from error
+        give_back()
         self._lock = Lock()
         self._file: StoredFile | None = None
         self._most = Limits()
@@ -167,7 +169,8 @@ class Spill:
             reply.content = LetGo(problem)
             return reply
         content, rest = RecordDict(), beside(reply.content, self._most)
-        records = reply.content.array_records.values()
+        # Flower's `array_records` is part of a cycle that would hold the arrays for some time.
+        records = [r for r in reply.content.values() if isinstance(r, ArrayRecord)]
         sent = [array.data for record in records for array in record.values()]
         data = iter(self._kept(sent, rest, file))
         for name, record in reply.content.items():

@@ -139,7 +139,7 @@ def test_every_rule_finds_the_same_bytes_and_says_the_same_of_the_round(api, nam
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("budget", [30_000, 10**9])
+@pytest.mark.parametrize("budget", [16_000, 10**9])  # one that fits, whoever comes first; all
 def test_what_fits_into_the_budget_stays_in_memory_and_nothing_else(
     api, budget, folder, monkeypatch
 ):
@@ -221,15 +221,22 @@ def test_nothing_stays_in_memory_of_a_flood_beside_the_arrays(api, flooded, fold
 
     monkeypatch.setattr(Spill, "kept", kept)
     scripts = {NODES[3]: lambda _, message: Message(flooded(api), reply_to=message)}
-    options = {"max_reply_bytes": 10**8}
-    here, expected, _ = play(api, MultiKrum(2), scripts=scripts, **options)
-    there, found, _ = play(api, MultiKrum(2), scripts=scripts, memory=0, spill=folder, **options)
+    options = {"spill": folder, "max_reply_bytes": 10**8}
+    here, expected, _ = play(api, MultiKrum(2), scripts=scripts, memory=10**9, **options)
+    stays.clear()
+    there, found, _ = play(api, MultiKrum(2), scripts=scripts, memory=0, **options)
     (refused,) = there.last_report.refused
     most = 2**20 + sum(2**11 + len(str(i)) for i in range(len(SHAPES)))
     assert refused.reason == f"more than {most} bytes of metrics, configurations and short arrays"
     assert said(there.last_report) == said(here.last_report)
     assert found == expected
     assert max(stays) < 10_000
+
+
+def test_without_a_budget_a_client_may_say_two_megabytes_of_itself(api):
+    scripts = {NODES[3]: lambda _, m: Message(flooded_with_metrics(api), reply_to=m)}
+    strategy, _, _ = play(api, MultiKrum(2), scripts=scripts)
+    assert len(strategy.last_report.received) == N
 
 
 def test_what_stays_anyway_is_taken_from_the_budget(folder):
