@@ -17,7 +17,7 @@ from flwr_krum.kernel.pairwise import gram_distances, sharper, squared_distances
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score
 from flwr_krum.kernel.updates import ClientUpdates
 
-ROUGH = 2.0**-16
+ROUGH = 2.0**-13
 """An error of a squared distance, times a weight, that shows beside the distances of others."""
 
 

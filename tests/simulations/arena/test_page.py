@@ -89,7 +89,11 @@ head.cells = [0, 1].map((cellIndex) => {
     closest: () => ({ tBodies: [body] }),
   };
 });
-globalThis.document = { getElementById: () => ({}), addEventListener() {} };
+globalThis.document = {
+  getElementById: () => ({}),
+  querySelectorAll: () => [],
+  addEventListener() {},
+};
 """
 """As much of a document as sorting takes: a table of rows with a name and a value."""
 

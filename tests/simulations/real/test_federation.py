@@ -44,10 +44,11 @@ def stranger(federation, folder):
 @pytest.fixture(scope="module")
 def attacked(federation, stranger, folder, config):
     """The final status of a run under attack through each API; they share the nodes."""
-    runs = {
-        api: federation.submit(config(folder / api, api=api, **ATTACK))
-        for api in ("message", "fit")
-    }
+    runs = {}
+    for api in ("message", "fit"):
+        runs[api] = federation.submit(config(folder / api, api=api, **ATTACK))
+        # Flower installs an app for each run, and two that do so at once disturb each other.
+        until((folder / api / "config.json").exists)
     return {api: follow(federation, run_id) for api, run_id in runs.items()}
 
 
