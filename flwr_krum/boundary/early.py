@@ -7,6 +7,7 @@ not known, or turns out to be refused, late or in another form, costs its time a
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from threading import Event
 
 from flwr_krum.boundary.crew import Crew
@@ -61,7 +62,10 @@ class Early:
         if self._idle.is_set() and max(TOGETHER, 3 * missing // 4) <= waiting < missing:
             self._begun += waiting // TOGETHER * TOGETHER
             self._idle.clear()
-            self._crew.do(self._work)
+            try:
+                self._crew.do(self._work)
+            except RuntimeError:  # the machine has no thread to spare: nothing is begun early
+                self._idle.set()
 
     def known(self) -> KnownPairs | None:
         """Return the distances that are known, after a batch that is being worked out."""
@@ -85,15 +89,20 @@ class Early:
 
     def _work(self) -> None:
         try:
-            template = self._template
-            assert template.reference is not None  # of a global model that is known
-            reference = tuple(template.reference[key] for key in self._keys)
-            dtypes = tuple(template.formats[key][1] for key in self._keys)
-            models = tuple(self._models[: self._begun])
-            updates = ClientUpdates(models, reference, dtypes, self._device, known=self._known)
-            self._known = known_pairs(updates) or self._known
+            with suppress(Exception):  # the round can do without, and says itself what is wrong
+                self._known = self._worked_out() or self._known
         finally:
             self._idle.set()
+
+    def _worked_out(self) -> KnownPairs | None:
+        template = self._template
+        assert template.reference is not None  # of a global model that is known
+        reference = tuple(template.reference[key] for key in self._keys)
+        dtypes = tuple(template.formats[key][1] for key in self._keys)
+        models = tuple(self._models[: self._begun])
+        return known_pairs(
+            ClientUpdates(models, reference, dtypes, self._device, known=self._known)
+        )
 
 
 def is_worth_it(template: Template, device: str, n: int) -> bool:

@@ -12,7 +12,9 @@ from flwr_krum.boundary.early import Early
 from flwr_krum.boundary.filed import Filed
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import Reply
+from flwr_krum.boundary.template import Template
 from flwr_krum.kernel import known, updates
+from flwr_krum.kernel.updates import PIECE
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Median, MultiKrum
 from tests.flwr_krum.npy_bytes import npy
@@ -135,6 +137,27 @@ def test_through_both_apis_rounds_are_the_same_and_all_but_the_first_begin_early
     assert is_as_it_was(api, monkeypatch, taken, quorum=quorum)
     assert len(taken) == 2 * N
     assert max((place >= 0).sum() for place in asked_of_known) >= 4
+
+
+def no_thread(*_):
+    raise RuntimeError("can't start new thread")
+
+
+def no_memory(_):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(("where", "fails"), [("Crew.do", no_thread), ("known_pairs", no_memory)])
+def test_where_nothing_can_be_begun_early_the_round_neither_waits_nor_fails(
+    monkeypatch, where, fails
+):
+    d, rng = PIECE + 1, np.random.default_rng(0)
+    begun = Early(Template.of({"w": np.zeros(d, "f4")}), "cpu:numba", 6)
+    monkeypatch.setattr(f"flwr_krum.boundary.early.{where}", fails)
+    for client in range(6):
+        begun.take(Reply(client, {"w": npy(rng.standard_normal(d).astype("f4"))}))
+    assert begun._begun > 0
+    assert begun.known() is None
 
 
 @pytest.mark.parametrize("api", [OverMessages, OverFit])
