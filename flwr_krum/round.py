@@ -9,45 +9,33 @@ from __future__ import annotations
 import math
 import secrets
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-from types import MappingProxyType
-from typing import NamedTuple
 
 from flwr_krum.boundary.early import Early, is_worth_it
-from flwr_krum.boundary.intake import Intake, admit, keys_of
+from flwr_krum.boundary.intake import keys_of
 from flwr_krum.boundary.messages import Limits
-from flwr_krum.boundary.npy import encode
-from flwr_krum.boundary.quorum import Quorum, as_quorum
-from flwr_krum.boundary.replies import ClientId, Reply, client_order, in_a_sentence
+from flwr_krum.boundary.quorum import Quorum
+from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.boundary.template import Model, Template
-from flwr_krum.certified import (
-    RoundCertificate,
-    certified,
-    limit_before,
-    unmet,
-)
-from flwr_krum.claimed import Claimed, examine
-from flwr_krum.fitted import Fitted, fit, liars_among
-from flwr_krum.guarantee import Guarantee, judge
-from flwr_krum.in_force import InForce, check_quorum, f_in_force, quorum_in_force
+from flwr_krum.certified import limit_before
+from flwr_krum.claimed import Claimed
+from flwr_krum.decision import Asked, Decider, Decision, together
+from flwr_krum.fitted import liars_among
+from flwr_krum.in_force import check_quorum, quorum_in_force
 from flwr_krum.kernel.arrays import Array
-from flwr_krum.kernel.clock import stage, timed
+from flwr_krum.kernel.clock import timed
 from flwr_krum.kernel.threads import one_blas_thread
-from flwr_krum.kernel.updates import ClientUpdates
-from flwr_krum.kernel.ways import prepare, warm_up
+from flwr_krum.kernel.ways import prepare
 from flwr_krum.ledger import Called, Ledger
 from flwr_krum.log import conclusion, tree
-from flwr_krum.moments import Moments
 from flwr_krum.recorded import RecordedRound
 from flwr_krum.report import RoundReport, always_late, chosen
-from flwr_krum.rules.rule import Aggregate, Rule
 from flwr_krum.server_rows import ServerRows
 from flwr_krum.settings import RoundSettings
-from flwr_krum.step import LARGEST_STEP, ServerStep
+from flwr_krum.step import ServerStep
 from flwr_krum.weights import DeclaredWeights
 
 NOT_KEPT = "its reply, and all others, could not be kept"
@@ -56,40 +44,6 @@ NOT_KEPT = "its reply, and all others, could not be kept"
 
 class InfeasibleRoundError(ValueError):
     """Too few replies for the rule's requirement, and ``on_infeasible`` is "raise"."""
-
-
-class _Step(NamedTuple):
-    """What a rule made of a round; no model, and a note, where the step is not taken."""
-
-    aggregate: Aggregate
-    guarantee: Guarantee
-    model: dict[str, bytes] | None
-    note: str
-    moments: Moments | None = None
-    steps: Mapping[str, float] = MappingProxyType({})
-    last_step: Model | None = None
-
-    def not_taken(self, why: str) -> _Step:
-        """Return what is left of a step that is not taken, for whatever reason."""
-        return _Step(self.aggregate, self.guarantee, None, _together(self.note, why))
-
-
-class _Judged(NamedTuple):
-    """What a round's replies came to, and what the operator's own rule or rate raised."""
-
-    intake: Intake
-    claimed: Claimed
-    in_force: InForce
-    fitted: Fitted
-    step: _Step | None
-    failure: Exception | None
-    certificate: RoundCertificate | None
-
-    @property
-    def note(self) -> str:
-        """Why the model did not move, or what else was out of the ordinary."""
-        failed = "" if self.failure is None else in_a_sentence(self.failure)
-        return _together(failed, self.fitted.obstacle, "" if self.step is None else self.step.note)
 
 
 @dataclass
@@ -126,8 +80,8 @@ class Rounds(RoundSettings):
         self._server_step = ServerStep(self.server_learning_rate, self.server_optimizer)
         self._server_rows = ServerRows(self.rule, self.root)
         self._weights = DeclaredWeights(self.rule, self.weights, self.weight_cap)
-        if isinstance(self.quorum, Quorum):
-            check_quorum(self.quorum.least, self.rule, self.least_clients)
+        if self.early_close is not None:
+            check_quorum(self.early_close.least, self.rule, self.least_clients)
         prepare(self.device)
         if self.memory is not None and self.spill is not None:
             self.kept_by = Spill(self.memory, self.spill)
@@ -150,6 +104,11 @@ class Rounds(RoundSettings):
         seeded = self.rule.seeded(seed)
         self._seed = None if seeded == self.rule else seed
         self.rule = seeded
+
+    @property
+    def _decider(self) -> Decider:
+        """Decides a round; made anew, since who holds its own maker is not freed at once."""
+        return Decider(self, self._weights, self._server_rows, self._server_step)
 
     @property
     def asked(self) -> tuple[ClientId, ...]:
@@ -210,8 +169,10 @@ class Rounds(RoundSettings):
         self._server_rows.begin(self.template)
         self.early = None
         if self._is_early and is_worth_it(self.template, self.device, len(self.asked)):
-            quorum = self.quorum.least if isinstance(self.quorum, Quorum) else len(self.asked)
-            self.early = Early(self.template, self.device, min(quorum, len(self.asked)))
+            expected = len(self.asked)
+            if self.early_close is not None:
+                expected = min(expected, self.early_close.least)
+            self.early = Early(self.template, self.device, expected)
         if self.kept_by is not None and self._finds_no_room(self.kept_by, self.template):
             everybody = frozenset((*self.asked, *self.quarantined))
             self.called = self.called._replace(asked=())
@@ -245,7 +206,7 @@ class Rounds(RoundSettings):
 
     def closing(self, sampled: int, asked: int) -> Quorum | None:
         """Return the quorum of so many nodes, of whom only some are asked."""
-        quorum = as_quorum(self.quorum)
+        quorum = self.early_close
         if quorum is None:
             return None
         needed, f = max(self.rule.least_clients, self.least_clients), self.rule.f or 0
@@ -327,13 +288,15 @@ class Rounds(RoundSettings):
             failed |= {reply.client: NOT_KEPT for reply in replies}
             replies = ()
         with self._kept(), timed() as clock, one_blas_thread():
-            judged = self._judge(server_round, replies, heard, len(late), veto)
-        intake, claimed, fitted, step = judged.intake, judged.claimed, judged.fitted, judged.step
+            asked = Asked(server_round, self.template, self.asked, heard, len(late))
+            decision = self._decide(asked, replies, veto)
+        intake, fitted, step = decision.intake, decision.fitted, decision.step
+        claimed = decision.claimed
         report = RoundReport(
             server_round=server_round,
             rule=str(fitted.rule),
-            byzantine=judged.in_force.f,
-            basis=judged.in_force.basis,
+            byzantine=decision.in_force.f,
+            basis=decision.in_force.basis,
             needed=fitted.needed,
             seed=self._seed,
             received=intake.clients,
@@ -351,19 +314,19 @@ class Rounds(RoundSettings):
             kept=intake.kept,
             weighting=fitted.weighting,
             **({} if step is None else chosen(step.aggregate, intake.clients)),
-            certificate=judged.certificate,
+            certificate=decision.certificate,
             guarantee=None if step is None else step.guarantee,
             stepped=step is not None and step.model is not None,
             optimizer="" if step is None or step.moments is None else str(self.server_optimizer),
             steps={} if step is None else dict(step.steps),
-            note=_together(
-                self._ledger.problem, veto or judged.note, always_late(self.reports, late)
+            note=together(
+                self._ledger.problem, veto or decision.note, always_late(self.reports, late)
             ),
             seconds=clock.seconds,
         )
         self._ledger.keep(report)
-        if judged.failure is not None:
-            raise judged.failure
+        if decision.failure is not None:
+            raise decision.failure
         if fitted.obstacle and not veto and self.on_infeasible == "raise":
             raise InfeasibleRoundError(f"round {server_round}: {fitted.obstacle}")
         if step is None:
@@ -372,38 +335,20 @@ class Rounds(RoundSettings):
         self._server_rows.remember(step.last_step, server_round)
         return step.model, report
 
-    def _judge(
-        self,
-        server_round: int,
-        replies: Sequence[Reply],
-        heard: Collection[ClientId],
-        late: int,
-        veto: str,
-    ) -> _Judged:
-        """Look at the replies, choose among them, and take the step unless there is a veto."""
-        liars = liars_among(self.rule, len({reply.client for reply in replies}))
+    def _decide(self, asked: Asked, replies: Sequence[Reply], veto: str) -> Decision:
+        """Decide a round, and keep what other rules can be judged by."""
         known = self.early.known() if self.early else None
-        sound = self._weights.refusing(replies)
-        intake = admit(sound, self.template, self.device, liars, known)
-        with stage("metrics"):
-            claimed = self.examine(replies, intake.clients)
-        in_force = self._in_force(intake, late)
-        degrades = self.on_infeasible == "degrade"
-        fitted = fit(self.rule, self._weights, intake.clients, in_force.f, degrades=degrades)
-        step, failure = None, None
-        if not veto:
-            step, failure = self._try_step(fitted, intake, server_round)
-        if step is not None:
-            self._is_early = step.aggregate.geometry.has_differences
-        asked = len(self.asked) or len(heard)
-        certificate = self._certify(step, intake, in_force.f, asked)
-        if step and certificate and self.require and (why := unmet(certificate)):
-            step = step.not_taken(why)
-        if step and self._ledger.keeps_distances:
-            choice, limit = step.aggregate, limit_before(self.rule, asked)
-            record = RecordedRound.of(server_round, choice, intake.clients, in_force.f, limit)
+        decision = self._decider.decide(asked, replies, known, veto)
+        step = decision.step
+        if step is None:
+            return decision
+        self._is_early = step.aggregate.geometry.has_differences
+        if self._ledger.keeps_distances:
+            clients, f = decision.intake.clients, decision.in_force.f
+            limit = limit_before(self.rule, asked.n)
+            record = RecordedRound.of(asked.server_round, step.aggregate, clients, f, limit)
             self._ledger.record(record)
-        return _Judged(intake, claimed, in_force, fitted, step, failure, certificate)
+        return decision
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -415,81 +360,6 @@ class Rounds(RoundSettings):
             if self.kept_by is not None:
                 self.kept_by.end()
 
-    def _in_force(self, intake: Intake, late: int) -> InForce:
-        """Return the f in force; what clients send that were not asked decides nothing."""
-        refused = self._weights.of_sites(refusal.client for refusal in intake.refused)
-        counted = refused.intersection(self.asked) if self.asked else refused
-        return f_in_force(self.rule, len(intake.clients), len(counted), len(self.asked), late)
-
-    def _try_step(
-        self, fitted: Fitted, intake: Intake, server_round: int
-    ) -> tuple[_Step | None, Exception | None]:
-        """Take the step, if the rule may run; return what the operator's own code raised."""
-        if intake.updates is None or not fitted.runs:
-            return None, None
-        # Not when the round is asked: a server that waits for replies stays small.
-        warm_up(self.device, intake.updates.n, intake.updates.d)
-        try:
-            updates = self._server_rows.beside(intake.updates, intake.keys, self.template)
-            return self._step(fitted, updates, intake, server_round), None
-        except Exception as error:  # a rule or a rate of the operator's own
-            return None, error
-
-    def _step(
-        self, fitted: Fitted, updates: ClientUpdates, intake: Intake, server_round: int
-    ) -> _Step:
-        """Let the rule choose, judge the guarantee, and take the step."""
-        rule, reference = fitted.rule, updates.reference
-        missing = self._server_rows.note
-        shares = None if fitted.weighting is None else fitted.weighting.counting
-        with stage("rule"):
-            aggregate = rule(updates, server_round=server_round, shares=shares)
-        with stage("guarantee"):
-            guarantee = judge(rule, aggregate, updates.n, centred=reference is not None)
-        weights = aggregate.weights
-        if reference is None and weights is not None and not weights.any():
-            # All lies on the global model, and nobody knows where that is.
-            return _Step(aggregate, guarantee, None, aggregate.choice.note)
-        with stage("combine"):
-            step = self._server_step.towards(
-                aggregate.layers, updates, intake.keys, server_round, self._limit(rule)
-            )
-        if step.problem:
-            note = _together(aggregate.choice.note, missing, step.problem)
-            return _Step(aggregate, guarantee, None, note)
-        # What may be encoded already: the reply of the one client that was chosen.
-        source = intake.encoded[aggregate.selected[0]] if len(aggregate.selected) == 1 else {}
-        with stage("encode"):
-            changed = dict(zip(intake.keys, step.layers, strict=True))
-            whole = changed if self.template is None else self.template.completed(changed)
-            model = {key: encode(array, source.get(key)) for key, array in whole.items()}
-        last = self._server_rows.step_to(updates, intake.keys, aggregate.layers)
-        note = _together(aggregate.choice.note, missing)
-        return _Step(aggregate, guarantee, model, note, step.moments, step.compared, last)
-
-    def _certify(
-        self, step: _Step | None, intake: Intake, f: int, asked: int
-    ) -> RoundCertificate | None:
-        """Say what is certain of the aggregate that the model moved to, or towards."""
-        if not self.certificate or step is None or step.model is None or intake.updates is None:
-            return None
-        is_sent = self.template is None or not self.template.narrows
-        with stage("certificate"):
-            limit = limit_before(self.rule, asked)
-            return certified(
-                step.aggregate, intake.updates, intake.clients, f, limit, is_sent=is_sent
-            )
-
-    def _limit(self, rule: Rule) -> float:
-        """Return the largest step of a rule: the operator's, or what its kind needs."""
-        if self.largest_step is not None:
-            return self.largest_step
-        return math.inf if rule.is_bounded else LARGEST_STEP
-
     def examine(self, replies: Sequence[Reply], clients: Iterable[ClientId]) -> Claimed:
         """Aggregate what the given clients report about themselves, and say what is wrong."""
-        return examine(replies, clients, self.count_key, partial(liars_among, self.rule))
-
-
-def _together(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
+        return self._decider.examine(replies, clients)

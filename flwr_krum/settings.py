@@ -6,7 +6,7 @@ The strategies of both APIs take these beside Flower's own arguments and hand th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
 
@@ -188,6 +188,8 @@ class RoundSettings:
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
     on_report: Callable[[RoundReport], object] | None = None
+    early_close: Quorum | None = field(default=None, init=False)
+    """``quorum``, however it was written."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -199,7 +201,7 @@ class RoundSettings:
         self.certificate = is_certified(self.certificate, self.require)
         if self.quarantine is not None:
             whole_number("quarantine", self.quarantine, 1)
-        self.quorum = as_quorum(self.quorum)
+        self.quorum = self.early_close = as_quorum(self.quorum)
         whole_number("rounds_done", self.rounds_done, 0)
         if self.largest_step is not None and not self.largest_step > 0.0:
             raise ValueError(f"largest_step must be a number > 0, got {self.largest_step!r}")
@@ -260,11 +262,11 @@ class RoundSettings:
         return "all" if self.memory is None else f"{self.memory} bytes, others in {self.spill}"
 
     def _close_told(self) -> str:
-        if not isinstance(self.quorum, Quorum):
+        if self.early_close is None:
             return "when all have answered, or at its timeout"
-        f, least = self.rule.f or 0, self.quorum.least
+        f, least = self.rule.f or 0, self.early_close.least
         liars = f"; f liars who answer first are {f} of {least}" if f else ""
-        return f"after {self.quorum}{liars}"
+        return f"after {self.early_close}{liars}"
 
     def _certificate_told(self) -> str:
         if self.require:

@@ -111,7 +111,7 @@ FLOORS = (
     ("lines", "lock", "step", "fates", "hook"),
     ("journal", "log", "recorded", "orders"),
     ("settings", "monitor", "nodes", "report_page"),
-    ("ledger", "arguments"),
+    ("ledger", "arguments", "decision"),
     ("round",),
     ("strategy",),
     ("server", "serverapp"),

@@ -7,7 +7,8 @@ the caps of `boundary.metrics` and the largest legal reply allow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -52,6 +53,21 @@ class Limits(NamedTuple):
     beside: float = math.inf
 
 
+class Weight(NamedTuple):
+    """What weighing a reply came to.
+
+    Attributes
+    ----------
+    problem : str
+        What of it is more than is taken in; empty if nothing is.
+    beside : int
+        Bytes of what is no long array; 0 where any number would do.
+    """
+
+    problem: str = ""
+    beside: int = 0
+
+
 class LetGo(RecordDict):
     """What is left of a content that was too large to be held: why."""
 
@@ -74,7 +90,7 @@ def of_message(client: ClientId, message: Message, most: Limits) -> Reply:
     """Take npy bytes and metrics out of a message of the Message API."""
     try:
         content = message.content
-        if problem := oversize(content, most):
+        if problem := weighed(content, most).problem:
             return Reply(client, None, problem)
         # Not through `array_records` and its kin: each makes a new dictionary of checked entries.
         sent: list[ArrayRecord] = []
@@ -100,7 +116,7 @@ def of_message(client: ClientId, message: Message, most: Limits) -> Reply:
 def of_result(client: ClientId, result: FitRes, most: Limits) -> Reply:
     """Take npy bytes and metrics out of a result of ``aggregate_fit``, in their order."""
     try:
-        if problem := oversize_result(result, most):
+        if problem := weighed_result(result, most).problem:
             return Reply(client, None, problem)
         metrics = claims_of(result)
         kind, tensors = result.parameters.tensor_type, list(result.parameters.tensors)
@@ -111,33 +127,45 @@ def of_result(client: ClientId, result: FitRes, most: Limits) -> Reply:
         return _unreadable(client, error)
 
 
-def oversize(content: RecordDict, most: Limits) -> str:
-    """Say what of a message's content is more than is taken in; empty if nothing is."""
+def weighed(content: RecordDict, most: Limits) -> Weight:
+    """Weigh a message's content, looking at no more of it than is legal."""
     if isinstance(content, LetGo):
-        return content.problem
+        return Weight(content.problem)
     if len(content) > MOST_RECORDS:
-        return f"more than {MOST_RECORDS} records"
+        return Weight(f"more than {MOST_RECORDS} records")
     size = 0
     for record in content.values():
         if isinstance(record, ArrayRecord):
             size += _HEADER * len(record)
             if size > most.size:  # before they are looked at
-                return _too_large(most)
+                return Weight(_too_large(most))
             size += sum(map(len, record)) + sum(len(array.data) for array in record.values())
-    return _too_large(most) if size > most.size else _too_much(beside(content, most), most)
+    if size > most.size:
+        return Weight(_too_large(most))
+    return _beside_arrays(partial(_beside, content, most), most)
 
 
-def oversize_result(result: FitRes, most: Limits) -> str:
-    """Say what of a result of ``aggregate_fit`` is more than is taken in; empty if nothing is."""
+def weighed_result(result: FitRes, most: Limits) -> Weight:
+    """Weigh a result of ``aggregate_fit``, looking at no more of it than is legal."""
     kind, tensors = result.parameters.tensor_type, result.parameters.tensors
     if isinstance(kind, _Problem):
-        return str(kind)
-    if sum(map(len, tensors)) + _HEADER * len(tensors) > most.size:
-        return _too_large(most)
-    return _too_much(beside_result(result, most), most)
+        return Weight(str(kind))
+    size = _HEADER * len(tensors)
+    if size > most.size or size + sum(map(len, tensors)) > most.size:
+        return Weight(_too_large(most))
+    return _beside_arrays(partial(_beside_result, result, most), most)
 
 
-def beside(content: RecordDict, most: Limits) -> int:
+def _beside_arrays(count: Callable[[], int], most: Limits) -> Weight:
+    """Weigh what is no long array, where that is limited: else a client chooses how much it is."""
+    if math.isinf(most.beside):
+        return Weight()
+    if (found := count()) > most.beside:
+        return Weight(f"more than {most.beside} bytes of metrics, configurations and short arrays")
+    return Weight(beside=found)
+
+
+def _beside(content: RecordDict, most: Limits) -> int:
     """Return how many bytes of a content are no long array; more than legal is as much as known."""
     total = sum(map(len, content))
     for record in content.values():
@@ -150,7 +178,7 @@ def beside(content: RecordDict, most: Limits) -> int:
     return total
 
 
-def beside_result(result: FitRes, most: Limits) -> int:
+def _beside_result(result: FitRes, most: Limits) -> int:
     """Return the same of a result of ``aggregate_fit``."""
     claims = result.metrics if isinstance(result.metrics, Mapping) else {}
     own = result.parameters
@@ -199,12 +227,6 @@ def _size(value: object) -> int:
 
 def _too_large(most: Limits) -> str:
     return f"more than {most.size} bytes (max_reply_bytes)"
-
-
-def _too_much(found: int, most: Limits) -> str:
-    if found <= most.beside:
-        return ""
-    return f"more than {most.beside} bytes of metrics, configurations and short arrays"
 
 
 def _unreadable(client: ClientId, error: Exception) -> Reply:

@@ -24,14 +24,7 @@ from flwr.common import FitRes, Parameters
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
 from flwr_krum.boundary.freed import give_back
-from flwr_krum.boundary.messages import (
-    LetGo,
-    Limits,
-    beside,
-    beside_result,
-    oversize,
-    oversize_result,
-)
+from flwr_krum.boundary.messages import LetGo, Limits, weighed, weighed_result
 from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.kernel.arrays import Array as Numbers
@@ -165,10 +158,11 @@ class Spill:
         file = self._file
         if file is None or reply.has_error():
             return reply
-        if problem := oversize(reply.content, self._most):
+        problem, rest = weighed(reply.content, self._most)
+        if problem:
             reply.content = LetGo(problem)
             return reply
-        content, rest = RecordDict(), beside(reply.content, self._most)
+        content = RecordDict()
         # Flower's `array_records` is part of a cycle that would hold the arrays for some time.
         records = [r for r in reply.content.values() if isinstance(r, ArrayRecord)]
         sent = [array.data for record in records for array in record.values()]
@@ -188,9 +182,9 @@ class Spill:
         file = self._file
         if file is None:
             return result
-        if problem := oversize_result(result, self._most):
+        problem, rest = weighed_result(result, self._most)
+        if problem:
             return LetGo(problem).result()
-        rest = beside_result(result, self._most)
         tensors = self._kept(result.parameters.tensors, rest, file)
         return replace(result, parameters=Parameters(tensors, result.parameters.tensor_type))
 

@@ -21,6 +21,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
+from flwr_krum.kernel.ways import warm_up
 from flwr_krum.rules import Average, Krum, Medoid, MultiKrum, OneMinusPKrum
 from tests.flwr_krum.federations import MessageApi, sent_array
 from tests.flwr_krum.npy_bytes import npy
@@ -183,6 +184,7 @@ def test_thousands_of_damaged_replies_neither_raise_nor_take_memory(federation, 
         warnings.simplefilter("error")  # a warning per damaged reply would flood a server's log
         warnings.filterwarnings("ignore", category=SyntaxWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warm_up("cpu", 100, 10**7)  # what a process loads once, whoever sends what
         restart_peak()
         before = peak_memory()
         for t in range(1, replies // BATCH + 1):

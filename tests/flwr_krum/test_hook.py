@@ -75,7 +75,7 @@ def test_one_that_hangs_holds_nobody_up_and_is_told_again_when_it_is_back():
     hook.tell(1)
     time.sleep(0.2)
     hook.tell(2)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 8.0
     assert said == ["the hook has been busy for 0 s: it is not told of this"]
     assert not hook.finish()
     assert said[1:] == ["the hook is not told of 1 more, or hangs"]

@@ -249,10 +249,10 @@ def test_what_stays_anyway_is_taken_from_the_budget(folder):
         return isinstance(reply.content["arrays"]["0"].data, Filed)
 
     kept = Spill(20_000, folder)
-    kept.begin(10**5, Limits(), N, 0)
+    kept.begin(10**5, Limits(beside=10**6), N, 0)
     assert is_filed(kept.kept(sent(18_000)))  # with its array it does not fit, and stays in part
     assert is_filed(kept.kept(sent(10)))  # for which there is no room any more
-    kept.begin(10**5, Limits(), N, 0)
+    kept.begin(10**5, Limits(beside=10**6), N, 0)
     assert [is_filed(kept.kept(sent(10))) for _ in range(5)] == [False] * 4 + [True]
 
 

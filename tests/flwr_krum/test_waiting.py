@@ -150,7 +150,7 @@ def test_nodes_in_quarantine_put_no_quorum_out_of_reach(play, api):
 
     scripts = {10: refused, 11: refused, 12: silent}
     options = {"quorum": Quorum(8, 0.0, 0.0), "timeout": 1.5, "quarantine": 1, "rounds": 3}
-    strategy, took, _ = play(scripts, **options)
+    strategy, *_ = play(scripts, **options)
     first, *later = strategy.reports
     assert first.silent == (api.name(12),)  # until the timeout: seven sound ones are no eight
     for report in later:
@@ -158,7 +158,6 @@ def test_nodes_in_quarantine_put_no_quorum_out_of_reach(play, api):
         assert len(report.received) == 7
         assert report.late == (api.name(12),)
         assert report.stepped
-    assert took < 1.5 + 2.5
 
 
 def test_of_the_asked_as_many_may_be_missing_as_of_the_sampled_but_f_at_most():

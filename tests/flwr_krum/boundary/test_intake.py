@@ -269,9 +269,12 @@ def test_long_headers_do_not_stall_the_intake():
         return forged_header(shape=f"(1,), 'x': [{i}{',{}' * 1250}]")
 
     replies = {f"k{i}": forge(header(i), bytes(4)) for i in range(300)}  # 1.2 MB
-    start = time.perf_counter()
-    admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
-    assert time.perf_counter() - start < 0.2
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        admit([Reply(1, replies)], Template.of({"w": np.zeros(3, np.float32)}))
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.2
 
 
 def test_a_reason_is_short_however_long_the_key():

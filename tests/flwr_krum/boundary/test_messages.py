@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -10,14 +8,15 @@ from flwr.common import Code, FitRes, Parameters, Status
 from flwr_krum.boundary.messages import (
     MOST_RECORDS,
     Limits,
-    beside,
-    beside_result,
     claims_of,
     of_message,
     of_result,
+    weighed,
+    weighed_result,
 )
 from flwr_krum.boundary.metrics import MOST_METRICS
 from flwr_krum.boundary.replies import Reply
+from tests.flwr_krum.counted import CountedDict, CountedList
 from tests.flwr_krum.federations import FakeProxy, Federation, MessageApi
 from tests.flwr_krum.npy_bytes import npy
 
@@ -77,10 +76,11 @@ FLOODS = {
 @pytest.mark.parametrize("what", FLOODS)
 def test_what_stays_in_memory_beside_long_arrays_is_counted_and_more_than_legal_is_refused(what):
     few, many = (RecordDict(FLOODS[what](k)) for k in (5, 900))
-    each = (beside(many, Limits()) - beside(few, Limits())) / 895
+    large = Limits(beside=10**9)
+    each = (weighed(many, large).beside - weighed(few, large).beside) / 895
     assert each in {"arrays": [64 + 3], "shapes": [32], "metrics": [64 + 32 + 3],
                     "numbers": [32], "many texts": [64]}.get(what, [1])  # fmt: skip
-    most = Limits(beside=beside(few, Limits()))
+    most = Limits(beside=weighed(few, large).beside)
     refusal = f"more than {most.beside} bytes of metrics, configurations and short arrays"
     assert of_message(1, API.reply(1, few), most).problem != refusal
     assert of_message(1, API.reply(1, many), most).problem == refusal
@@ -89,7 +89,7 @@ def test_what_stays_in_memory_beside_long_arrays_is_counted_and_more_than_legal_
 def test_the_same_is_counted_of_a_result():
     sent = result([DATA, bytes(5000)], kind="abc", text="y" * 10, flag=True)
     most = 3 + (64 + len(DATA)) + (64 + 1024) + (64 + 4 + 10) + (64 + 4 + 32)
-    assert beside_result(sent, Limits()) == most
+    assert weighed_result(sent, Limits(beside=10**9)).beside == most
     refusal = f"more than {most - 1} bytes of metrics, configurations and short arrays"
     assert of_result(1, sent, Limits(beside=most - 1)).problem == refusal
     assert of_result(1, sent, Limits(beside=most)).problem.startswith("serialized as 'abc'")
@@ -141,16 +141,17 @@ def play(federation, hostile, **options):
     api, sent = federation.api, {c: hostile if c == 1 else ones for c in range(1, 8)}
     if federation.names_arrays:
         replies = [api.reply(c, what) for c, what in sent.items()]
-        start = time.perf_counter()
         strategy.aggregate_train(1, replies)
     else:
-        results = [(FakeProxy(str(c)), api.result(what)) for c, what in sent.items()]
-        start = time.perf_counter()
+        results = [(FakeProxy(str(c)), _result_of(api, what)) for c, what in sent.items()]
         strategy.aggregate_fit(1, results, [])
-    assert time.perf_counter() - start < 3
     report = strategy.last_report
     assert report.stepped
     return {refused.client: refused.reason for refused in report.refused}
+
+
+def _result_of(api, what):
+    return what if isinstance(what, FitRes) else api.result(what)
 
 
 def test_by_default_every_number_may_have_64_bits_and_not_much_more(federation):
@@ -172,16 +173,27 @@ def test_the_operator_can_set_the_largest_reply(federation):
     assert play(federation, large, max_reply_bytes=10**4) == {federation.name(1): reason}
 
 
-@pytest.mark.timed
-def test_a_million_arrays_of_no_bytes_cost_next_to_nothing(federation):
-    names = map(str, range(10**6))
-    if not federation.names_arrays:
-        hostile = dict.fromkeys(names, b"")
-    else:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_none_of_too_many_arrays_of_no_bytes_is_looked_at(
+    federation, tmp_path, monkeypatch, in_memory
+):
+    options = {}
+    if not in_memory:
+        monkeypatch.setattr("flwr_krum.boundary.spill.memory_behind", lambda folder: "")
+        options = {"memory": 10**6, "spill": tmp_path}
+    names = map(str, range(10**5))
+    if federation.names_arrays:
         record = ArrayRecord()  # which would look at every array that is put in
-        vars(record)["_data"] = dict.fromkeys(names, Array("", (), "numpy.ndarray", b""))
+        many = CountedDict.fromkeys(names, Array("", (), "numpy.ndarray", b""))
+        vars(record)["_data"] = many
         hostile = RecordDict({"arrays": record})
-    assert "max_reply_bytes" in play(federation, hostile)[federation.name(1)]
+    else:
+        many = CountedList([b""] * 10**5)
+        parameters = Parameters(many, "numpy.ndarray")
+        hostile = FitRes(Status(Code.OK, ""), parameters, 10, {})
+    refused = play(federation, hostile, **options)
+    assert "max_reply_bytes" in refused[federation.name(1)]
+    assert many.looked_at == 0
 
 
 @pytest.mark.parametrize("illegal", [0, -1, True, 1.5, "1"])
