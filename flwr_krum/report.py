@@ -77,6 +77,9 @@ class RoundReport:
     arrived : mapping of client id to seconds
         In the order of arrival: how long after the round was asked a reply was in the server's
         hands, by the server's clock. Empty where clients run in the server's own process.
+    fetched_bytes, distinct_bytes : int
+        Where replies were fetched object by object (``lane=True``): the bytes of all objects, and
+        of these each counted once. 0 where they were fetched whole.
     quarantined : client ids
         Left out of sampling: for earlier refusals, or by the operator's word.
     barred : client ids
@@ -133,6 +136,8 @@ class RoundReport:
     silent: tuple[ClientId, ...] = ()
     late: tuple[ClientId, ...] = ()
     arrived: Mapping[ClientId, float] = field(default_factory=dict, compare=False)
+    fetched_bytes: int = field(default=0, compare=False)
+    distinct_bytes: int = field(default=0, compare=False)
     quarantined: tuple[ClientId, ...] = ()
     barred: tuple[ClientId, ...] = ()
     bars: tuple[str, ...] = ()
@@ -161,6 +166,11 @@ class RoundReport:
             lines.append(f"closed without {len(self.late)} late: {_list(self.late)}")
         if self.arrived:
             lines.append(_came(self.arrived.values()))
+        if self.fetched_bytes:
+            lines.append(
+                f"fetched {self.fetched_bytes} bytes of objects, {self.distinct_bytes} of them "
+                "distinct"
+            )
         if self.basis != "declared":
             lines.append(f"f = {self.byzantine}: {self.basis}")
         if refused := [client for client in self.quarantined if client not in self.barred]:
@@ -259,7 +269,8 @@ class RoundReport:
         for name in ("needed", "seed"):
             if not isinstance(read[name], int | None):
                 raise TypeError(f"{name} is {read[name]!r}, expected int or null")
-        for name in ("server_round", "byzantine", "needed", "seed"):
+        counts = ("server_round", "byzantine", "needed", "seed", "fetched_bytes", "distinct_bytes")
+        for name in counts:
             if read[name] is not None and abs(read[name]) > _LARGEST_COUNT:
                 raise ValueError(f"{name} is beyond {_LARGEST_COUNT}")
         read["refused"] = tuple(Refused(client, reason) for client, reason in read["refused"])
@@ -295,11 +306,13 @@ _NOT_IN_OLDER_JOURNALS: Mapping[str, Any] = {
     "certificate": None,
     "late": [],
     "arrived": [],
+    "fetched_bytes": 0,
+    "distinct_bytes": 0,
 }
 _BY_CLIENT = ("failed", "arrived", "doubted", "scores", "weights")
 _CLIENTS = ("received", "silent", "late", "quarantined", "barred", "bars", "selected")
 _KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("server_round", "byzantine"), int),
+    **dict.fromkeys(("server_round", "byzantine", "fetched_bytes", "distinct_bytes"), int),
     **dict.fromkeys(("rule", "basis", "optimizer", "note", "time"), str),
     "stepped": bool,
     **dict.fromkeys((*_CLIENTS, *_BY_CLIENT, "refused"), list),

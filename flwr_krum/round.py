@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from flwr_krum.boundary.early import Early, is_worth_it
 from flwr_krum.boundary.intake import keys_of
 from flwr_krum.boundary.messages import Limits
+from flwr_krum.boundary.questions import Fetched
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
 from flwr_krum.boundary.spill import Spill
@@ -240,6 +241,7 @@ class Rounds(RoundSettings):
         veto: str = "",
         arrived: Mapping[ClientId, float] | None = None,
         late: Sequence[ClientId] = (),
+        fetched: Fetched | None = None,
     ) -> tuple[dict[str, bytes] | None, RoundReport]:
         """Aggregate the replies of one round.
 
@@ -255,6 +257,8 @@ class Rounds(RoundSettings):
             When each reply came.
         late : sequence of client ids
             Whose reply a quorum did not wait for.
+        fetched : Fetched, optional
+            How much of the replies was fetched object by object.
 
         Returns
         -------
@@ -274,7 +278,7 @@ class Rounds(RoundSettings):
         Exception
             What a rule or a learning rate of the operator's own raises; the report says it as well.
         """
-        failed = dict(failed or {})
+        failed, fetched = dict(failed or {}), fetched or Fetched()
         heard = {reply.client for reply in replies} | set(failed)
         late = tuple(sorted(set(late) - heard, key=client_order))
         named = (self.shared_keys, self.distance_keys, self.space, self.distances)
@@ -305,6 +309,8 @@ class Rounds(RoundSettings):
             silent=tuple(client for client in self.asked if client not in {*heard, *late}),
             late=late,
             arrived=arrived or {},
+            fetched_bytes=fetched.bytes,
+            distinct_bytes=fetched.distinct,
             quarantined=self.quarantined,
             barred=self.called.barred,
             bars=self._ledger.all_barred,

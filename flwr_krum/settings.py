@@ -55,6 +55,7 @@ class RoundOptions(TypedDict, total=False):
     distances: str | Path | None
     memory: int | None
     spill: str | Path | None
+    lane: bool
     on_report: Callable[[RoundReport], object] | None
 
 
@@ -150,6 +151,11 @@ class RoundSettings:
     spill : str or Path (optional)
         Folder on a disk for the replies beyond ``memory``, in a file without a name: nothing is
         left of it, however the process ends. A round for which it has no room asks nobody.
+    lane : bool (default: False)
+        Fetch replies object by object, what several share once, and refuse before any data those
+        that would be larger than is read. Only ``aggregate_train``, and only with the versions of
+        Flower whose private parts were tested; with others, and on other grids than a SuperLink's,
+        replies are fetched whole, and the log says why. See docs/large-models.md.
     on_report : callable, RoundReport -> anything (optional)
         Called with a copy of each report when it is in the journal, in a thread that no round waits
         for. What it raises is logged; while it hangs, reports are logged as not told. At the end
@@ -184,6 +190,7 @@ class RoundSettings:
     distances: str | Path | None = None
     memory: int | None = None
     spill: str | Path | None = None
+    lane: bool = False
     server_optimizer: ServerOptimizer | None = None
     server_optimizer_state: OptimizerState | None = None
     server_last_step: Mapping[str, Array] | None = None
@@ -217,6 +224,8 @@ class RoundSettings:
                 "distances and space are both set: leave out one of them; a mean of factors is "
                 "no mean of products, and no rule's mixture could be judged by the distances"
             )
+        if not isinstance(self.lane, bool):
+            raise TypeError(f"lane is {self.lane!r}, expected True or False")
         self._check_memory()
 
     def _check_memory(self) -> None:
@@ -252,6 +261,7 @@ class RoundSettings:
             f"Distances between: {self.space or 'arrays as they are'}",
             f"Largest reply: {self.max_reply_bytes or 'every number in 64 bits, and a MiB'}",
             f"Replies in memory: {self._memory_told()}",
+            f"Replies are fetched: {'each object once' if self.lane else 'whole'}",
             str(weights),
             f"Certificate: {self._certificate_told()}",
             f"Model of the server's own: {'made each round' if self.root else 'none'}",

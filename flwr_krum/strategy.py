@@ -136,19 +136,21 @@ class RobustStrategy:
         veto: str = "",
     ) -> tuple[dict[str, bytes] | None, RoundReport] | None:
         """Aggregate and announce a round; None where nobody was there to be asked or answered."""
+        fetched = self._arrivals.fetched
         arrived, late = self._arrived()
         rounds = self._rounds
         if not (replies or failed or rounds.asked or rounds.quarantined or rounds.problem):
             return None
         current = self._current(server_round)
-        model, report = self._rounds.finish(current, replies, failed, veto, arrived, late)
+        model, report = self._rounds.finish(current, replies, failed, veto, arrived, late, fetched)
         announce(report)
         return model, report
 
     def _noted(self, sampled: int, asked: int, **hooks: Callable[[Any], Any]) -> Arrivals:
         """Return notes for an exchange with some of the sampled clients, before there are any."""
         liars = self._rounds.rule.f or 0
-        return Arrivals(self._rounds.closing(sampled, asked), liars=liars, **hooks)
+        most = self._rounds.limits.size
+        return Arrivals(self._rounds.closing(sampled, asked), liars=liars, most=most, **hooks)
 
     def _arrived(self) -> tuple[dict[ClientId, float], list[ClientId]]:
         """Return when each client's reply came, and who was late; what was noted is used up."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -24,10 +24,15 @@ from flwr.supercore.run import Run
 
 from flwr_krum.boundary.crew import Crew
 from flwr_krum.boundary.debts import FIRST_POLL, SLOWEST_POLL, Debts
-from flwr_krum.boundary.exchange import Exchange, Found, Look
-from flwr_krum.boundary.questions import Arrivals, Questions
+from flwr_krum.boundary.exchange import Exchange, Found, Look, Take
+from flwr_krum.boundary.fetching import Fetching
+from flwr_krum.boundary.lane import ChunkLane
+from flwr_krum.boundary.questions import Arrivals, Fetched, Questions
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.boundary.spill import Spill
+
+if TYPE_CHECKING:
+    from flwr.superlink.grid.http_grid import HttpGrid
 
 TTL_MARGIN = 60.0
 """Seconds for which a message outlives its round, so that its fate can still be asked for."""
@@ -51,9 +56,6 @@ _TICK = 0.01
 
 _T = TypeVar("_T")
 
-Take: TypeAlias = Callable[[str], Message | None]
-"""Takes the reply to a message of an id from the grid, if it is there."""
-
 
 class PromptGrid(Grid):
     """A Grid whose ``send_and_receive`` has one reply to each message at once, in their order.
@@ -76,18 +78,30 @@ class ArrivingGrid(Grid):
         Seconds to wait for replies at most, also where the caller would wait longer.
     spill : Spill, optional
         Where replies go that do not fit into memory, each as it arrives.
+    lane : bool (default: False)
+        Fetch replies object by object, each object once, where this grid and Flower let it; the
+        log says why if they do not. One thread then fetches them all, and waits for none.
     """
 
     def __init__(
-        self, grid: Grid, timeout: float | None = None, spill: Spill | None = None
+        self,
+        grid: Grid,
+        timeout: float | None = None,
+        spill: Spill | None = None,
+        lane: bool = False,
     ) -> None:
         self._grid = grid
-        self.spill = spill
+        self.use(spill, lane)
         self._timeout = LONGEST if timeout is None else timeout
         self._crew = Crew()
         self._pulls: dict[str, tuple[int, float]] = {}
         """Node and beginning of every pull that is going on, by the message's id."""
         self._debts = Debts(self._crew, self._drop)
+
+    def use(self, spill: Spill | None, lane: bool) -> None:
+        """Keep and fetch replies from now on as a new grid would with these."""
+        self.spill = spill
+        self.has_lane = lane and ChunkLane.open(self._grid) is not None
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -190,7 +204,8 @@ class ArrivingGrid(Grid):
         One thread looks for what is there at once: where nodes are simulated in this process that
         is all. Whatever it does not get to, or finds nothing of, is waited for by itself.
         """
-        unseen = deque(sent)
+        lane = ChunkLane(cast("HttpGrid", self._grid)) if self.has_lane and sent else None
+        unseen = deque(sent if lane is None else ())
         replies: dict[str, Message] = {}
         slowest = max(SLOWEST_POLL, len(sent) / _POLLS_PER_SECOND)
 
@@ -203,7 +218,10 @@ class ArrivingGrid(Grid):
         def wait_for(id_: str) -> None:
             self._crew.do(partial(self._fetch, id_, sent[id_], slowest, exchange))
 
-        if sent:
+        if lane is not None:
+            exits = (self._pull, self._is_gone, self._debts.settle)
+            self._crew.do(Fetching(lane, sent, exchange, self.spill, *exits).run)
+        elif sent:
             self._crew.do(look_at_all)
         patience = FIRST_LOOK
         while len(replies) < len(sent):
@@ -226,6 +244,8 @@ class ArrivingGrid(Grid):
                 missed.append(unseen_id)
             for id_ in missed:
                 wait_for(id_)
+        if lane is not None:
+            exchange.arrivals.fetched = Fetched(lane.fetched_bytes, lane.distinct_bytes)
         return replies
 
     def _fetch(self, id_: str, asked: Message, slowest: float, exchange: Exchange) -> None:
@@ -263,7 +283,16 @@ class ArrivingGrid(Grid):
 
     def _drop(self, id_: str, asked: Message) -> bool:
         """Take a reply for which nobody waits any more, and say whether it was there."""
-        return self._pull(id_, asked, self._taken) is not None
+        take = partial(self._unread, asked) if self.has_lane else self._taken
+        return self._pull(id_, asked, take) is not None
+
+    def _unread(self, asked: Message, id_: str) -> Message | None:
+        """Let the SuperLink drop a reply: none of it is fetched."""
+        lane = ChunkLane(cast("HttpGrid", self._grid))
+        claims = lane.claims([id_])
+        for claim in claims.values():
+            lane.drop(claim)
+        return Message(RecordDict(), reply_to=asked) if claims else None
 
     def _taken(self, id_: str) -> Message | None:
         return next(iter(self._grid.pull_messages([id_])), None)
@@ -328,15 +357,15 @@ class ArrivingGrid(Grid):
         return getattr(self._grid, name)
 
 
-def arriving(grid: Grid, spill: Spill | None = None) -> Grid:
+def arriving(grid: Grid, spill: Spill | None = None, lane: bool = False) -> Grid:
     """Return a grid as an `ArrivingGrid`; one that only looks like a Grid is left as it is."""
     # By its type: a mock says of itself that it is an instance of anything.
     if not issubclass(type(grid), Grid):
         return grid
     if isinstance(grid, ArrivingGrid):
-        grid.spill = spill
+        grid.use(spill, lane)
         return grid
-    return ArrivingGrid(grid, spill=spill)
+    return ArrivingGrid(grid, spill=spill, lane=lane)
 
 
 def _taken_from(items: deque[_T]) -> _T | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event
@@ -16,6 +16,9 @@ from flwr_krum.boundary.questions import Arrivals
 
 Found: TypeAlias = Message | BaseException | None
 """A reply, the end of the run, or nothing yet."""
+
+Take: TypeAlias = Callable[[str], Message | None]
+"""Takes the reply to a message of an id from the grid, if it is there."""
 
 
 class Look:

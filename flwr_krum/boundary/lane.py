@@ -9,6 +9,8 @@ the client behind it tells the names before any data, and says at once what is n
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -45,12 +47,21 @@ class OddReplyError(ValueError):
     """A reply whose objects no honest node would send."""
 
 
+class LostReplyError(Exception):
+    """A reply that was announced, and whose objects will not come any more."""
+
+
 class Claim:
     """A reply that the SuperLink has handed over, and what of it is here.
 
     Parameters
     ----------
     message_id : str
+
+    Attributes
+    ----------
+    waits : bool
+        Whether the next of its objects was not there yet.
     """
 
     def __init__(self, message_id: str) -> None:
@@ -59,6 +70,7 @@ class Claim:
         self.contents: dict[str, bytes] = {}
         self.missing: deque[str] = deque()
         self.size = 0
+        self.waits = False
         self.problem: OddReplyError | None = None
 
 
@@ -91,38 +103,33 @@ class ChunkLane:
         log(INFO, "lane: replies are fetched whole, %s", problem)
         return None
 
-    def begin(self, usual: int, most: int, room: int, model: Collection[str] = ()) -> None:
+    def begin(self, objects: int, most: float, room: float, model: Collection[str] = ()) -> None:
         """Forget the last round.
 
         Parameters
         ----------
-        usual : int
-            Objects of the global model's message; a reply may have four times as many.
-        most : int
+        objects : int
+            Objects of a reply at most.
+        most : float
             Bytes of a reply at most.
-        room : int
+        room : float
             Bytes of objects that may be kept for other replies at most.
         model : collection of object ids
             Objects of the global model: replies that are still to come may have them.
         """
-        self._most_objects, self._most, self._room = 4 * usual, most, room
+        self._most_objects, self._most, self._room = objects, most, room
         self._model = frozenset(model)
         self._wanted: Counter[str] = Counter()
         self._shared: dict[str, bytes] = {}
-        self._sizes: dict[str, int] = {}
-        self.fetched_bytes = 0
-
-    @property
-    def distinct_bytes(self) -> int:
-        """Bytes of what was fetched, each object counted once."""
-        return sum(self._sizes.values())
+        self._fetched: set[str] = set()
+        self.fetched_bytes = self.distinct_bytes = 0
 
     def claims(self, ids: Iterable[str]) -> dict[str, Claim]:
         """Claim the replies that are announced, and return them by the ids of their messages.
 
         The SuperLink hands each reply over once: whoever drops a claim has lost its reply.
         """
-        answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=ids))
+        answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=list(ids)))
         return {
             message.metadata.reply_to_message_id: self._claim(message.metadata.message_id, tree)
             for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=True)
@@ -139,30 +146,37 @@ class ChunkLane:
         self._wanted.update(claim.children.keys())
         return claim
 
-    def advance(self, claim: Claim) -> Message | None:
+    def advance(self, claim: Claim, seconds: float = math.inf) -> Message | None:
         """Fetch what is there of a reply; return it once it is whole.
 
-        It never waits for the node. After any other error than those below it can be gone on
-        with: what was fetched is still here.
+        It never waits for the node, and begins with no further object after so many seconds.
+        After any other error than those below it can be gone on with: what was fetched is still
+        here.
 
         Raises
         ------
         OddReplyError
             If it has too many objects or bytes, or others than were announced; it is then lost.
+        LostReplyError
+            If the SuperLink has let go of it.
         """
+        end = time.monotonic() + seconds
         try:
             if claim.problem is not None:
                 raise claim.problem
             while claim.missing:
                 content = self._content(claim.missing[0])
+                claim.waits = content is None
                 if content is None:
                     return None
                 self._add(claim, content)
+                if time.monotonic() > end:
+                    return None
             reply = _read(claim, self._most)
-        except OddReplyError:
-            self._close(claim)
+        except (OddReplyError, LostReplyError):
+            self.drop(claim)
             raise
-        self._close(claim)
+        self.drop(claim)
         return reply
 
     def _content(self, object_id: str) -> bytes | None:
@@ -172,12 +186,14 @@ class ChunkLane:
         request = PullObjectRequest(node=self._node, run_id=self._run_id, object_id=object_id)
         answer = self._client.PullObject(request)
         if not answer.object_found:
-            raise OddReplyError(f"object {object_id[:12]} is gone before it was uploaded")
+            raise LostReplyError(f"object {object_id[:12]} is gone before it was uploaded")
         if not answer.object_available:
             return None
         content: bytes = answer.object_content
         self.fetched_bytes += len(content)
-        self._sizes[object_id] = len(content)
+        if object_id not in self._fetched:
+            self._fetched.add(object_id)
+            self.distinct_bytes += len(content)
         return content
 
     def _add(self, claim: Claim, content: bytes) -> None:
@@ -200,7 +216,7 @@ class ChunkLane:
     def _let_go(self, object_id: str) -> None:
         self._room += len(self._shared.pop(object_id, b""))
 
-    def _close(self, claim: Claim) -> None:
+    def drop(self, claim: Claim) -> None:
         """Let the SuperLink forget a reply, and go on without it."""
         for object_id in claim.missing:
             self._wanted[object_id] -= 1
@@ -226,9 +242,9 @@ def bounded(tree: ObjectTree, most: int) -> Children:
         If it has more than ``most`` places or is deeper than `MOST_DEPTH`.
     """
     order: list[ObjectTree] = []
-    for depth, node in _walk(tree):
+    for depth, node in walk(tree):
         if len(order) == most:
-            raise OddReplyError(f"it has more than {most} objects, 4 times those of the model")
+            raise OddReplyError(f"it has more than {most} objects, expected at most so many")
         if depth > MOST_DEPTH:
             raise OddReplyError(f"its objects are nested {depth} deep, expected 1 to {MOST_DEPTH}")
         order.append(node)
@@ -238,7 +254,7 @@ def bounded(tree: ObjectTree, most: int) -> Children:
     return children
 
 
-def _walk(tree: ObjectTree) -> Iterator[tuple[int, ObjectTree]]:
+def walk(tree: ObjectTree) -> Iterator[tuple[int, ObjectTree]]:
     """Yield the nodes of a tree with their depth, parents first; no recursion is a liar's."""
     left = [(1, tree)]
     while left:
@@ -247,7 +263,7 @@ def _walk(tree: ObjectTree) -> Iterator[tuple[int, ObjectTree]]:
         left += [(depth + 1, child) for child in node.children]
 
 
-def _read(claim: Claim, most: int) -> Message:
+def _read(claim: Claim, most: float) -> Message:
     """Return a reply of its objects, whatever a liar wrote into these."""
     try:
         return _inflated(claim, most)
@@ -257,7 +273,7 @@ def _read(claim: Claim, most: int) -> Message:
         raise OddReplyError(f"it cannot be read: {in_a_sentence(error)}") from error
 
 
-def _inflated(claim: Claim, most: int) -> Message:
+def _inflated(claim: Claim, most: float) -> Message:
     """Return a reply of its objects, after a look at how large it becomes."""
     from flwr.supercore.inflatable.inflatable_object import (
         get_object_head_values_from_object_content,

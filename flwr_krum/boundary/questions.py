@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flwr.app import Message
 
@@ -26,6 +26,21 @@ def answer(_: Message) -> Hashable:
     return "an answer"
 
 
+class Fetched(NamedTuple):
+    """How much was fetched object by object.
+
+    Attributes
+    ----------
+    bytes : int
+        Of all objects.
+    distinct : int
+        Of these, each counted once.
+    """
+
+    bytes: int = 0
+    distinct: int = 0
+
+
 class Arrivals:
     """When the replies to some messages came, and whom their quorum did not wait for.
 
@@ -39,6 +54,8 @@ class Arrivals:
         How many of the nodes may send nothing that counts.
     told : callable, Message -> None
         Is told of each reply that is no error, as it comes; others come meanwhile.
+    most : float
+        Bytes of a reply's arrays at most, where it can be refused before it is fetched.
 
     Attributes
     ----------
@@ -51,6 +68,8 @@ class Arrivals:
         asked since they owe an earlier one.
     clients : dict of node id to client
         What the API calls a node, where that is not the id.
+    fetched : Fetched
+        What the chunk lane fetched; nothing where there is none.
     """
 
     def __init__(
@@ -59,14 +78,17 @@ class Arrivals:
         kind_of: KindOf = answer,
         liars: int = 0,
         told: Callable[[Message], None] = nothing,
+        most: float = math.inf,
     ) -> None:
         self.quorum = quorum
         self.kind_of = kind_of
         self.liars = liars
         self.told = told
+        self.most = most
         self.at: dict[int, float] = {}
         self.late: list[int] = []
         self.clients: dict[int, Any] = {}
+        self.fetched = Fetched()
         self._counted: dict[Hashable, list[float]] = {}
 
     def note(self, node: int, reply: Message, seconds: float) -> None:

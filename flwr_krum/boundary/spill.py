@@ -122,6 +122,13 @@ class Spill:
                 os.ftruncate(self._file.descriptor, 0)
         self._file, self._held, self._end = None, 0, 0
 
+    def lend(self) -> int:
+        """Return how many bytes of the memory hold no replies in this round, but parts of some."""
+        with self._lock:
+            lent = max(0, self.memory - self._held) // 2
+            self._held += lent
+        return lent
+
     def pulled(self, pull: Callable[[], Message | None], look: Look) -> Message | None:
         """Pull a reply when few others are on their way, and keep it if somebody waits for it."""
         if self._file is None:

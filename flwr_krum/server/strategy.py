@@ -123,6 +123,11 @@ class RobustAggregation(RobustStrategy, FedAvg):
         of_rounds, of_flower = split_options(type(self), options)
         super().__init__(**of_flower)
         self._trust_initial_client = trust_initial_client
+        if of_rounds.get("lane"):
+            raise ValueError(
+                f"lane is {of_rounds['lane']!r}, and this API asks for each reply by itself: "
+                "legal is False, or the strategy of this name in flwr_krum.serverapp"
+            )
         self._set_up(rule, client_id, COUNT, of_rounds)
         if self._rounds.quorum is not None and not self.accept_failures:
             raise ValueError(

@@ -133,7 +133,7 @@ class RobustAggregation(RobustStrategy, FedAvg):
 
         own = None if evaluate_fn is None else evaluate
         configs = (train_config, evaluate_config)
-        reached = arriving(grid, self._rounds.kept_by)
+        reached = arriving(grid, self._rounds.kept_by, self._rounds.lane)
         result = super().start(reached, initial_arrays, num_rounds, timeout, *configs, own)
         if not result.arrays:
             result.arrays = initial_arrays

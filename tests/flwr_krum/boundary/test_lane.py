@@ -8,61 +8,16 @@ import flwr
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.app.message import remove_content_from_message
-from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse
-from flwr.proto.runtime_pb2 import PullAppMessagesResponse
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from flwr_krum.boundary import lane as module
 from flwr_krum.boundary.lane import ChunkLane, OddReplyError, bounded
+from tests.flwr_krum.boundary.wire import Wire
 
 LARGE = 10**9
-
-
-class Wire:
-    """The three calls as the SuperLink's servicer answers them, on its own object store."""
-
-    def __init__(self):
-        self.store = InMemoryObjectStore()
-        self.replies, self.pulled = {}, []
-        self.client = SimpleNamespace(
-            PullMessages=self.pull_messages,
-            PullObject=self.pull_object,
-            ConfirmMessageReceived=self.confirm,
-        )
-
-    def announce(self, reply, without=()):
-        """Have a reply announced, and all its objects but some uploaded."""
-        reply.metadata.__dict__["_message_id"] = reply.object_id
-        self.store.preregister(1, get_object_tree(reply))
-        for id_, object_ in get_all_nested_objects(reply).items():
-            if id_ not in without:
-                self.store.put(id_, object_.deflate())
-        self.replies[reply.metadata.reply_to_message_id] = reply
-        return reply
-
-    def pull_messages(self, request):
-        there = [self.replies.pop(id_) for id_ in request.message_ids if id_ in self.replies]
-        return PullAppMessagesResponse(
-            messages_list=[message_to_proto(remove_content_from_message(m)) for m in there],
-            message_object_trees=[self.store.get_object_tree(m.object_id) for m in there],
-        )
-
-    def pull_object(self, request):
-        content = self.store.get(request.object_id)
-        self.pulled += [request.object_id] if content else []
-        return PullObjectResponse(
-            object_found=content is not None,
-            object_available=bool(content),
-            object_content=content or b"",
-        )
-
-    def confirm(self, request):
-        self.store.delete(request.message_object_id)
 
 
 @pytest.fixture
@@ -81,7 +36,7 @@ def grid(wire):
 @pytest.fixture
 def lane(grid):
     lane = ChunkLane.open(grid)
-    lane.begin(100, LARGE, LARGE)
+    lane.begin(400, LARGE, LARGE)
     return lane
 
 
@@ -120,7 +75,7 @@ def test_a_reply_has_the_bytes_that_flowers_own_way_gives(grid, wire, dtype):
     (theirs,) = grid.pull_messages(["asked-1"])
     wire.announce(reply)
     lane = ChunkLane.open(grid)
-    lane.begin(100, LARGE, LARGE)
+    lane.begin(400, LARGE, LARGE)
     (ours,) = all_of(lane, 1)
     assert ours.content == theirs.content
     assert data_of(ours) == data_of(theirs)
@@ -140,7 +95,7 @@ def test_what_replies_share_is_fetched_once(lane, wire):
 def test_what_the_model_has_is_fetched_once_though_replies_come_one_after_the_other(lane, wire):
     first, second = models(2)
     ids = [id_ for chunk in [first["frozen"]] for id_ in get_all_nested_objects(chunk)]
-    lane.begin(100, LARGE, LARGE, model=ids)
+    lane.begin(400, LARGE, LARGE, model=ids)
     for node, arrays in enumerate([first, second], start=1):
         wire.announce(answer(node, arrays))
         lane.advance(lane.claims([f"asked-{node}"])[f"asked-{node}"])
@@ -151,7 +106,7 @@ def test_without_room_nothing_is_kept_and_the_bytes_are_the_same(lane, wire):
     sent = [answer(node, arrays) for node, arrays in enumerate(models(3), start=1)]
     for reply in sent:
         wire.announce(reply)
-    lane.begin(100, LARGE, 0)
+    lane.begin(400, LARGE, 0)
     assert [data_of(r) for r in all_of(lane, 3)] == [data_of(r) for r in sent]
     assert not lane._shared
     assert lane.fetched_bytes > 2 * lane.distinct_bytes
@@ -271,7 +226,7 @@ def test_one_chunk_that_an_array_names_many_times_is_refused_before_it_is_unfold
     monkeypatch.setattr(Array, "slice_array", lambda array: list(slices(array)) * 50)
     reply = answer(1, {"w": Array(np.zeros(25_000, np.float32))})
     wire.announce(reply)
-    lane.begin(100, 1_000_000, LARGE)
+    lane.begin(400, 1_000_000, LARGE)
     with pytest.raises(OddReplyError, match=r"its arrays have .* at most 1000000 are read"):
         all_of(lane, 1)
 
