@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from flwr.supercore.run import RunNotRunningException
 
 import flwr_krum.server.strategy as fit
+from flwr_krum.boundary import fetching
 from flwr_krum.boundary import lane as lanes
 from flwr_krum.boundary.arrivals import ArrivingGrid
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.quorum import Quorum
+from flwr_krum.boundary.spill import AT_A_TIME, Spill
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
 from flwr_krum.rules import RULES, Krum, MultiKrum
@@ -95,12 +98,37 @@ def test_every_rule_finds_the_same_bytes_and_says_the_same_of_the_round(name):
     assert [refused.client for refused in by_object.last_report.refused] == [NODES[3]]
 
 
-@pytest.mark.parametrize("memory", [0, 200_000, 10**9])
-def test_with_a_spill_each_whole_reply_is_kept_and_the_bytes_are_the_same(memory, tmp_path):
+@pytest.mark.parametrize(("memory", "filed"), [(0, N), (400_000, N - 2), (10**9, 0)])
+def test_with_a_spill_replies_beyond_the_memory_are_filed_and_the_bytes_are_the_same(
+    memory, filed, tmp_path, monkeypatch
+):
+    """Half of the memory is what the lane keeps for other replies: two of 80 kB fit into 200."""
+    written, write = [], Spill._written
+
+    def watched(spill, array, file):
+        written.append(array.nbytes)
+        return write(spill, array, file)
+
+    monkeypatch.setattr(Spill, "_written", watched)
     strategy, found, grid = play(lane=True, memory=memory, spill=tmp_path, rounds=2)
     assert found == play(rounds=2)[1]
     assert grid.whole == 0
     assert len(strategy.last_report.received) == N - 1
+    assert written.count(FROZEN.nbytes) == 2 * filed
+
+
+def test_with_a_spill_few_replies_lie_half_fetched_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "PATIENCE", 1e6)  # as if those that drip had only begun
+    begun, advance = set(), lanes.ChunkLane.advance
+
+    def watched(lane, claim, seconds):
+        begun.add(claim.message_id)
+        return advance(lane, claim, seconds)
+
+    monkeypatch.setattr(lanes.ChunkLane, "advance", watched)
+    grid = WiredGrid(NODES, reply_to, dict.fromkeys(NODES, own_object))
+    play(grid=grid, lane=True, timeout=1.0, memory=0, spill=tmp_path)
+    assert len(begun) == AT_A_TIME
 
 
 def test_a_report_says_what_was_fetched_and_that_shared_layers_were_fetched_once(tmp_path):
@@ -291,7 +319,7 @@ def test_a_reply_that_comes_after_its_exchange_is_dropped_in_the_next_without_it
     assert len(ask()) == N - 1
     inner.wire.announce(kept[0])
     pulled = len(inner.wire.pulled)
-    wait_until(lambda: not grid._debts.debtors(none_over(), 5.0, ()))
+    wait_until(lambda: not grid._debts.debtors(Event(), 5.0, ()))
     assert len(inner.wire.pulled) == pulled
     assert len(ask()) == N
 
@@ -342,12 +370,6 @@ def test_it_is_on_or_off(lane):
 def test_the_other_api_says_that_it_has_none():
     with pytest.raises(ValueError, match=r"lane is True, .* legal is False"):
         fit.RobustAggregation(Krum(1), lane=True)
-
-
-def none_over():
-    from threading import Event
-
-    return Event()
 
 
 def wait_until(condition):
