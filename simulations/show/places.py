@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.backend_bases import FigureCanvasBase
 from typer import BadParameter, Option
@@ -23,9 +23,19 @@ def page(help_: str) -> Any:
     return Option(help=help_, callback=_checked(_check_file))
 
 
-def folder(help_: str) -> Any:
-    """Return an option that takes the folder of results."""
-    return Option(help=help_, callback=_checked(_check_folder))
+def folder(help_: str, *names: str) -> Any:
+    """Return an option, of the parameter's name or of others, that takes the folder of results."""
+    return Option(*names, help=help_, callback=checked_folder)
+
+
+_Place = TypeVar("_Place", Path, str)
+
+
+def checked_folder(path: _Place) -> _Place:
+    """Return a folder that can be written; an empty text stands for none."""
+    if path != "":
+        _check_folder(Path(path))
+    return path
 
 
 def _checked(check: Callable[[Path], None]) -> Callable[[Path | None], Path | None]:
