@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr_krum.boundary.replies import ClientId
+from flwr_krum.guarantee import Verdict
 from flwr_krum.report_page.series import (
     ACCEPTED,
     FAILED,
@@ -70,7 +71,7 @@ def _summary_row(run: ShownRun) -> tuple[str, ...]:
     )
 
 
-def _counted(found: Counter[str], verdicts: Sequence[str]) -> list[str]:
+def _counted(found: Counter[Verdict], verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many rounds have each verdict; none was asked for is another thing than none."""
     return [str(found[verdict]) if found else "–" for verdict in verdicts]
 
