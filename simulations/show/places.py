@@ -32,9 +32,15 @@ _Place = TypeVar("_Place", Path, str)
 
 
 def checked_folder(path: _Place) -> _Place:
-    """Return a folder that can be written; an empty text stands for none."""
+    """Return a folder that can be written, or made, which this does not; "" stands for none."""
     if path != "":
-        _check_folder(Path(path))
+        there = Path(path).absolute()
+        while not os.path.exists(there):
+            there = there.parent
+        if not there.is_dir():
+            raise BadParameter(f"{str(path)!r} cannot be made: {str(there)!r} is no folder")
+        if not os.access(there, os.W_OK):
+            raise BadParameter(f"{str(path)!r} may not be written")
     return path
 
 
