@@ -22,6 +22,13 @@ sys.meta_path.insert(0, Interrupted())
 runpy.run_module("PACKAGE", run_name="__main__")
 """
 
+HEARS = """
+import runpy, signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by jobs in the background
+runpy.run_module("simulations", run_name="__main__", alter_sys=True)
+"""
+
 
 @pytest.mark.parametrize("package", ["simulations", "benchmarks"])
 def test_while_a_program_loads_it_ends_with_a_sentence(package):
@@ -49,7 +56,7 @@ def test_while_a_program_loads_it_ends_with_a_sentence(package):
 )  # fmt: skip
 def test_a_command_ends_with_how_to_go_on_and_leaves_no_process(tmp_path, command, begun, says):
     program = subprocess.Popen(
-        [sys.executable, "-m", "simulations", *command.split()],
+        [sys.executable, "-c", HEARS, *command.split()],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
