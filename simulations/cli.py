@@ -156,7 +156,7 @@ def certificates(
 def waiting(
     rounds: Annotated[int, Option(min=1, help="Rounds that are drawn.")] = 200,
     seed: Annotated[int, Option(min=0)] = 0,
-    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the table.")] = None,
 ) -> None:
     """Measure what rounds cost that close at a quorum, where slow nodes have other data."""
     command = "python -m simulations waiting"
