@@ -101,6 +101,7 @@ HEADERS = {
     "terabytes in many dimensions": {"shape": "(100000, 100000, 1000)"},
     "more than memory can address": {"shape": "(9223372036854775807, 9223372036854775807)"},
     "nothing times too much": {"shape": "(0, 9223372036854775808)"},
+    "nothing of more than can be addressed": {"shape": f"(0, {2**40}, {2**40})"},
     "nothing of a terabyte": {"shape": f"(0, {10**30})"},
     "a thousand digits": {"shape": f"({'9' * 1000},)"},
     "negative": {"shape": "(-3,)"},
@@ -350,6 +351,16 @@ def test_any_array_and_any_order_of_its_axes_is_encoded_as_numpy_saves_it(array,
     order.shuffle(axes)
     array = array.transpose(axes)
     assert encode(array) == saved(array)
+
+
+def test_an_array_that_views_its_own_file_is_encoded_as_that_file_and_no_other():
+    array = np.arange(6.0).reshape(2, 3)
+    source = encode(array)
+    assert encode(decode(source), source) is source
+    for other in (encode(array), encode(array[:1]), encode(array.T), b""):
+        again = encode(decode(source), other)
+        assert again is not other
+        assert again == source
 
 
 @pytest.mark.parametrize("kind", ["no dimension", "every second byte", "released"])
