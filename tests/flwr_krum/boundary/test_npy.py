@@ -171,6 +171,12 @@ def test_a_header_with_a_number_too_long_to_print_is_undecodable(header):
         decode(forge(forged_header(**header)))
 
 
+def test_a_header_with_a_fourth_entry_is_refused():
+    data = forge(forged_header(shape="(3,), 'x': 1"), bytes(12))
+    with pytest.raises(UndecodableError, match="npy header with 4 entries, expected 3"):
+        decode(data)
+
+
 @pytest.mark.parametrize("literal", LITERALS)
 def test_a_header_that_is_no_header_is_refused(literal):
     tracemalloc.start()
