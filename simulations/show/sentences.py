@@ -53,7 +53,9 @@ class InSentences(TyperGroup):
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         options = [each for each in command.params if isinstance(each, Option)] if command else []
         known = {opt for each in options for opt in each.opts}
-        called = (f"--{name}", f"-{name}", f"--first-{name}", f"--{name}s")
+        called = [f"--{name}", f"-{name}"]
+        if rest.startswith("is "):  # else it may be one of its values that fails, as a round does
+            called += [f"--first-{name}", f"--{name}s"]
         option = next((each for each in called if each in known), name)
         return f"{option}{space}{rest}"
 
