@@ -1,5 +1,5 @@
 """``python -m benchmarks``."""
 
-from benchmarks.cli import app
+from simulations.show.loading import run_app
 
-app()
+run_app("benchmarks.cli")

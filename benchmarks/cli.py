@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -39,8 +39,10 @@ from benchmarks.worst import DTYPES, SHAPES, search, table_of
 from benchmarks.worst import page as worst_page
 from flwr_krum.rules import RULES
 from simulations.engines.engines import quiet_flower
+from simulations.show import places
+from simulations.show.sentences import InSentences
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 
 FOLDER = Path("runs/benchmarks")
 PAGE, PICTURE = Path("docs/performance.md"), Path("docs/images/performance.png")
@@ -51,6 +53,22 @@ WIDTH = 160
 Kind = Annotated[
     str, Option(click_type=click.Choice(tuple(KINDS)), help="How the clients' noise differs.")
 ]
+
+Clients = Annotated[int, Option(min=3, max=10_000, help="Clients.")]
+Parameters = Annotated[int, Option(min=1, max=10**9, help="Parameters, each of 4 bytes.")]
+_ON_DISK: dict[str, Any] = {"exists": True, "file_okay": False, "writable": True}
+
+
+def _some_of(known: Iterable[str]) -> Callable[[str], str]:
+    """Return a check of names with commas between."""
+
+    def check(text: str) -> str:
+        for name in text.split(","):
+            if name not in known:
+                raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+        return text
+
+    return check
 
 
 @app.command()
@@ -83,9 +101,11 @@ def simulators(
 
 @app.command()
 def worst(
-    rules: Annotated[str, Option(help="Names of rules, with commas between.")] = ",".join(RULES),
+    rules: Annotated[
+        str, Option(help="Names of rules, with commas between.", callback=_some_of(RULES))
+    ] = ",".join(RULES),
     random_attacks: Annotated[int, Option(min=0, help="Random attacks on each rule.")] = 4,
-    page: Annotated[Path | None, Option(help="Where the tables are written as well.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the tables as well.")] = None,
 ) -> None:
     """Search for replies that hold a round back, and print the worst of each rule."""
     console = Console(width=None if Console().is_terminal else WIDTH)
@@ -100,11 +120,13 @@ def worst(
 
 @app.command()
 def memory(
-    folder: Annotated[Path, typer.Argument(help="On a disk: where replies go.")],
-    n: Annotated[int, Option(min=3, help="Clients.")] = 16,
-    d: Annotated[int, Option(min=1, help="Parameters, each of 4 bytes.")] = 12_500_000,
+    folder: Annotated[Path, typer.Argument(help="On a disk: where replies go.", **_ON_DISK)],
+    n: Clients = 16,
+    d: Parameters = 12_500_000,
     f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 3,
-    ways: Annotated[str, Option(help="Some of the ways, with commas between.")] = ",".join(WAYS),
+    ways: Annotated[
+        str, Option(help="Some of the ways, with commas between.", callback=_some_of(WAYS))
+    ] = ",".join(WAYS),
 ) -> None:
     """Measure memory and seconds of a round with and without a file for the replies."""
     found = [measured(way, n, d, f, folder) for way in ways.split(",")]
@@ -113,9 +135,11 @@ def memory(
 
 @app.command()
 def early(
-    folder: Annotated[Path | None, Option(help="On a disk: where all replies go.")] = None,
-    n: Annotated[int, Option(min=3, help="Clients.")] = 16,
-    d: Annotated[int, Option(min=1, help="Parameters, each of 4 bytes.")] = 10_000_000,
+    folder: Annotated[
+        Path | None, Option(help="On a disk: where all replies go.", **_ON_DISK)
+    ] = None,
+    n: Clients = 16,
+    d: Parameters = 10_000_000,
     f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 3,
     repeats: Annotated[int, Option(min=1, help="Rounds of each kind.")] = 7,
     device: Annotated[str, Option(help="Where the arithmetic happens.")] = "cpu",

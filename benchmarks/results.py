@@ -89,11 +89,20 @@ class Report:
 
     @classmethod
     def load(cls, path: Path) -> Report:
-        """Read a report back."""
-        data = json.loads(path.read_text())
-        data["results"] = [Result(**_tuples(item)) for item in data["results"]]
-        data["growths"] = [Growth(**_tuples(item)) for item in data["growths"]]
-        return cls(**data)
+        """Read a report back.
+
+        Raises
+        ------
+        ValueError
+            If the file holds another thing.
+        """
+        try:
+            data = json.loads(path.read_text())
+            data["results"] = [Result(**_tuples(item)) for item in data["results"]]
+            data["growths"] = [Growth(**_tuples(item)) for item in data["growths"]]
+            return cls(**data)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is not the file of a run of the benchmarks") from error
 
 
 def _tuples(item: dict[str, Any]) -> dict[str, Any]:

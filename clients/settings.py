@@ -138,9 +138,16 @@ class Settings:
             ROLES_FROM,
         ),
     )
-    batch_size: int = setting(0, Whole("Examples in a mini-batch; 0 is the task's own.", 0))
+    batch_size: int = setting(
+        0, Whole("Examples in a mini-batch; 0 is the task's own.", 0, lambda _: 100_000)
+    )
     local_steps: int = setting(
-        1, Whole("Steps of gradient descent that an honest client makes in a round.", 1)
+        1,
+        Whole(
+            "Steps of gradient descent that an honest client makes in a round.",
+            1,
+            lambda _: 100_000,
+        ),
     )
     local_epochs: int = setting(
         0, Whole("Passes over its shard that it makes instead, in mini-batches; 0 is none.", 0)

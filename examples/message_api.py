@@ -3,6 +3,8 @@
 python examples/message_api.py
 """
 
+import time
+
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -51,13 +53,20 @@ def partition(message: Message, context: Context) -> Message:
     return Message(RecordDict({"node": held}), reply_to=message)
 
 
+def names_of(grid: Grid, count: int) -> dict:
+    """Return the names of the nodes, once so many are there to be asked."""
+    while len(list(grid.get_node_ids())) < count:
+        time.sleep(0.1)
+    return name_nodes(grid)[0]
+
+
 server_app = ServerApp()
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train for five rounds, and say what came of it."""
-    names, _ = name_nodes(grid)
+    names = names_of(grid, 10)
     strategy = MultiKrum(
         num_malicious_nodes=2,
         min_train_nodes=10,

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from message_api import TRUTH, client_app
+from message_api import TRUTH, client_app, names_of
 
-from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.rules import Choice, NearestNeighborMixing, Rule
 from flwr_krum.serverapp.strategy import RobustAggregation
 
@@ -39,7 +38,7 @@ server_app = ServerApp()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the clients of message_api.py with it."""
-    names, _ = name_nodes(grid)
+    names = names_of(grid, 10)
     strategy = RobustAggregation(
         NearestNeighborMixing(f=2) | AroundMedoid(f=2),
         min_train_nodes=10,

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from message_api import client_app
+from message_api import client_app, names_of
 
-from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum
 
 FOLDER = Path("runs/resume")
@@ -43,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
     """Train for some more rounds."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     done, weights = kept()
-    names, _ = name_nodes(grid)
+    names = names_of(grid, 10)
     strategy = MultiKrum(
         num_malicious_nodes=2,
         journal=FOLDER / "journal.jsonl",

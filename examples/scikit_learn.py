@@ -7,11 +7,10 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from message_api import partition
+from message_api import names_of, partition
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 
-from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum
 
 LABELS = np.arange(10)
@@ -56,7 +55,7 @@ server_app = ServerApp()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train for ten rounds."""
-    names, _ = name_nodes(grid)
+    names = names_of(grid, 10)
     strategy = MultiKrum(
         num_malicious_nodes=2,
         min_train_nodes=10,

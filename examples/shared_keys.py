@@ -7,9 +7,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from message_api import partition
+from message_api import names_of, partition
 
-from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.serverapp.strategy import MultiKrum
 
 TRUTH = np.array([2.0, -3.0, 0.5])
@@ -46,7 +45,7 @@ server_app = ServerApp()
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train the body for ten rounds; the server's head stays as it is."""
-    names, _ = name_nodes(grid)
+    names = names_of(grid, 7)
     strategy = MultiKrum(
         num_malicious_nodes=1,
         shared_keys=["body"],

@@ -1,5 +1,5 @@
 """``python -m simulations``."""
 
-from simulations.cli import app
+from simulations.show.loading import run_app
 
-app()
+run_app("simulations.cli")

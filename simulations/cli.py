@@ -156,7 +156,7 @@ def certificates(
 def waiting(
     rounds: Annotated[int, Option(min=1, help="Rounds that are drawn.")] = 200,
     seed: Annotated[int, Option(min=0)] = 0,
-    page: Annotated[Path | None, Option(help="Markdown page that gets the table.")] = None,
+    page: Annotated[Path | None, places.page("Markdown page that gets the table.")] = None,
 ) -> None:
     """Measure what rounds cost that close at a quorum, where slow nodes have other data."""
     command = "python -m simulations waiting"
@@ -235,11 +235,11 @@ def worst_kappa(
 
 @app.command()
 def resilience(
-    n: Annotated[int, Option("-n", min=3, help="Clients.")] = 20,
+    n: Annotated[int, Option("-n", min=3, max=10_000, help="Clients.")] = 20,
     f: Annotated[int, Option("-f", min=0, help="Byzantine ones.")] = 6,
-    d: Annotated[int, Option("-d", min=1, help="Coordinates.")] = 50,
+    d: Annotated[int, Option("-d", min=1, max=10**6, help="Coordinates.")] = 50,
     sigma: Annotated[float, Option(min=0, help="Deviation of one coordinate; |g| is 1.")] = 0.005,
-    draws: Annotated[int, Option(min=2, help="Clouds per attack.")] = 2000,
+    draws: Annotated[int, Option(min=2, max=10**6, help="Clouds per attack.")] = 2000,
     seed: Annotated[int, _SEED] = 0,
     picture: Annotated[Path, places.picture()] = Path("runs/resilience/angle.png"),
 ) -> None:

@@ -199,6 +199,7 @@ def test_the_rules_load_without_flower_or_torch():
 
 
 OPTIONAL = {
+    "flwr_krum.kernel.lanes": {"numba", "llvmlite"},
     "flwr_krum.kernel.numba_loops": {"numba", "llvmlite"},
     "flwr_krum.kernel.numba_windows": {"numba", "llvmlite"},
     "flwr_krum.kernel.cuda_way": {"torch"},

@@ -38,9 +38,10 @@ def data_folder(data_dir: str, download: bool) -> Path:
     folder = Path(data_dir)
     chosen = data_dir != Settings.data_dir and not download
     if (chosen or folder.exists()) and not folder.is_dir():
-        problem = "not a folder" if folder.exists() else "no such folder"
-        raise DataError.about(
-            folder, problem, "the folder named by data-dir", "Create it, or leave data-dir out."
+        problem = "is no folder" if folder.exists() else "is not there"
+        raise DataError(
+            f"data-dir is {data_dir!r}, which {problem}; expected the folder of the original "
+            "files. Create it, or leave data-dir out."
         )
     return folder
 

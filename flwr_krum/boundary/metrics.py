@@ -63,7 +63,7 @@ class Claims:
         How many of the clients may lie.
     """
 
-    def __init__(self, reports: Sequence[Mapping[str, object]], f: int = 0) -> None:
+    def __init__(self, reports: Sequence[Mapping[str, object]], f: int) -> None:
         self._reports = reports
         self._f = f
         self._excess = [_excess(report) for report in reports]

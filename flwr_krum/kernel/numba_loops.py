@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from flwr_krum.kernel.arrays import Float64
+from flwr_krum.kernel.lanes import lanes_of, loaded, no_sums, total_of, with_square
 
 Addresses: TypeAlias = NDArray[np.uintp]
 Values: TypeAlias = NDArray[Any]
@@ -26,9 +27,6 @@ TILE = 4
 
 FLUSH = 1024
 """Columns that are summed in the kernel's own type before they are added to float64 totals."""
-
-# The compiler may reorder these sums (it spreads them over vector lanes) and fuse their products.
-_REORDER = {"reassoc", "contract", "nsz"}
 
 
 @intrinsic
@@ -43,122 +41,137 @@ def pointer(_: Any, address: Any, start: Any, read: Any) -> Any:
     return kind(types.uintp, types.intp, read), generate
 
 
-@intrinsic
-def _cast(_: Any, value: Any, like: Any) -> Any:
-    """Return a value in the type of ``like``."""
-
-    def generate(context: Any, builder: ir.IRBuilder, _: Any, arguments: Any) -> Any:
-        return context.cast(builder, arguments[0], value, like)
-
-    return like(value, like), generate
-
-
-@njit(cache=True, nogil=True, fastmath=_REORDER)
+@njit(cache=True, nogil=True)
 def _tile(
     xs: Addresses,
     i: int,
     ys: Addresses,
     j: int,
     start: int,
-    count: int,
+    stop: int,
     read: Any,
     zero: Any,
     total: Float64,
 ) -> None:
     """Add ``||x_a - y_b||^2`` of rows i to i+3 and j to j+3, on some columns, to ``total``."""
-    x0 = carray(pointer(xs[i], start, read), count)
-    x1 = carray(pointer(xs[i + 1], start, read), count)
-    x2 = carray(pointer(xs[i + 2], start, read), count)
-    x3 = carray(pointer(xs[i + 3], start, read), count)
-    y0 = carray(pointer(ys[j], start, read), count)
-    y1 = carray(pointer(ys[j + 1], start, read), count)
-    y2 = carray(pointer(ys[j + 2], start, read), count)
-    y3 = carray(pointer(ys[j + 3], start, read), count)
-    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
-    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
-    for k in range(count):  # from zero: an index that may be negative bars vector loads
-        u0 = _cast(x0[k], zero)
-        u1 = _cast(x1[k], zero)
-        u2 = _cast(x2[k], zero)
-        u3 = _cast(x3[k], zero)
-        v = _cast(y0[k], zero)
-        s00 += (u0 - v) * (u0 - v)
-        s10 += (u1 - v) * (u1 - v)
-        s20 += (u2 - v) * (u2 - v)
-        s30 += (u3 - v) * (u3 - v)
-        v = _cast(y1[k], zero)
-        s01 += (u0 - v) * (u0 - v)
-        s11 += (u1 - v) * (u1 - v)
-        s21 += (u2 - v) * (u2 - v)
-        s31 += (u3 - v) * (u3 - v)
-        v = _cast(y2[k], zero)
-        s02 += (u0 - v) * (u0 - v)
-        s12 += (u1 - v) * (u1 - v)
-        s22 += (u2 - v) * (u2 - v)
-        s32 += (u3 - v) * (u3 - v)
-        v = _cast(y3[k], zero)
-        s03 += (u0 - v) * (u0 - v)
-        s13 += (u1 - v) * (u1 - v)
-        s23 += (u2 - v) * (u2 - v)
-        s33 += (u3 - v) * (u3 - v)
-    for a, sums in enumerate(
-        (
-            (s00, s01, s02, s03),
-            (s10, s11, s12, s13),
-            (s20, s21, s22, s23),
-            (s30, s31, s32, s33),
-        )
-    ):
-        for b in range(TILE):
-            total[i + a, j + b] += sums[b]
+    x0 = xs[i]
+    x1 = xs[i + 1]
+    x2 = xs[i + 2]
+    x3 = xs[i + 3]
+    y0 = ys[j]
+    y1 = ys[j + 1]
+    y2 = ys[j + 2]
+    y3 = ys[j + 3]
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = no_sums(zero)
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = no_sums(zero)
+    for k in range(start, stop, lanes_of(zero)):
+        u0 = loaded(x0, k, read, zero)
+        u1 = loaded(x1, k, read, zero)
+        u2 = loaded(x2, k, read, zero)
+        u3 = loaded(x3, k, read, zero)
+        v = loaded(y0, k, read, zero)
+        s00 = with_square(s00, u0, v)
+        s10 = with_square(s10, u1, v)
+        s20 = with_square(s20, u2, v)
+        s30 = with_square(s30, u3, v)
+        v = loaded(y1, k, read, zero)
+        s01 = with_square(s01, u0, v)
+        s11 = with_square(s11, u1, v)
+        s21 = with_square(s21, u2, v)
+        s31 = with_square(s31, u3, v)
+        v = loaded(y2, k, read, zero)
+        s02 = with_square(s02, u0, v)
+        s12 = with_square(s12, u1, v)
+        s22 = with_square(s22, u2, v)
+        s32 = with_square(s32, u3, v)
+        v = loaded(y3, k, read, zero)
+        s03 = with_square(s03, u0, v)
+        s13 = with_square(s13, u1, v)
+        s23 = with_square(s23, u2, v)
+        s33 = with_square(s33, u3, v)
+    total[i, j] += total_of(s00)
+    total[i, j + 1] += total_of(s01)
+    total[i, j + 2] += total_of(s02)
+    total[i, j + 3] += total_of(s03)
+    total[i + 1, j] += total_of(s10)
+    total[i + 1, j + 1] += total_of(s11)
+    total[i + 1, j + 2] += total_of(s12)
+    total[i + 1, j + 3] += total_of(s13)
+    total[i + 2, j] += total_of(s20)
+    total[i + 2, j + 1] += total_of(s21)
+    total[i + 2, j + 2] += total_of(s22)
+    total[i + 2, j + 3] += total_of(s23)
+    total[i + 3, j] += total_of(s30)
+    total[i + 3, j + 1] += total_of(s31)
+    total[i + 3, j + 2] += total_of(s32)
+    total[i + 3, j + 3] += total_of(s33)
 
 
-@njit(cache=True, nogil=True, fastmath=_REORDER)
+@njit(cache=True, nogil=True)
 def _corner(
     xs: Addresses,
     i: int,
     reference: Any,
     start: int,
-    count: int,
+    stop: int,
     read: Any,
     zero: Any,
     total: Float64,
     norms: Float64,
 ) -> None:
     """Add the distances of rows i to i+3 among each other and from the reference."""
-    x0 = carray(pointer(xs[i], start, read), count)
-    x1 = carray(pointer(xs[i + 1], start, read), count)
-    x2 = carray(pointer(xs[i + 2], start, read), count)
-    x3 = carray(pointer(xs[i + 3], start, read), count)
-    r = carray(pointer(reference, start, read), count)
-    s10 = s20 = s21 = s30 = s31 = s32 = zero
-    r0 = r1 = r2 = r3 = zero
-    for k in range(count):
-        u0 = _cast(x0[k], zero)
-        u1 = _cast(x1[k], zero)
-        u2 = _cast(x2[k], zero)
-        u3 = _cast(x3[k], zero)
-        v = _cast(r[k], zero)
-        s10 += (u1 - u0) * (u1 - u0)
-        s20 += (u2 - u0) * (u2 - u0)
-        s21 += (u2 - u1) * (u2 - u1)
-        s30 += (u3 - u0) * (u3 - u0)
-        s31 += (u3 - u1) * (u3 - u1)
-        s32 += (u3 - u2) * (u3 - u2)
-        r0 += (u0 - v) * (u0 - v)
-        r1 += (u1 - v) * (u1 - v)
-        r2 += (u2 - v) * (u2 - v)
-        r3 += (u3 - v) * (u3 - v)
-    total[i + 1, i] += s10
-    total[i + 2, i] += s20
-    total[i + 2, i + 1] += s21
-    total[i + 3, i] += s30
-    total[i + 3, i + 1] += s31
-    total[i + 3, i + 2] += s32
-    norms[i] += r0
-    norms[i + 1] += r1
-    norms[i + 2] += r2
-    norms[i + 3] += r3
+    x0 = xs[i]
+    x1 = xs[i + 1]
+    x2 = xs[i + 2]
+    x3 = xs[i + 3]
+    s10 = s20 = s21 = s30 = s31 = s32 = no_sums(zero)
+    r0 = r1 = r2 = r3 = no_sums(zero)
+    for k in range(start, stop, lanes_of(zero)):
+        u0 = loaded(x0, k, read, zero)
+        u1 = loaded(x1, k, read, zero)
+        u2 = loaded(x2, k, read, zero)
+        u3 = loaded(x3, k, read, zero)
+        v = loaded(reference, k, read, zero)
+        s10 = with_square(s10, u1, u0)
+        s20 = with_square(s20, u2, u0)
+        s21 = with_square(s21, u2, u1)
+        s30 = with_square(s30, u3, u0)
+        s31 = with_square(s31, u3, u1)
+        s32 = with_square(s32, u3, u2)
+        r0 = with_square(r0, u0, v)
+        r1 = with_square(r1, u1, v)
+        r2 = with_square(r2, u2, v)
+        r3 = with_square(r3, u3, v)
+    total[i + 1, i] += total_of(s10)
+    total[i + 2, i] += total_of(s20)
+    total[i + 2, i + 1] += total_of(s21)
+    total[i + 3, i] += total_of(s30)
+    total[i + 3, i + 1] += total_of(s31)
+    total[i + 3, i + 2] += total_of(s32)
+    norms[i] += total_of(r0)
+    norms[i + 1] += total_of(r1)
+    norms[i + 2] += total_of(r2)
+    norms[i + 3] += total_of(r3)
+
+
+@njit(cache=True, nogil=True)
+def _padded(xs: Addresses, start: int, stop: int, read: Any, zero: Any) -> Values:
+    """Return the last columns of rows, which fill no register, with zeros behind them."""
+    rows = np.full((xs.size, lanes_of(zero)), read)
+    for i in range(xs.size):
+        x = carray(pointer(xs[i], start, read), stop - start)
+        for k in range(stop - start):
+            rows[i, k] = x[k]
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def _addresses(rows: Values) -> Addresses:
+    """Return where each row begins."""
+    found = np.empty(len(rows), np.uintp)
+    for i in range(len(rows)):
+        found[i] = rows[i].ctypes.data
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -186,14 +199,24 @@ def add_all_pairs(
     read, zero : scalars
         Zeros of the type of the rows, and of the type to compute in.
     """
-    for first in range(start, stop, chunk):
-        last = min(stop, first + chunk)
+    whole = stop - (stop - start) % lanes_of(zero)
+    for first in range(start, whole, chunk):
+        last = min(whole, first + chunk)
         for i in range(0, xs.size, TILE):
             for a in range(first, last, FLUSH):
-                _corner(xs, i, reference, a, min(FLUSH, last - a), read, zero, total, norms)
+                _corner(xs, i, reference, a, min(a + FLUSH, last), read, zero, total, norms)
             for j in range(0, i, TILE):
                 for a in range(first, last, FLUSH):
-                    _tile(xs, i, xs, j, a, min(FLUSH, last - a), read, zero, total)
+                    _tile(xs, i, xs, j, a, min(a + FLUSH, last), read, zero, total)
+    if whole < stop:
+        rows = _padded(xs, whole, stop, read, zero)
+        own = np.full(1, reference, np.uintp)
+        row = _padded(own, whole, stop, read, zero)
+        at, end = _addresses(rows), rows.shape[1]
+        for i in range(0, xs.size, TILE):
+            _corner(at, i, _addresses(row)[0], 0, end, read, zero, total, norms)
+            for j in range(0, i, TILE):
+                _tile(at, i, at, j, 0, end, read, zero, total)
 
 
 @njit(cache=True, nogil=True)
@@ -208,12 +231,19 @@ def add_some_pairs(
     total: Float64,
 ) -> None:
     """Add squared distances between two lists of rows to ``total``; see add_all_pairs."""
-    for first in range(start, stop, chunk):
-        last = min(stop, first + chunk)
+    whole = stop - (stop - start) % lanes_of(zero)
+    for first in range(start, whole, chunk):
+        last = min(whole, first + chunk)
         for i in range(0, xs.size, TILE):
             for j in range(0, ys.size, TILE):
                 for a in range(first, last, FLUSH):
-                    _tile(xs, i, ys, j, a, min(FLUSH, last - a), read, zero, total)
+                    _tile(xs, i, ys, j, a, min(a + FLUSH, last), read, zero, total)
+    if whole < stop:
+        rows, others = _padded(xs, whole, stop, read, zero), _padded(ys, whole, stop, read, zero)
+        at, there, end = _addresses(rows), _addresses(others), rows.shape[1]
+        for i in range(0, xs.size, TILE):
+            for j in range(0, ys.size, TILE):
+                _tile(at, i, there, j, 0, end, read, zero, total)
 
 
 @njit(cache=True, nogil=True)

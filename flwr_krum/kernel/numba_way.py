@@ -21,6 +21,7 @@ from flwr_krum.kernel import numba_exact, numba_loops
 from flwr_krum.kernel.arrays import Array, Float64, Indices
 from flwr_krum.kernel.distances import SINGLE_TINY, SINGLE_UNIT, TINY, UNIT, Distances
 from flwr_krum.kernel.known import KnownPairs
+from flwr_krum.kernel.lanes import WIDTH
 from flwr_krum.kernel.sorting import Window, network
 from flwr_krum.kernel.threads import MOST_THREADS, spread
 from flwr_krum.kernel.updates import PIECE, Buffers, ClientUpdates, Read
@@ -187,56 +188,20 @@ def warm_up() -> None:
         mixture_filler(buffers, np.arange(1), np.ones((len(rows), 1)), window)(
             0, 0, 8, np.empty(8, dtype)
         )
-    _additions(single=True)
 
 
-@cache
 def _additions(single: bool) -> int:
     """Return a bound on the roundings in one kernel's sum of up to FLUSH squares.
 
-    In float64 it is the number of terms. In float32 that bound would be wide: vector lanes make
-    the chains of additions short, but only the compiled code knows how short. So it is asked. A
-    term of 1 swallows every term of 2^-24 that is added to it afterwards, one by one; how many
-    are missing from the sum is the length of the chain.
+    In float64 it is the number of terms. In float32 that bound would be wide: a chain of additions
+    is as long as there are registers full of columns, and then come the halves of a register.
     """
-    if not single:
-        return numba_loops.FLUSH + 4
-    swallowed = [_swallowed(count) for count in range(1, numba_loops.FLUSH + 1)]
-    lanes = numba_loops.FLUSH / (swallowed[-1] + 1)
+    chain = numba_loops.FLUSH
+    if single:
+        lanes = WIDTH // np.dtype(np.float32).itemsize
+        chain = numba_loops.FLUSH // lanes + lanes.bit_length()
     # One more each for the difference (twice, it is squared), the square and the total.
-    return max(swallowed) + int(np.ceil(lanes)) + 4
-
-
-def _swallowed(count: int) -> int:
-    rows = np.zeros((numba_loops.TILE, count), np.float32)
-    rows[0] = 2.0**-12
-    rows[0, 0] = 1.0
-    addresses = np.array([row.ctypes.data for row in rows], dtype=np.uintp)
-    total = np.zeros((numba_loops.TILE, numba_loops.TILE))
-    zero = np.float32(0)
-    numba_loops.add_some_pairs(addresses, addresses, 0, count, count, zero, zero, total)
-    return count - 1 - round((float(total[0, 1]) - 1.0) * 2.0**24)
-
-
-@cache
-def _are_alike() -> bool:
-    """Say whether a pair's distance has the same bits wherever in the kernels it is worked out.
-
-    They write down the same sum three times, and the compiler chooses an order of it each time.
-    """
-    rng = np.random.default_rng(0)
-    count, alike = numba_loops.FLUSH + numba_loops.FLUSH // 2 + 3, True
-    for dtype in (np.float32, np.float64):
-        rows = rng.standard_normal((2 * numba_loops.TILE, count)).astype(dtype)
-        addresses = np.array([row.ctypes.data for row in rows], dtype=np.uintp)
-        zero, size = dtype(0), len(rows)
-        corners, norms = np.zeros((size, size)), np.zeros(size)
-        tiles = np.zeros((size, size))
-        around = 0, count, numba_loops.FLUSH, zero, zero
-        numba_loops.add_all_pairs(addresses, addresses[0], *around, corners, norms)
-        numba_loops.add_some_pairs(addresses, addresses, *around, tiles)
-        alike &= np.array_equal(corners + corners.T, tiles) and np.array_equal(norms, tiles[0])
-    return bool(alike)
+    return chain + 4
 
 
 def _sums(d: int) -> int:
@@ -258,9 +223,9 @@ def _is_out_of_range(total: Float64, buffers: Buffers) -> bool:
 def known_pairs(updates: ClientUpdates, buffers: Buffers) -> KnownPairs | None:
     """Return the distances of models that all lie in memory, for when others come; on one thread.
 
-    None where the compiler made a pair's bits depend on where it stands.
+    None where a model lies elsewhere.
     """
-    if updates.flat_reference is None or buffers.stored or not _are_alike():
+    if updates.flat_reference is None or buffers.stored:
         return None
     squared, norms = _all_pairs(updates, buffers, most=1)
     return KnownPairs(updates.flat, updates.flat_reference, squared, norms)
@@ -276,7 +241,7 @@ def _all_pairs(
     n, known = updates.n, updates.known
     squared, norms = np.zeros((n, n)), np.zeros(n)
     old = fresh = np.arange(n)
-    if known is None or not _are_alike():
+    if known is None:
         old = old[:0]
     else:
         place = known.among(buffers.clients, buffers.reference)

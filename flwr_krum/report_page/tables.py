@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr_krum.boundary.replies import ClientId
+from flwr_krum.guarantee import Verdict
 from flwr_krum.report_page.series import (
     ACCEPTED,
     FAILED,
@@ -48,7 +49,7 @@ def summary(runs: Sequence[ShownRun]) -> Table:
     columns = (
         "run", *runs[0].outcome, "replies refused", "rounds without a step",
         "certificate holds", "certificate does not", "guarantee holds",
-        "does not hold", "cannot be known", "rounds", *runs[0].setup,
+        "guarantee does not", "guarantee unknown", "rounds", *runs[0].setup,
     )  # fmt: skip
     words = frozenset(i for i, column in enumerate(columns) if column in ("run", "rule", "attack"))
     return Table(columns, tuple(_summary_row(run) for run in runs), words)
@@ -63,11 +64,16 @@ def _summary_row(run: ShownRun) -> tuple[str, ...]:
         *run.outcome.values(),
         str(sum(len(report.refused) for report in reports)),
         str(sum(not report.stepped for report in reports)),
-        *(str(certain[verdict]) for verdict in ("holds", "does not hold")),
-        *(str(verdicts[verdict]) for verdict in ("holds", "does not hold", "cannot be known")),
+        *_counted(certain, ("holds", "does not hold")),
+        *_counted(verdicts, ("holds", "does not hold", "cannot be known")),
         _rounds(run),
         *(shown(text) for text in run.setup.values()),
     )
+
+
+def _counted(found: Counter[Verdict], verdicts: Sequence[Verdict]) -> list[str]:
+    """Return how many rounds have each verdict; none was asked for is another thing than none."""
+    return [str(found[verdict]) if found else "–" for verdict in verdicts]
 
 
 def _rounds(run: ShownRun) -> str:

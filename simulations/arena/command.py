@@ -61,7 +61,7 @@ def arena(
     first_seed: Annotated[int, Option(min=0, help="The first of the seeds.")] = 0,
     data: Annotated[str, _DATA] = DATA[0],
     data_dir: Annotated[str, Option(help="Folder of the originals.")] = "data",
-    out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/arena"),
+    out: Annotated[Path, places.folder("Folder of the results.")] = Path("runs/arena"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
     on: Annotated[str, _ON] = "",
     page: Annotated[Path | None, places.page("Markdown page that gets the table too.")] = None,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from flwr.app import Context, Message
+from flwr.serverapp import Grid, ServerApp
+
 from clients.client_app import build_client_app
+from flwr_krum.boundary.arrivals import ArrivingGrid
 from simulations.run.config import RunConfig
 from simulations.server_app import Observer, build_server_app
 
@@ -69,12 +74,60 @@ def run_on_ray(config: RunConfig, observer: Observer | None, backend: Backend) -
     merged = {name: {**default, **backend.get(name, {})} for name, default in _DEFAULTS.items()}
     _start_ray(merged)
     run_config = config.to_config()
-    run_simulation(
-        server_app=build_server_app(run_config, observer),
-        client_app=build_client_app({**run_config, "data-dir": _data_dir(config)}),
-        num_supernodes=config.settings.num_clients,
-        backend_config=merged,
-    )
+    over = Event()
+    try:
+        run_simulation(
+            server_app=_ending(build_server_app(run_config, observer), over),
+            client_app=build_client_app({**run_config, "data-dir": _data_dir(config)}),
+            num_supernodes=config.settings.num_clients,
+            backend_config=merged,
+        )
+    finally:
+        over.set()
+
+
+class EndingGrid(ArrivingGrid):
+    """A grid at which a ServerApp ends as soon as the simulation is over.
+
+    Flower runs the ServerApp in a thread of its own, which the program waits for at its end. After
+    Ctrl-C that thread would wait for replies that never come, until the round's timeout.
+
+    Parameters
+    ----------
+    grid : Grid
+        Does the work.
+    over : threading.Event
+        Set when the simulation is over.
+    """
+
+    def __init__(self, grid: Grid, over: Event) -> None:
+        super().__init__(grid)
+        self._over = over
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes that are connected, while the simulation runs."""
+        self._go_on()
+        return super().get_node_ids()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull replies, while the simulation runs."""
+        self._go_on()
+        return super().pull_messages(message_ids)
+
+    def _go_on(self) -> None:
+        if self._over.is_set():
+            raise SystemExit  # ends this thread, without a word
+
+
+def _ending(app: ServerApp, over: Event) -> ServerApp:
+    """Return a ServerApp that ends with its simulation."""
+    ends = ServerApp()
+
+    @ends.main()
+    def main(grid: Grid, context: Context) -> None:
+        app(EndingGrid(grid, over), context)
+
+    return ends
 
 
 def _data_dir(config: RunConfig) -> str:

@@ -34,7 +34,7 @@ _NAME = Argument(
     metavar="NAME|FILE.toml",
     help=f"{', '.join(NAMES)}, {FACTS} or {ALL}; K and A are ours. Or a file of your own.",
 )
-_OUT = Option("--out", "--run-dir", help="Folder of the results.")
+_OUT = places.folder("Folder of the results.", "--out", "--run-dir")
 _DATA = one_of(DATA, "Copies inside packages, or the originals.")
 
 

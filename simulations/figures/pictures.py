@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import fill, shorten, wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -66,6 +66,9 @@ WIDTH = 9.0
 SUBTITLE_LINE, SUBTITLE_WIDTH = 0.17, 135
 """Height, and characters that fit into the picture."""
 
+TITLE_LINE, TITLES_WIDTH = 0.17, 102
+"""The same of the titles of panels beside each other."""
+
 LEGEND_LINE, LEGEND_COLUMNS = 0.2, 3
 VERDICT_LINE = 0.21
 
@@ -112,7 +115,8 @@ def _figure(
     legend = 0 if single else LEGEND_LINE * -(-len(_drawn(experiment)) // LEGEND_COLUMNS)
     subtitle = [part for line in subtitle for part in wrap(line, SUBTITLE_WIDTH)]
     written = 0.38 + SUBTITLE_LINE * len(subtitle)
-    head = 0.13 + written + legend + (0 if single else 0.16)
+    titled = max(place.title.count("\n") for line in places for place in line)
+    head = 0.13 + written + legend + TITLE_LINE * titled + (0 if single else 0.16)
     foot = 0.65 + VERDICT_LINE * len(verdicts)
     height = head + foot + tall * (3.6 if single else 3.1 if tall == 1 else 2.35)
     figure = Figure(figsize=(WIDTH, height))
@@ -155,7 +159,8 @@ def _places(experiment: Experiment, rows: Sequence[Row]) -> list[list[_Place]]:
             ]
             for panel in experiment.panels
         ]
-    return [[_Place(panel.label, of_panel[panel.key]) for panel in experiment.panels]]
+    width = TITLES_WIDTH // len(experiment.panels)
+    return [[_Place(fill(panel.label, width), of_panel[panel.key]) for panel in experiment.panels]]
 
 
 def _draw_panel(ax: Axes, experiment: Experiment, place: _Place) -> None:

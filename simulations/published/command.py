@@ -35,7 +35,7 @@ def published(
     data_dir: Annotated[
         str, Option(help="Folder of the originals; MNIST is downloaded where it is missing.")
     ] = "data",
-    out: Annotated[Path, Option(help="Folder of the results.")] = Path("runs/published"),
+    out: Annotated[Path, places.folder("Folder of the results.")] = Path("runs/published"),
     processes: Annotated[int, Option(min=0, help="Runs at a time; 0 is one per core.")] = 0,
     on: Annotated[str, _ON] = "",
     page: Annotated[Path | None, places.page("Markdown page that gets the table too.")] = None,

@@ -18,7 +18,7 @@ def explanation(kind: type) -> str:
 
 
 def section(kind: type, title: str) -> str:
-    """Return the lines of a section, empty where there is none."""
+    """Return the lines of a section as plain text, empty where there is none."""
     text = inspect.cleandoc(kind.__doc__ or "")
     found = re.search(rf"(?:^|\n){title}\n-+\n(.*?)(?=\n\n?[A-Z][\w ]*\n-+\n|\Z)", text, re.DOTALL)
-    return found[1].strip() if found else ""
+    return found[1].strip().replace("``", "") if found else ""

@@ -14,6 +14,7 @@ from typer import Option
 
 from clients.fields import Choice, Described, Flag, Number, Whole, key_of
 from simulations.run.config import run_config_defaults, run_settings
+from simulations.show import places
 
 Command = Callable[..., None]
 
@@ -48,7 +49,7 @@ def with_settings(
             name,
             Parameter.KEYWORD_ONLY,
             default=usual[key_of(name)],
-            annotation=_annotation(run_settings()[name], option_of[key_of(name)]),
+            annotation=_annotation(name, option_of[key_of(name)]),
         )
         for name in names
     ]
@@ -75,6 +76,9 @@ def with_settings(
 
     return wrap
 
+
+WRITTEN = ("run_dir", "tensorboard")
+"""Settings that say where a run writes."""
 
 ELSEWHERE = ("out", "page", "processes", "on", "data_dir")
 """Options that do not change what a command finds."""
@@ -125,8 +129,9 @@ def _option(name: str, called: str) -> str:
     return own or (f"-{name}" if len(name) == 1 else f"--{key_of(name)}")
 
 
-def _annotation(what: Described, option: str) -> Any:
-    """Return the type of an option, as typer reads it."""
+def _annotation(name: str, option: str) -> Any:
+    """Return the type of a setting's option, as typer reads it."""
+    what: Described = run_settings()[name]
     match what:
         case Choice(choices=choices):
             return Annotated[str, Option(option, help=what.help, click_type=click.Choice(choices))]
@@ -137,4 +142,5 @@ def _annotation(what: Described, option: str) -> Any:
             return Annotated[float, Option(option, help=what.help, click_type=bound)]
         case Flag():
             return Annotated[bool, Option(help=what.help)]  # typer adds the way to say no
-    return Annotated[str, Option(option, help=what.help)]
+    check = places.checked_folder if name in WRITTEN else None
+    return Annotated[str, Option(option, help=what.help, callback=check)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.backend_bases import FigureCanvasBase
 from typer import BadParameter, Option
@@ -23,9 +23,25 @@ def page(help_: str) -> Any:
     return Option(help=help_, callback=_checked(_check_file))
 
 
-def folder(help_: str) -> Any:
-    """Return an option that takes the folder of results."""
-    return Option(help=help_, callback=_checked(_check_folder))
+def folder(help_: str, *names: str) -> Any:
+    """Return an option, of the parameter's name or of others, that takes the folder of results."""
+    return Option(*names, help=help_, callback=checked_folder)
+
+
+_Place = TypeVar("_Place", Path, str)
+
+
+def checked_folder(path: _Place) -> _Place:
+    """Return a folder that can be written, or made, which this does not; "" stands for none."""
+    if path != "":
+        there = Path(path).absolute()
+        while not os.path.exists(there):
+            there = there.parent
+        if not there.is_dir():
+            raise BadParameter(f"{str(path)!r} cannot be made: {str(there)!r} is no folder")
+        if not os.access(there, os.W_OK):
+            raise BadParameter(f"{str(path)!r} may not be written")
+    return path
 
 
 def _checked(check: Callable[[Path], None]) -> Callable[[Path | None], Path | None]:

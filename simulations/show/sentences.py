@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from clients.tasks import DataError
+from simulations.show.loading import INTERRUPTED
 
 AGAIN = "the same command goes on where it stopped"
 
@@ -20,9 +21,6 @@ GOES_ON = {
     "published": AGAIN,
 }
 """How a command that was interrupted goes on; `real` ends more than itself, and says so itself."""
-
-INTERRUPTED = 130
-"""The exit code that a shell gives a command which Ctrl-C ended."""
 
 
 class InSentences(TyperGroup):
@@ -47,11 +45,18 @@ class InSentences(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
     def _with_option(self, ctx: Context, text: str) -> str:
-        """Return what is wrong with a setting, by the name of its option where that is one."""
+        """Return what is wrong with a setting, by the name of its option where that is one.
+
+        One of several rules is an entry of ``--rules``, and a seed is counted from the first on.
+        """
         name, space, rest = text.partition(" ")
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         options = [each for each in command.params if isinstance(each, Option)] if command else []
-        option = next((f"--{name}" for each in options if f"--{name}" in each.opts), name)
+        known = {opt for each in options for opt in each.opts}
+        called = [f"--{name}", f"-{name}"]
+        if rest.startswith("is "):  # else it may be one of its values that fails, as a round does
+            called += [f"--first-{name}", f"--{name}s"]
+        option = next((each for each in called if each in known), name)
         return f"{option}{space}{rest}"
 
 

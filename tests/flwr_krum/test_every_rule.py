@@ -129,7 +129,7 @@ def test_a_rule_says_whether_it_sorts_coordinates_and_else_takes_products_for_wh
 def test_permuting_the_clients_changes_nothing_but_their_numbers(name):
     rule = build(name)
     n, same = enough(rule), True
-    for seed in (0, 11, 17):  # among them are ties for all that make some
+    for seed in (0, 2, 11, 14, 17):  # among them are ties for all, however BLAS rounds the mixed
         V = cloud(n, seed)
         order = np.random.default_rng(seed).permutation(n)
         before, after = result_of(rule, V), result_of(rule, V[order])

@@ -135,8 +135,12 @@ def test_mimic_sends_the_client_that_a_covariance_matrix_points_to():
         z = vectors[:, -1]
         z = z * np.sign(z[np.argmax(np.abs(z))])
         along = (H - H.mean(axis=0)) @ z
-        np.testing.assert_array_equal(Mimic()(H, 2), H[[np.argmax(along)] * 2])
-        np.testing.assert_array_equal(Mimic(of="magnitude")(H, 1)[0], H[np.argmax(np.abs(along))])
+        for of, size in (("largest", along), ("magnitude", np.abs(along))):
+            sent = Mimic(of=of)(H, 2)
+            (found,) = np.flatnonzero((sent[0] == H).all(axis=1))
+            np.testing.assert_array_equal(sent[1], sent[0])
+            # Of two honest clients both are as far: rounding decides, and BLAS how it rounds.
+            assert size[found] >= size.max() - 1e-9 * np.abs(along).max()
 
 
 @pytest.mark.parametrize("space", ["model", "update"])

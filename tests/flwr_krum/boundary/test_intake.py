@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+from flwr_krum.boundary import intake as intake_module
 from flwr_krum.boundary.intake import admit, decode_model
 from flwr_krum.boundary.npy import UndecodableError
 from flwr_krum.boundary.replies import Refused, Reply, client_order
@@ -200,6 +201,14 @@ def test_a_key_is_quoted_and_cut_in_a_reason(reply, name):
     assert f"unknown {name[:60]!r}" in refused.reason
     assert refused.reason.isprintable()
     assert len(refused.reason) < 400
+
+
+def test_nothing_is_decoded_of_a_reply_with_keys_that_do_not_travel(reply, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(intake_module, "decode", lambda *sent: decoded.append(sent))
+    (refused,) = admit([reply(1, **like_model(0, z=b"garbage"))], TEMPLATE).refused
+    assert refused.reason == "keys differ from the model's: unknown 'z'"
+    assert decoded == []
 
 
 def test_a_missing_key_is_named(reply):

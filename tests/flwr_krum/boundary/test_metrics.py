@@ -131,15 +131,15 @@ SOUND = {"num-examples": 10, "loss": 0.5}
 def doubt_of(hostile, others=(SOUND,) * 4):
     """Return what is said of the report in the middle of sound ones."""
     reports = [*others[:2], hostile, *others[2:]]
-    found = Claims(reports).doubts("num-examples")
+    found = Claims(reports, 0).doubts("num-examples")
     assert set(found) <= {2}
     return found.get(2)
 
 
 def test_sound_reports_are_not_doubted():
     assert doubt_of(SOUND) is None
-    assert Claims([]).doubts("num-examples") == {}
-    assert Claims([{}, {}]).doubts("num-examples") == {}
+    assert Claims([], 0).doubts("num-examples") == {}
+    assert Claims([{}, {}], 0).doubts("num-examples") == {}
 
 
 DOUBTS = {
@@ -209,14 +209,14 @@ def test_a_hundred_times_the_median_is_not_absurd_yet():
 
 
 def test_one_absurd_count_does_not_cast_doubt_on_the_others():
-    found = Claims([SOUND] * 4 + [SOUND | {"num-examples": 10**15}]).doubts("num-examples")
+    found = Claims([SOUND] * 4 + [SOUND | {"num-examples": 10**15}], 0).doubts("num-examples")
     assert list(found) == [4]
 
 
 def test_the_count_may_have_another_name():
     reports = [{"rows": 10}] * 4 + [{"rows": 0}]
-    assert Claims(reports).doubts("rows") == {4: "'rows' is 0, expected more than 0"}
-    assert Claims(reports).doubts("num-examples") == {}
+    assert Claims(reports, 0).doubts("rows") == {4: "'rows' is 0, expected more than 0"}
+    assert Claims(reports, 0).doubts("num-examples") == {}
 
 
 METRIC = st.one_of(
@@ -227,7 +227,7 @@ METRIC = st.one_of(
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), METRIC), max_size=6), st.integers(0, 3))
 def test_no_reports_at_all_can_raise_or_give_a_metric_that_is_not_a_number(reports, f):
-    for text in Claims(reports).doubts("a").values():
+    for text in Claims(reports, 0).doubts("a").values():
         assert 0 < len(text) < 200
     for value in Claims(reports, f).trimmed_means().values():
         for number in value if isinstance(value, list) else [value]:
@@ -250,7 +250,7 @@ def test_no_reports_at_all_can_raise_or_give_a_metric_that_is_not_a_number(repor
     ],
 )
 def test_what_is_wrong_with_a_report_is_said_by_position(report, doubt):
-    found = Claims([SOUND, SOUND, report, SOUND]).doubts("num-examples")
+    found = Claims([SOUND, SOUND, report, SOUND], 0).doubts("num-examples")
     assert list(found) == [2]
     assert doubt in found[2]
 
@@ -285,14 +285,28 @@ def test_deep_and_long_values_are_told_in_short(value):
         assert len(text) < 120
 
 
+@pytest.mark.parametrize(("value", "kind"), [([[1.0]], "list"), ({"a": 1.0}, "dict")])
+def test_what_is_nested_is_told_by_its_kind(value, kind):
+    doubts = Claims([SOUND, SOUND, SOUND | {"loss": value}], 0).doubts("num-examples")
+    assert doubts == {
+        2: f"metric 'loss' is a {kind} that holds more than numbers, expected finite numbers"
+    }
+
+
 def test_a_huge_count_is_told_in_short():
     found = Claims([SOUND] * 4 + [SOUND | {"num-examples": 10**300}], 1).doubts("num-examples")
     assert found[4] == f"'num-examples' is 1{'0' * 39}, the median is 10"
 
 
+def test_a_metric_that_no_more_than_f_clients_hold_as_numbers_is_not_named_as_dropped():
+    texts = [{"colour": "red"}] * 3
+    assert Claims([*texts, {"colour": 1.0}], 1).dropped("num-examples") == ()
+    assert len(Claims([*texts, *[{"colour": 1.0}] * 2], 1).dropped("num-examples")) == 1
+
+
 def test_so_many_dropped_metrics_are_named_and_the_others_counted():
     reports = [{f"m{i}": 1.0 for i in range(100)}] * 4 + [{}] * 5
-    dropped = Claims(reports).dropped("num-examples")
+    dropped = Claims(reports, 0).dropped("num-examples")
     assert len(dropped) == 21
     assert dropped[0] == (
         "metric 'm0' dropped: 4 of 9 replies hold it as a number, at least 5 are needed"
@@ -332,4 +346,4 @@ def test_a_metric_lies_among_honest_values_or_is_dropped_whatever_f_clients_do(h
 
 @pytest.mark.filterwarnings("error")
 def test_counts_near_the_largest_float_do_not_warn():
-    Claims([{"n": 1e308}] * 4).doubts("n")
+    Claims([{"n": 1e308}] * 4, 0).doubts("n")

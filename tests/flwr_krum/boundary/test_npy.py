@@ -101,6 +101,7 @@ HEADERS = {
     "terabytes in many dimensions": {"shape": "(100000, 100000, 1000)"},
     "more than memory can address": {"shape": "(9223372036854775807, 9223372036854775807)"},
     "nothing times too much": {"shape": "(0, 9223372036854775808)"},
+    "nothing of more than can be addressed": {"shape": f"(0, {2**40}, {2**40})"},
     "nothing of a terabyte": {"shape": f"(0, {10**30})"},
     "a thousand digits": {"shape": f"({'9' * 1000},)"},
     "negative": {"shape": "(-3,)"},
@@ -168,6 +169,12 @@ LITERALS = {
 def test_a_header_with_a_number_too_long_to_print_is_undecodable(header):
     with pytest.raises(UndecodableError):
         decode(forge(forged_header(**header)))
+
+
+def test_a_header_with_a_fourth_entry_is_refused():
+    data = forge(forged_header(shape="(3,), 'x': 1"), bytes(12))
+    with pytest.raises(UndecodableError, match="npy header with 4 entries, expected 3"):
+        decode(data)
 
 
 @pytest.mark.parametrize("literal", LITERALS)
@@ -350,6 +357,16 @@ def test_any_array_and_any_order_of_its_axes_is_encoded_as_numpy_saves_it(array,
     order.shuffle(axes)
     array = array.transpose(axes)
     assert encode(array) == saved(array)
+
+
+def test_an_array_that_views_its_own_file_is_encoded_as_that_file_and_no_other():
+    array = np.arange(6.0).reshape(2, 3)
+    source = encode(array)
+    assert encode(decode(source), source) is source
+    for other in (encode(array), encode(array[:1]), encode(array.T), b""):
+        again = encode(decode(source), other)
+        assert again is not other
+        assert again == source
 
 
 @pytest.mark.parametrize("kind", ["no dimension", "every second byte", "released"])

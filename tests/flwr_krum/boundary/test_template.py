@@ -5,6 +5,7 @@ import pytest
 
 from flwr_krum.boundary.bfloat16 import BFLOAT16, narrowed
 from flwr_krum.boundary.intake import admit
+from flwr_krum.boundary.low_rank import LowRank
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.boundary.template import Template
 from flwr_krum.rules import Average
@@ -40,6 +41,14 @@ def test_a_completed_model_is_the_old_one_where_nothing_changed():
     np.testing.assert_array_equal(whole["mask"], [0.0, -np.inf, np.nan, 3.0])
     assert whole["brain"].tobytes() == narrowed(np.ones(3, np.float32)).tobytes()
     assert all(whole[key] is MODEL[key] for key in MODEL if key not in ("mask", "brain"))
+
+
+def test_replies_cannot_agree_to_send_one_array_of_a_pair_alone():
+    model = {"a": np.zeros((2, 3)), "b": np.zeros((4, 2)), "w": np.zeros(5)}
+    template = Template.of(model, space=LowRank({"a": "b"}))
+    assert template.agreed([{"a", "b"}] * 3, 0) == ("a", "b")
+    assert template.agreed([{"w"}] * 3, 0) == ("w",)
+    assert template.agreed([{"a", "w"}] * 3, 0) == ("a", "b", "w")
 
 
 def test_the_model_itself_is_not_changed():

@@ -92,26 +92,6 @@ def test_models_in_other_places_are_not_known(monkeypatch):
     assert fresh == [[1, 5]]
 
 
-def test_where_the_compiler_makes_a_pairs_bits_depend_on_its_place_nothing_is_known(monkeypatch):
-    whole = some_updates(6, np.random.default_rng(4))
-    known, expected = ways.known_pairs(whole), squared_distances(whole)
-    own = numba_way.numba_loops.add_some_pairs
-
-    def other(*arguments):
-        own(*arguments)
-        arguments[-1][0, 1] *= 1.0 + 2.0**-50
-
-    monkeypatch.setattr(numba_way.numba_loops, "add_some_pairs", other)
-    numba_way._are_alike.cache_clear()
-    try:
-        assert ways.known_pairs(whole) is None
-        wrong = replace(known, squared=known.squared * 2)
-        assert_same(squared_distances(replace(whole, known=wrong)), expected)
-    finally:
-        monkeypatch.undo()
-        numba_way._are_alike.cache_clear()
-
-
 def test_numpys_products_of_some_models_are_not_those_of_all():
     whole = some_updates(6, np.random.default_rng(5))
     assert ways.known_pairs(replace(whole, device="cpu:numpy")) is None

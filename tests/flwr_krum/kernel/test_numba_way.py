@@ -94,7 +94,7 @@ def test_the_gram_matrix_that_follows_from_distances_is_that_of_the_offsets():
 
 @given(count=st.integers(1, 600), at=st.integers(0, 599), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=200, deadline=None)
-def test_the_measured_number_of_roundings_bounds_the_error_of_any_sum(count, at, seed):
+def test_the_number_of_roundings_bounds_the_error_of_any_sum(count, at, seed):
     # One large square beside many that float32 rounds away when they are added to it singly.
     rng = np.random.default_rng(seed)
     V = np.zeros((4, count), np.float32)
@@ -105,13 +105,48 @@ def test_the_measured_number_of_roundings_bounds_the_error_of_any_sum(count, at,
     assert abs(Fraction(found.squared[0, 1]) - exact) <= Fraction(found.error[0, 1])
 
 
-def test_a_term_of_one_swallows_as_many_terms_as_a_chain_is_long():
-    # A plain loop would swallow all but one; vector lanes swallow far fewer.
-    assert numba_way._swallowed(1) == 0
-    assert all(
-        0 <= numba_way._swallowed(count) < count for count in range(1, numba_loops.FLUSH + 1)
-    )
-    assert numba_way._additions(single=True) < numba_loops.FLUSH
+def test_no_chain_of_additions_is_longer_than_the_bound_on_roundings_says():
+    # A term of 1 swallows every term of 2^-24 that is added to it afterwards, one by one.
+    for count in range(1, numba_loops.FLUSH + 1):
+        rows = np.zeros((numba_loops.TILE, count), np.float32)
+        rows[0] = 2.0**-12
+        rows[0, 0] = 1.0
+        total = np.zeros((numba_loops.TILE, numba_loops.TILE))
+        at, zero = addresses(rows), np.float32(0)
+        numba_loops.add_some_pairs(at, at, 0, count, count, zero, zero, total)
+        swallowed = count - 1 - round((float(total[0, 1]) - 1.0) * 2.0**24)
+        assert 0 <= swallowed <= numba_way._additions(single=True) - 4
+    assert numba_way._additions(single=True) < numba_loops.FLUSH / 2
+
+
+@pytest.mark.parametrize(("read", "zero"), [("f4", "f4"), ("f4", "f8"), ("f8", "f8")])
+@pytest.mark.parametrize("count", [1, 3, 4, 8, 9, 40, 1024, 1539, 5000])
+def test_a_pairs_distance_has_the_same_bits_wherever_in_the_kernels_it_is_worked_out(
+    read, zero, count
+):
+    rng = np.random.default_rng(count)
+    rows = rng.standard_normal((3 * numba_loops.TILE, count)).astype(read)
+    at, size = addresses(rows), len(rows)
+    zeros = np.dtype(read).type(0), np.dtype(zero).type(0)
+    corners, tiles, norms = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+    for chunk in (numba_loops.FLUSH, 2 * numba_loops.FLUSH):
+        corners[:], tiles[:], norms[:] = 0.0, 0.0, 0.0
+        numba_loops.add_all_pairs(at, at[0], 0, count, chunk, *zeros, corners, norms)
+        numba_loops.add_some_pairs(at, at, 0, count, numba_loops.FLUSH, *zeros, tiles)
+        assert (corners + corners.T).tobytes() == tiles.tobytes()
+        assert norms.tobytes() == tiles[0].tobytes()
+    wide = rows.astype(np.float64)
+    exact = ((wide[:, None] - wide[None]) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(tiles, exact, rtol=1e-4 if zero == "f4" else 1e-12)
+    # The same pair has the same bits where it stands.
+    moved = np.zeros((size, size))
+    order = rng.permutation(size)
+    numba_loops.add_some_pairs(at[order], at, 0, count, numba_loops.FLUSH, *zeros, moved)
+    assert moved.tobytes() == tiles[order].tobytes()
+
+
+def addresses(rows):
+    return np.array([row.ctypes.data for row in rows], dtype=np.uintp)
 
 
 def check_same_as_numpy(models, base, f):

@@ -3,6 +3,9 @@
 A and B have n = 9 and f = 2, beside a global model; E is one-dimensional; L is Bulyan's.
 """
 
+import math
+import re
+
 import numpy as np
 import pytest
 
@@ -226,3 +229,17 @@ def test_a_chain_asks_for_what_its_rule_needs_behind_the_buckets():
     with pytest.raises(ValueError, match=r"needs n >= 13, got n=12, f=2; legal: f <= 1 at n=12"):
         rule(np.zeros((12, 3)))
     assert rule(np.zeros((13, 3))).vector.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("C", [0.0, -1.0, math.nan, True, "1"])
+def test_a_clipping_length_that_is_no_number_above_0_is_refused_by_name(C):
+    with pytest.raises(ValueError, match=f"C must be a number > 0, got {re.escape(repr(C))}"):
+        Clipping(C=C)
+
+
+def test_a_search_for_the_smallest_diameter_that_is_cut_short_keeps_a_closest_group_and_says_so():
+    V = np.array([[0.0], [1.0], [1.5], [3.0], [50.0], [90.0]])
+    rule = MinimumDiameter(f=2, most_nodes=1)
+    result = rule(V)
+    assert sorted(result.selected) == [0, 1, 2, 3]
+    assert result.choice.note == "the search for the smallest diameter ended after 1 nodes"

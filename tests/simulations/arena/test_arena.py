@@ -235,7 +235,7 @@ def test_the_block_says_settings_seeds_versions_and_command(tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rules", "krun"), "ValueError: rule is 'krun': there is no 'krun'"),
+        (("--rules", "krun"), "ValueError: --rules is 'krun': there is no 'krun'"),
         (
             ("--rules", "bulyan", "-f", "5"),
             "no rule can run: Bulyan needs n >= 4f + 3, got n=20, f=5",

@@ -1,12 +1,15 @@
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
-from simulations.figures.experiment import load_experiment
+from simulations.figures.experiment import NAMES, load_experiment
 from simulations.figures.pictures import apart, draw
 from simulations.figures.verdicts import verdicts_of
 from simulations.show.colours import colour_of
@@ -80,6 +83,24 @@ def test_a_long_protocol_stays_inside_the_picture(drawn):
     with Image.open(png) as image:
         pixels = np.asarray(image.convert("L"))
     assert (pixels[:150] < 200).any(axis=0).nonzero()[0].max() < 1350 - 15
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if len(load_experiment(name).panels) > 1])
+def test_titles_of_panels_beside_each_other_do_not_touch(drawn, monkeypatch, name):
+    figures = []
+
+    def kept(figure, *args, **kwargs):
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    drawn(name)
+    (figure, *_) = figures
+    FigureCanvasAgg(figure).draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes]
+    boxes += [ax._left_title.get_window_extent() for ax in figure.axes]
+    boxes = [box for box in boxes if box.width > 1]
+    assert len(boxes) == len(figure.axes)
+    assert not any(one.padded(6).overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_a_curve_has_the_colour_of_its_rule(drawn):

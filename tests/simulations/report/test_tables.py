@@ -41,8 +41,8 @@ def test_the_summary_counts_what_came_out(make_run):
             "certificate holds": "1",
             "certificate does not": "1",
             "guarantee holds": "1",
-            "does not hold": "2",
-            "cannot be known": "1",
+            "guarantee does not": "2",
+            "guarantee unknown": "1",
             "rounds": "4 of 10",
             "n": "7",
             "f": "2",
@@ -57,6 +57,12 @@ def test_a_run_before_its_first_round_is_no_error(make_run):
     assert (row["accuracy"], row["Byzantine selected"], row["rounds"]) == ("0.5000", "–", "0 of 1")
     assert clients(make_run()).rows == ()
     assert refusals(make_run()).rows == ()
+
+
+def test_a_certificate_that_was_not_asked_for_is_a_dash_and_no_failure(make_run):
+    (row,) = as_dicts(summary([make_run(krum_round(1, (0, 6), verdict="holds"))]))
+    assert (row["certificate holds"], row["certificate does not"]) == ("–", "–")
+    assert (row["guarantee holds"], row["guarantee does not"]) == ("1", "0")
 
 
 def test_a_run_that_is_over_says_its_rounds_only(make_run):
