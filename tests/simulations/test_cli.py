@@ -173,7 +173,7 @@ def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, argume
         ("run --folds 1", "--folds is 1, expected 0 or an integer >= 2"),
         ("run -n 3 -f 3", "-f is 3, expected an integer from 0 to 2"),
         ("real --nodes 3 --byzantine 3", "--byzantine is 3, expected an integer from 0 to 2"),
-        ("real --run-config 'batch-size=-1'", "batch-size is -1, expected an integer >= 0"),
+        ("real --run-config 'batch-size=-1'", "batch-size is -1, expected an integer from 0 to 100000"),
         ("real --run-config nope=1", "unknown run config keys ['nope']"),
         ("speed --engine nope", "Invalid value for '--engine': 'nope' is not one of"),
         ("nope", "No such command 'nope'"),
