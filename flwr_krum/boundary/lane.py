@@ -20,20 +20,15 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import flwr
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common.logger import log
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ObjectTree,
-    PullObjectRequest,
-)
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.serverapp import Grid
 
 from flwr_krum.boundary.replies import in_a_sentence
 
-if TYPE_CHECKING:  # its place is private: another version of Flower may not have it
+if TYPE_CHECKING:  # their places are private: another version of Flower may not have them
+    from flwr.proto.message_pb2 import ObjectTree
     from flwr.superlink.grid.http_grid import HttpGrid
 
-TESTED = ("1.41.0",)
+TESTED = ("1.41.0", "1.42.0")
 """Versions of Flower whose private parts are known to be as they are used here."""
 
 MOST_DEPTH = 5
@@ -129,6 +124,8 @@ class ChunkLane:
 
         The SuperLink hands each reply over once: whoever drops a claim has lost its reply.
         """
+        from flwr.proto.runtime_pb2 import PullAppMessagesRequest
+
         answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=list(ids)))
         return {
             message.metadata.reply_to_message_id: self._claim(message.metadata.message_id, tree)
@@ -181,6 +178,8 @@ class ChunkLane:
 
     def _content(self, object_id: str) -> bytes | None:
         """Return an object, None if it is not there yet."""
+        from flwr.proto.message_pb2 import PullObjectRequest
+
         if (known := self._shared.get(object_id)) is not None:
             return known
         request = PullObjectRequest(node=self._node, run_id=self._run_id, object_id=object_id)
@@ -218,6 +217,8 @@ class ChunkLane:
 
     def drop(self, claim: Claim) -> None:
         """Let the SuperLink forget a reply, and go on without it."""
+        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+
         for object_id in claim.missing:
             self._wanted[object_id] -= 1
             if self._wanted[object_id] <= 0 and object_id not in self._model:
