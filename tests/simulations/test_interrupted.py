@@ -50,7 +50,7 @@ def test_while_a_program_loads_it_ends_with_a_sentence(package):
         ),
         pytest.param(
             "run --engine ray -n 3 --rounds 100000 --run-dir work", "work/history.jsonl",
-            "with --resume goes on", marks=pytest.mark.flower,
+            "with --resume goes on", marks=[pytest.mark.flower, pytest.mark.slow],
         ),
     ],
 )  # fmt: skip
