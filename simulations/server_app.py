@@ -20,11 +20,12 @@ from flwr.common.logger import log
 from flwr.server import Server, ServerAppComponents, ServerConfig, SimpleClientManager
 from flwr.serverapp import Grid, ServerApp
 
+# The package first, and not its parts: Flower's engine loads the ClientApp in another thread at the
+# same time, and two threads that begin at different parts of it get one that is half there.
+from clients import Task, evaluate, load_parameters, load_task, shards_of
 from clients.honest import ROUND_KEY
-from clients.learning.models import load_parameters
-from clients.learning.steps import evaluate, predicted, replica
+from clients.learning.steps import predicted, replica
 from clients.root import RootLearner
-from clients.tasks import Task, load_task, shards_of
 from flwr_krum.attacks.attack import trigger_of
 from flwr_krum.boundary.nodes import name_nodes
 from flwr_krum.boundary.records import from_record, to_record
