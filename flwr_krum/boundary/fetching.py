@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
@@ -115,21 +115,19 @@ class Fetching:
             else:
                 self._lane.drop(claim)
 
-    def _claims(self, ids: Collection[str]) -> dict[str, Claim]:
-        """Return claims of those of the replies that are announced: none can hide another."""
-        if not ids:
-            return {}
-        try:
-            return self._lane.claims(ids)
-        except Exception:
-            if self._is_gone():
-                raise
+    def _claims(self, ids: Iterable[str]) -> dict[str, Claim]:
+        """Return claims of those of the replies that are announced.
+
+        One call each: the SuperLink lets go of all replies of a call before it looks at the first,
+        so that one which cannot be looked at would take the others with it.
+        """
         claims: dict[str, Claim] = {}
         for id_ in ids:
             try:
                 claims |= self._lane.claims([id_])
             except Exception:
-                continue
+                if self._is_gone():
+                    raise
         return claims
 
     def _fetch(self, id_: str, claimed: _Claimed) -> None:

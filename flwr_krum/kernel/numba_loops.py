@@ -175,6 +175,11 @@ def _addresses(rows: Values) -> Addresses:
 
 
 @njit(cache=True, nogil=True)
+def _hold(rows: Values) -> None:
+    """Keep rows until here: numba frees what nothing but an address points to."""
+
+
+@njit(cache=True, nogil=True)
 def add_all_pairs(
     xs: Addresses,
     reference: Any,
@@ -195,7 +200,7 @@ def add_all_pairs(
     reference : uintp
         Address of one more row, whose squared distances from all others go to ``norms`` (n,).
     start, stop, chunk : int
-        Columns, taken in chunks that stay in cache.
+        Columns, taken in chunks that stay in cache; a chunk is a multiple of FLUSH.
     read, zero : scalars
         Zeros of the type of the rows, and of the type to compute in.
     """
@@ -212,11 +217,13 @@ def add_all_pairs(
         rows = _padded(xs, whole, stop, read, zero)
         own = np.full(1, reference, np.uintp)
         row = _padded(own, whole, stop, read, zero)
-        at, end = _addresses(rows), rows.shape[1]
+        at, there, end = _addresses(rows), _addresses(row), rows.shape[1]
         for i in range(0, xs.size, TILE):
-            _corner(at, i, _addresses(row)[0], 0, end, read, zero, total, norms)
+            _corner(at, i, there[0], 0, end, read, zero, total, norms)
             for j in range(0, i, TILE):
                 _tile(at, i, at, j, 0, end, read, zero, total)
+        _hold(rows)
+        _hold(row)
 
 
 @njit(cache=True, nogil=True)
@@ -244,6 +251,8 @@ def add_some_pairs(
         for i in range(0, xs.size, TILE):
             for j in range(0, ys.size, TILE):
                 _tile(at, i, there, j, 0, end, read, zero, total)
+        _hold(rows)
+        _hold(others)
 
 
 @njit(cache=True, nogil=True)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from functools import partial
 
@@ -291,3 +294,26 @@ def test_differences_whose_squares_vanish_need_no_second_pass_over_all(small, mo
     updates = ClientUpdates.from_layers([[row] for row in V], device=NUMBA)
     found = rank(updates, partial(krum_scores, neighbours=1), 3)
     assert found.best == (1, 2, 0)
+
+
+FREED = """
+import numpy as np
+from flwr_krum.kernel import numba_loops
+
+rows = np.random.default_rng(0).standard_normal((32, 7))
+at, zero = np.array([row.ctypes.data for row in rows], np.uintp), np.float64(0)
+exact = ((rows[:, None] - rows[None]) ** 2).sum(axis=-1)
+every, some, norms = np.zeros((32, 32)), np.zeros((32, 32)), np.zeros(32)
+numba_loops.add_all_pairs(at, at[0], 0, 7, 1024, zero, zero, every, norms)
+numba_loops.add_some_pairs(at, at, 0, 7, 1024, zero, zero, some)
+for found in (every + every.T, some):
+    np.testing.assert_allclose(found, exact, atol=1e-12)
+np.testing.assert_allclose(norms, exact[0], atol=1e-12)
+"""
+
+
+@pytest.mark.slow  # a program of its own loads the kernels
+def test_the_kernels_read_nothing_that_is_freed():
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_PERTURB_": "165"}
+    done = subprocess.run([sys.executable, "-c", FREED], env=env, timeout=120, check=False)
+    assert done.returncode == 0
