@@ -143,6 +143,8 @@ def _losses(
 
 def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Return the logits (n, N, classes)."""
+    n = len(x)
+    x = _side_by_side(x)
     for name, layer in model.named_children():
         match layer:
             case nn.Linear():
@@ -151,24 +153,27 @@ def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tens
             case nn.Conv2d():
                 x = _convolve(layer, leaves[f"{name}.weight"], leaves[f"{name}.bias"], x)
             case nn.MaxPool2d():
-                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                x = layer(x)
             case nn.Flatten():
-                x = x.flatten(2)
+                x = x.reshape(len(x), n, -1).transpose(0, 1)
             case _:
                 x = functional.relu(x)
     return x
 
 
+def _side_by_side(x: torch.Tensor) -> torch.Tensor:
+    """Return examples (n, N, channels, ...) as (N, n * channels, ...), the channels of all last.
+
+    In memory, that is: oneDNN's convolutions and PyTorch's pooling take half the time there.
+    """
+    x = x.transpose(0, 1).flatten(1, 2)
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
 def _convolve(
     layer: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor
 ) -> torch.Tensor:
-    """Convolve (n, N, channels, height, width) with one kernel per copy, as n groups of one."""
-    grouped = functional.conv2d(
-        x.transpose(0, 1).flatten(1, 2),
-        weight.flatten(0, 1),
-        bias.flatten(),
-        layer.stride,
-        layer.padding,
-        groups=len(weight),
-    )
-    return grouped.view(len(grouped), len(weight), -1, *grouped.shape[2:]).transpose(0, 1)
+    """Convolve (N, n * channels, height, width) with one kernel per copy, as n groups of one."""
+    kernels = weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    n = len(weight)
+    return functional.conv2d(x, kernels, bias.flatten(), layer.stride, layer.padding, groups=n)

@@ -1,5 +1,6 @@
 """One model on some examples: its loss, its gradient, its accuracy."""
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from clients.learning.models import build_model, drawing
 from clients.settings import Settings
 from clients.streams import Purpose, stream
 
-# Examples that pass through a model at once: bounds the memory of a pass over a whole data set.
-CHUNK = 1024
+# Numbers of examples that pass through a model at once. What comes of more, such as the channels of
+# a first convolution, leaves the cache, and a pass over a whole data set takes twice the time.
+CHUNK = 2**17
 
 
 class _Replicas(threading.local):
@@ -27,12 +29,15 @@ _replicas = _Replicas()
 def replica(settings: Settings) -> nn.Module:
     """Return this thread's own copy of the model, whose parameters are left from its last use.
 
-    Building a module takes longer than a training step of the small models, and sharing one
-    between threads would mix their parameters; so every thread keeps one and overwrites it.
+    Convolutions and pooling take half the time where the channels of a pixel lie side by side: its
+    kernels do. Building a module takes longer than a training step of the small models, and
+    sharing one between threads would mix their parameters; so every thread keeps one and
+    overwrites it.
     """
     key = (settings.task, settings.model)
     if key not in _replicas.models:
-        _replicas.models[key] = build_model(*key, seed=0)
+        model = build_model(*key, seed=0)
+        _replicas.models[key] = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _replicas.models[key]
 
 
@@ -101,8 +106,8 @@ def predicted(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     labels = []
     with torch.inference_mode(), _as_it_is(model):
-        for start in range(0, len(x), CHUNK):
-            logits = model(x[start : start + CHUNK])
+        for (x_chunk,) in _chunks(x):
+            logits = model(x_chunk)
             labels.append(logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1))
     return torch.cat(labels)
 
@@ -136,6 +141,10 @@ def own_draws(settings: Settings, *place: int) -> Iterator[None]:
         yield
 
 
-def _chunks(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    for start in range(0, len(y), CHUNK):
-        yield x[start : start + CHUNK], y[start : start + CHUNK]
+def _chunks(x: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield some examples at a time, of images the channels last, and their rows of the others."""
+    size = max(1, CHUNK // max(1, math.prod(x.shape[1:])))
+    form = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        yield x[rows].contiguous(memory_format=form), *(other[rows] for other in others)

@@ -18,6 +18,7 @@ from flwr_krum.attacks.search import Search, finite_rows
 from flwr_krum.checks import one_of, whole_number
 from flwr_krum.kernel.arrays import Float64
 from flwr_krum.kernel.threads import one_blas_thread
+from flwr_krum.kernel.updates import BLOCK
 
 Sign: TypeAlias = Literal["both", "minus", "plus"]
 
@@ -47,7 +48,7 @@ class Found:
         The direction, or the attack, that won.
     factor : float
     damage : float
-        On the rows themselves.
+        On the rows themselves where there was more than one to choose from.
     rows : (f, d)
     """
 
@@ -71,6 +72,9 @@ def _most_damaging(search: Search, lines: Iterable[Line], seeker: Seeker) -> Fou
         tops = noted.best(VERIFIED) if seeker == "grid" else [best]
         found += [(noted(factor), factor, line) for factor in tops]
     found.sort(key=lambda each: -each[0])
+    if len(found) == 1:  # there is nothing to choose from
+        ((worked_out, factor, line),) = found
+        return Found(line.name, factor, worked_out, search.rows(line.at(factor)))
     tried = [
         Found(line.name, factor, search.damage_of_rows(rows), rows)
         for _, factor, line in (found[:VERIFIED] if seeker == "grid" else found[:1])
@@ -188,6 +192,9 @@ def deviation_of(honest: Float64, ddof: int) -> Float64:
     """Return the standard deviation (d,) of finite rows; 0 where no float holds it."""
     if len(honest) <= ddof:
         return np.zeros(honest.shape[1])
+    deviation = np.empty(honest.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        deviation: Float64 = honest.std(axis=0, ddof=ddof)
+        for start in range(0, len(deviation), BLOCK):  # NumPy makes three copies of what it gets
+            columns = slice(start, start + BLOCK)
+            honest[:, columns].std(axis=0, ddof=ddof, out=deviation[columns])
     return np.where(np.isfinite(deviation), deviation, 0.0)

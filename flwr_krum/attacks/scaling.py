@@ -8,6 +8,9 @@ import numpy as np
 
 from flwr_krum.kernel.arrays import Float64
 
+SAFE = 2.0**-400
+"""Between this and its inverse, a norm has lost nothing to squares beyond what a float64 holds."""
+
 
 def scaled(values: Float64) -> tuple[Float64, int]:
     """Return values divided by ``2^exponent``, at most 1 in size, and the exponent.
@@ -22,5 +25,9 @@ def scaled(values: Float64) -> tuple[Float64, int]:
 
 def length(vector: Float64) -> float:
     """Return the Euclidean norm; infinite only if no float64 holds it."""
+    with np.errstate(over="ignore"):
+        plain = float(np.linalg.norm(vector))
+    if SAFE < plain < 1.0 / SAFE:
+        return plain
     divided, exponent = scaled(vector)
     return float(np.ldexp(np.linalg.norm(divided), exponent))

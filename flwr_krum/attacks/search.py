@@ -24,7 +24,7 @@ from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.geometry import LARGEST, Geometry
 from flwr_krum.kernel.ranking import Contrast, Ranking, Score, rank_as_rounded
 from flwr_krum.kernel.sorting import Window
-from flwr_krum.kernel.updates import ClientUpdates
+from flwr_krum.kernel.updates import BLOCK, ClientUpdates
 
 Goal: TypeAlias = Literal["distance", "progress"]
 """What counts as damage: how far the result F is from the honest mean mu, or ``-<F, mu>``."""
@@ -78,8 +78,7 @@ class Search:
         self._round = scene.server_round
         self.rule = _in_force(scene.required("rule"), self.h + self.f, scene.rng)
         self.mean = mean_of(self.honest)
-        rows = [self.honest] if directions is None else [self.honest, directions]
-        self.base = np.vstack(rows)
+        self.base = self.honest if directions is None else np.vstack([self.honest, directions])
         self.p = len(self.base)
         self.mean_coefficients = np.repeat([1.0 / self.h, 0.0], [self.h, self.p - self.h])
         names = self.rule.server_rows
@@ -194,9 +193,7 @@ class Search:
         return ClientUpdates.from_matrix(self.base)
 
     def _of_result(self, result: Float64) -> float:
-        """Return the damage that a result is."""
-        if not np.isfinite(result).all():
-            return np.inf
+        """Return the damage that a result is; infinite where a coordinate is no number."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.goal == "progress":
                 found = -float(result @ self.mean)
@@ -222,6 +219,9 @@ def window_mean(rows: Float64, window: Window) -> Float64:
 
 def finite_rows(honest: Float64) -> Float64:
     """Return the updates, with the mean of the finite ones for one that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(honest.sum(axis=1)).all():  # then so is every number
+            return honest
     finite = np.flatnonzero(np.isfinite(honest).all(axis=1))
     if len(finite) == len(honest):
         return honest
@@ -274,11 +274,19 @@ class _Inner:
         fits = top == 0.0 or 1e-100 < top < 1e100
         self.scale = 1.0 if fits else 2.0 ** -max(-1000, min(1000, int(np.frexp(top)[1])))
         self.base, self.h = base, h
-        scaled, centre = base * self.scale, mean * self.scale
-        self.about_origin = scaled @ scaled.T
-        apart = np.vstack([scaled[:h] - centre, scaled[h:], centre])
-        self.about_mean = apart @ apart.T
-        self.along_mean = scaled @ centre
+        p, d = base.shape
+        self.about_origin, self.about_mean = np.zeros((p, p)), np.zeros((p + 1, p + 1))
+        self.along_mean = np.zeros(p)
+        block = np.empty((p + 1, min(d, BLOCK)))  # the rows, then their mean; it stays in the cache
+        for start in range(0, d, BLOCK):
+            stop = min(d, start + BLOCK)
+            part = block[:, : stop - start]
+            np.multiply(base[:, start:stop], self.scale, out=part[:p])
+            np.multiply(mean[start:stop], self.scale, out=part[p])
+            self.about_origin += part[:p] @ part[:p].T
+            self.along_mean += part[:p] @ part[p]
+            part[:h] -= part[p]
+            self.about_mean += part @ part.T
         self.lengths = np.sqrt(np.diagonal(self.about_origin))
 
     def damage(self, weights: Float64, goal: Goal, mean_coefficients: Float64) -> float:

@@ -6,6 +6,7 @@ import pytest
 from flwr_krum.attacks import OptimalALIE, OptimalIPM, Scene
 from flwr_krum.attacks.factors import Noted, Trial, by_grid
 from flwr_krum.attacks.search import Search
+from flwr_krum.kernel.updates import BLOCK
 from flwr_krum.rules import (
     RULES,
     Average,
@@ -50,6 +51,14 @@ def test_byzfls_search_finds_what_byzfl_0_0_11_finds(rule, ipm, alie):
         found = attack.found(scene(rule))
         assert found.factor == pytest.approx(factor, rel=1e-9)
         assert found.damage == pytest.approx(damage, rel=1e-5)
+
+
+def test_a_model_of_several_blocks_of_columns_gets_its_whole_deviation():
+    honest = np.random.default_rng(3).normal(size=(6, 2 * BLOCK + 5)) * np.arange(2 * BLOCK + 5)
+    found = OptimalALIE("byzfl", sign="minus").found(scene(Average(), honest))
+    expected = honest.mean(axis=0) - found.factor * honest.std(axis=0, ddof=1)
+    np.testing.assert_allclose(found.rows[0], expected, rtol=1e-9)
+    assert found.damage == pytest.approx(distance(Average(), honest, found.rows[0]), rel=1e-9)
 
 
 def test_byzfls_krum_counts_one_neighbour_more_and_takes_another_vector():

@@ -9,6 +9,7 @@ from flwr_krum.attacks import Scene
 from flwr_krum.attacks.search import WIDE, Search, window_mean
 from flwr_krum.kernel.combine import combine
 from flwr_krum.kernel.sorting import Window
+from flwr_krum.kernel.updates import BLOCK
 from flwr_krum.rules import (
     RULES,
     Average,
@@ -85,6 +86,29 @@ def test_the_damage_is_that_of_the_rule_called_on_all_rows(rule):
             full = np.vstack([honest, rows, *[row[None] for row in stands_in]])
             if not stands_in:
                 np.testing.assert_allclose(weights @ full, result, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-120, 1e120])
+def test_a_model_of_several_blocks_of_columns_is_searched_whole(size):
+    d = 2 * BLOCK + 5
+    rng = np.random.default_rng(7)
+    honest = size * (rng.normal(size=(H, d)) * np.linspace(0.1, 3.0, d) + 2.0)
+    directions = size * rng.normal(size=(2, d))
+    C = rng.normal(size=(F, H + 2)) * 0.3
+    rows = C @ np.vstack([honest, directions])
+    for rule in (Krum(F), MultiKrum(F, m=2)):
+        result = called(rule, honest, rows)
+        far = Search(scene(honest, rule), directions).damage(C)
+        assert far == pytest.approx(norm(result - honest.mean(axis=0)), rel=1e-9)
+    if size == 1.0:
+        back = Search(scene(honest, Krum(F)), directions, goal="progress").damage(C)
+        result = called(Krum(F), honest, rows)
+        assert back == pytest.approx(-result @ honest.mean(axis=0), rel=1e-9)
+
+
+def norm(vector):
+    largest = np.abs(vector).max()
+    return largest * np.linalg.norm(vector / largest)
 
 
 def test_an_update_that_is_sent_again_is_no_distance_away():
