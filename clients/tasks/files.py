@@ -41,7 +41,7 @@ def data_folder(data_dir: str, download: bool) -> Path:
         problem = "is no folder" if folder.exists() else "is not there"
         raise DataError(
             f"data-dir is {data_dir!r}, which {problem}; expected the folder of the original "
-            "files. Create it, or leave data-dir out."
+            "files. Create it, or leave it out."
         )
     return folder
 

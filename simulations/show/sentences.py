@@ -48,6 +48,7 @@ class InSentences(TyperGroup):
         """Return what is wrong with a setting, by the name of its option where that is one.
 
         One of several rules is an entry of ``--rules``, and a seed is counted from the first on.
+        What is to be set to true or false is a flag.
         """
         name, space, rest = text.partition(" ")
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
@@ -57,6 +58,10 @@ class InSentences(TyperGroup):
         if rest.startswith("is "):  # else it may be one of its values that fails, as a round does
             called += [f"--first-{name}", f"--{name}s"]
         option = next((each for each in called if each in known), name)
+        for flag in (each for each in options if each.secondary_opts):
+            (yes, *_), (no, *_) = flag.opts, flag.secondary_opts
+            key = yes.removeprefix("--")
+            rest = rest.replace(f"{key}=true", yes).replace(f"{key}=false", no)
         return f"{option}{space}{rest}"
 
 

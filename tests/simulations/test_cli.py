@@ -162,6 +162,10 @@ def test_an_illegal_setting_ends_with_a_sentence_and_not_a_traceback(cli, argume
         ("real --run-dir file/x", "Invalid value for '--run-dir': 'file/x' cannot be made"),
         ("arena --out file", "Invalid value for '--out': 'file' cannot be made"),
         ("split --data-dir nope", "--data-dir is 'nope', which is not there; expected the folder"),
+        (
+            "run --task fashion-mnist --data-dir folder --rounds 1",
+            "Put them there, or set --download to fetch them.",
+        ),
         ("run --data-dir file", "--data-dir is 'file', which is no folder; expected the folder"),
         ("arena --data full --data-dir nope", "--data-dir is 'nope', which is not there;"),
         ("figure 2 --first-seed 4294967296", "--first-seed is 4294967296, expected an integer"),
