@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType
 from typing import Any
 
 import typer
@@ -23,6 +30,10 @@ GOES_ON = {
 """How a command that was interrupted goes on; `real` ends more than itself, and says so itself."""
 
 
+PATIENCE = 20.0
+"""Seconds after Ctrl-C in which threads of others, such as Ray's, have to end."""
+
+
 class InSentences(TyperGroup):
     """Commands that end with a sentence.
 
@@ -32,16 +43,22 @@ class InSentences(TyperGroup):
 
     def invoke(self, ctx: Context) -> Any:
         """Run the command."""
+
+        @cache  # once: by whoever comes first
+        def how_to_go_on() -> None:
+            how = GOES_ON.get(ctx.invoked_subcommand or "", "nothing is kept")
+            Console().print(f"interrupted: {how}", soft_wrap=True, highlight=False)
+
         try:
-            return super().invoke(ctx)
+            with _ending_in_time(how_to_go_on):
+                return super().invoke(ctx)
         except BrokenPipeError:  # nobody reads on: no error of ours
             raise
         except (ValueError, DataError, OSError) as error:
             say(Console(), error, self._with_option(ctx, str(error)))
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
-            how = GOES_ON.get(ctx.invoked_subcommand or "", "nothing is kept")
-            Console().print(f"interrupted: {how}", soft_wrap=True, highlight=False)
+            how_to_go_on()
             raise typer.Exit(INTERRUPTED) from None
 
     def _with_option(self, ctx: Context, text: str) -> str:
@@ -63,6 +80,32 @@ class InSentences(TyperGroup):
             key = yes.removeprefix("--")
             rest = rest.replace(f"{key}=true", yes).replace(f"{key}=false", no)
         return f"{option}{space}{rest}"
+
+
+@contextmanager
+def _ending_in_time(last_words: Callable[[], None]) -> Iterator[None]:
+    """Have Ctrl-C end the program within `PATIENCE`, whatever threads it would wait for."""
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:  # somebody else decides
+        yield
+        return
+
+    def end() -> None:
+        last_words()
+        os._exit(INTERRUPTED)
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(PATIENCE, end)
+        timer.daemon = True  # a program that ends by itself does not wait for it
+        timer.start()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def say(console: Console, error: Exception, text: str = "") -> None:

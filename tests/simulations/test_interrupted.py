@@ -30,6 +30,45 @@ runpy.run_module("simulations", run_name="__main__", alter_sys=True)
 """
 
 
+HELD = """
+import runpy, signal, threading
+from typer.core import TyperGroup
+import simulations.show.sentences
+
+def held(self, ctx):
+    ctx.invoked_subcommand = "run"
+    threading.Thread(target=threading.Event().wait).start()
+    print("begun", flush=True)
+    try:
+        threading.Event().wait()
+    finally:
+        HOW
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+simulations.show.sentences.PATIENCE = 1.0
+TyperGroup.invoke = held
+runpy.run_module("simulations", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["pass", "threading.Event().wait()"], ids=["thread", "cleanup"])
+def test_a_program_ends_although_a_thread_or_a_cleanup_of_others_never_does(how):
+    program = subprocess.Popen(
+        [sys.executable, "-c", HELD.replace("HOW", how), "run"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "begun\n"
+        program.send_signal(signal.SIGINT)
+        said, _ = program.communicate(timeout=60.0)
+    finally:
+        program.kill()
+        program.communicate()
+    assert program.returncode == 130
+    assert said.count("interrupted: the same command with --resume goes on") == 1
+
+
 @pytest.mark.parametrize("package", ["simulations", "benchmarks"])
 def test_while_a_program_loads_it_ends_with_a_sentence(package):
     program = [sys.executable, "-c", BEGINS.replace("PACKAGE", package)]
