@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from clients.fields import key_of
 from flwr_krum.kernel.threads import cores
-from simulations.arena.make import Made, make, publish
+from simulations.arena.make import ARENA, Made, make, publish
 from simulations.arena.plan import ALL, DECIDED, NAMES, arena_of, read_file
 from simulations.arena.words import behind, interval, outcome
 from simulations.engines.kept import DATA
@@ -81,7 +81,8 @@ def arena(
     }
     plan = arena_of(**{**asked, **written, "settings": settings}, first_seed=first_seed)
     making = Making(out, data, data_dir, processes or cores(), on)
-    made = make(plan, making, command_again("arena", last=file))
+    name = Path(file).stem if file else ARENA
+    made = make(plan, making, command_again("arena", last=file), name)
     _show(Console(), made)
     if page is not None:
         publish(made, page)

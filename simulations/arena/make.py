@@ -17,7 +17,9 @@ from simulations.arena.rows import write_rows
 from simulations.engines.making import Making
 from simulations.show.pages import with_block
 
-STEM = "arena"
+ARENA = "arena"
+"""What an arena without a file of its own is called, and the folder of all beside a page."""
+
 SUFFIXES = (".png", ".svg", ".csv", ".html")
 
 
@@ -30,7 +32,7 @@ class Made:
     stem: Path
 
 
-def make(arena: Arena, making: Making, command: str) -> Made:
+def make(arena: Arena, making: Making, command: str, name: str = ARENA) -> Made:
     """Run what is missing and write CSV, PNG, SVG, HTML and a Markdown block.
 
     Parameters
@@ -39,6 +41,8 @@ def make(arena: Arena, making: Making, command: str) -> Made:
     making : Making
     command : str
         What is said to make it.
+    name : str, optional
+        Of the files, and of the arena's place on a page.
 
     Raises
     ------
@@ -51,8 +55,8 @@ def make(arena: Arena, making: Making, command: str) -> Made:
     configs = [config for bout in bouts for config in bout.configs]
     if not configs:
         raise ValueError(f"no rule can run: {bouts[0].reason}")
-    stem = making.out / STEM
-    provenance = making.make(configs, stem, STEM, command)
+    stem = making.out / name
+    provenance = making.make(configs, stem, name, command)
     made = Made(standings_of(bouts), facts_of(arena, configs, provenance), stem)
     _write(made)
     return made
@@ -60,13 +64,13 @@ def make(arena: Arena, making: Making, command: str) -> Made:
 
 def publish(made: Made, page: Path) -> None:
     """Put an arena on a Markdown page: its files beside it in ``arena/``, its block in place."""
-    folder = page.parent / STEM
+    folder, name = page.parent / ARENA, made.stem.name
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in SUFFIXES:
         shutil.copy(made.stem.with_suffix(suffix), folder)
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    block = arena_block(made.standings, made.facts, f"{STEM}/{STEM}")
-    page.write_text(with_block(text, STEM, block), encoding="utf-8")
+    block = arena_block(made.standings, made.facts, f"{ARENA}/{name}")
+    page.write_text(with_block(text, name, block), encoding="utf-8")
 
 
 def _placed(bout: Bout, making: Making) -> Bout:
@@ -84,5 +88,5 @@ def _write(made: Made) -> None:
         pictures,
     )
     write_page(stem.with_suffix(".html"), standings, facts)
-    block = arena_block(standings, facts, STEM)
+    block = arena_block(standings, facts, stem.name)
     stem.with_suffix(".md").write_text(block, encoding="utf-8")

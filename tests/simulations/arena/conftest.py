@@ -46,8 +46,8 @@ class Ring:
 
         return observe
 
-    def text(self, suffix):
-        return (self.folder / f"runs/arena/arena{suffix}").read_text()
+    def text(self, suffix, name="arena"):
+        return (self.folder / f"runs/arena/{name}{suffix}").read_text()
 
     def rows(self):
         """The rows of the CSV, as texts by column."""

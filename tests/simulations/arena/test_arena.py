@@ -187,12 +187,19 @@ def test_a_file_gives_what_the_options_give_and_options_go_before_it(tiny, tmp_p
         f"rules = ['average', 'krum', 'bulyan']\nattacks = ['alie', '{OMNISCIENT}']\n"
         "rounds = 6\nseeds = 5\n[settings]\nnum-clients = 8\nf = 2\nevaluate-every = 3\n"
     )
-    result = ring.hold("my.toml", "--seeds", "2", "--evaluate-every", "2")
+    (tmp_path / "page.md").write_text("<!-- arena -->\nThe other.\n<!-- end of arena -->\n")
+    options = ("--seeds", "2", "--evaluate-every", "2")
+    result = ring.hold("my.toml", *options, "--page", "page.md")
     assert result.exit_code == 0, result.output
     assert ring.made == []
-    assert ring.text(".csv") == tiny.text(".csv")
+    assert ring.text(".csv", "my") == tiny.text(".csv")
     command = "python -m simulations arena --seeds 2 --evaluate-every 2 my.toml"
-    assert command in re.sub("`", "", ring.text(".md"))
+    assert command in re.sub("`", "", ring.text(".md", "my"))
+    # A page holds several arenas, each by the name of its file.
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("<!-- arena -->\nThe other.\n<!-- end of arena -->\n\n<!-- my -->\n![")
+    assert (tmp_path / "arena/my.png").exists()
+    assert not (tmp_path / "arena/arena.png").exists()
 
 
 def test_a_rule_of_ones_own_fights_too(ring):
