@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks.bars import EXTRA_MEGABYTES, MEGABYTE
 from benchmarks.floor import FLOOR, READ, floor_seconds
@@ -47,7 +49,7 @@ def picture(report: Report, path: Path) -> None:
     sizes = report.cells("krum")
     n = _fullest([n for n, _ in sizes])
     d = _fullest([d for _, d in sizes])
-    figure = Figure(figsize=(13.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.6), layout=ConstrainedLayoutEngine(w_pad=0.1))
     over_d, over_n, extra = figure.subplots(1, 3)
     by_d = sorted(shape for shape in sizes if shape[0] == n)
     by_n = sorted(shape for shape in sizes if shape[1] == d)
@@ -64,10 +66,16 @@ def picture(report: Report, path: Path) -> None:
     for axes in (over_n, extra):
         axes.set_xticks([n for n, _ in by_n], [str(n) for n, _ in by_n])
         axes.minorticks_off()
-    handles, labels = over_d.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    named = dict(_named(over_d) + _named(extra))
+    figure.legend(named.values(), named.keys(), loc="outside right center", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def _named(axes: Axes) -> list[tuple[str, Artist]]:
+    """Return the lines of a picture by their names."""
+    lines, names = axes.get_legend_handles_labels()
+    return list(zip(names, lines, strict=True))
 
 
 def _fullest(values: list[int]) -> int:
@@ -132,17 +140,8 @@ def _limits(axes: Axes, shapes: list[Shape]) -> None:
     """Draw what all inputs take, and what is promised, into the picture of memory."""
     ns, d = [n for n, _ in shapes], shapes[0][1]
     promised = EXTRA_MEGABYTES + 4 * d / MEGABYTE
-    for megabytes, text in (
-        ([4 * n * d / MEGABYTE for n in ns], "all inputs"),
-        ([promised for _ in ns], f"promised: {EXTRA_MEGABYTES:.0f} MB + the result"),
+    for megabytes, style, label in (
+        ([4 * n * d / MEGABYTE for n in ns], ":", "memory of all inputs"),
+        ([promised for _ in ns], "-.", f"promised: {EXTRA_MEGABYTES:.0f} MB + the result"),
     ):
-        axes.plot(ns, megabytes, color="#999999", lw=1.2, ls=":")
-        axes.annotate(
-            text,
-            (ns[-1], megabytes[-1]),
-            xytext=(-2, -11),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color="#666666",
-        )
+        axes.plot(ns, megabytes, color="#999999", lw=1.2, ls=style, label=label)
