@@ -227,7 +227,11 @@ class ChunkLane:
             if claim.problem is not None:
                 raise claim.problem
             while (needed := claim.lacking(self._most_objects)) is not None:
-                claim.waits = not self._fetched_one(claim, needed)
+                if (content := self._content(needed)) is not None:
+                    self._add(claim, needed, content, is_needed=True)
+                    claim.waits = False
+                else:
+                    claim.waits = not self._guessed(claim, needed, end)
                 if claim.waits or time.monotonic() > end:
                     return None
             claim.keep_reached()
@@ -238,21 +242,25 @@ class ChunkLane:
         self.drop(claim)
         return reply
 
-    def _fetched_one(self, claim: Claim, needed: str) -> bool:
-        """Fetch an object of a reply if one is there, and say whether one was.
+    def _guessed(self, claim: Claim, needed: str, end: float) -> bool:
+        """Fetch what was announced of a reply as far as it is there; say whether anything was.
 
-        Nodes upload children first: until the message is there, objects are fetched on a guess.
+        Nodes upload children first: while the message is missing, nothing is certain. It is looked
+        for before each turn, so that a list that somebody else has shaped takes up no more.
         """
-        guess = next(iter(claim.guesses), needed) if not claim.reached else needed
-        if guess != needed:
+        found = False
+        while claim.guesses and not claim.reached and needed not in claim.contents:
+            guess = next(iter(claim.guesses))
+            content = None
             with suppress(LostReplyError):  # it may be no part of the reply
-                if (content := self._content(guess)) is not None:
-                    self._add(claim, guess, content, is_needed=False)
-                    return True
-        if (content := self._content(needed)) is None:
-            return False
-        self._add(claim, needed, content, is_needed=True)
-        return True
+                content = self._content(guess)
+            if content is None:
+                break
+            self._add(claim, guess, content, is_needed=False)
+            found = True
+            if time.monotonic() > end:
+                break
+        return found
 
     def _content(self, object_id: str) -> bytes | None:
         """Return an object, None if it is not there yet."""

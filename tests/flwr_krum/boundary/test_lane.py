@@ -219,7 +219,41 @@ def test_what_a_reply_consists_of_is_what_its_objects_say_whatever_was_announced
     wire.store.get_object_tree = lambda id_: tree
     lane.begin(400, 2_500_000, LARGE, LARGE)
     assert data_of(*all_of(lane, 1)) == data_of(reply)
+    assert chunk not in wire.pulled
     assert not lane._shared
+
+
+def test_while_a_message_is_on_its_way_what_was_announced_is_fetched_and_nothing_twice(lane, wire):
+    (arrays,) = models(1)
+    reply = answer(1, arrays)
+    wire.announce(reply, without=[reply.object_id])
+    claim = lane.claim("asked-1")
+    assert lane.advance(claim) is None
+    assert len(wire.pulled) == len(get_all_nested_objects(reply)) - 1
+    wire.store.put(reply.object_id, reply.deflate())
+    assert data_of(lane.advance(claim)) == data_of(reply)
+    assert len(wire.pulled) == len(set(wire.pulled)) == len(get_all_nested_objects(reply))
+
+
+def test_a_list_that_is_longer_than_a_reply_may_be_is_not_gone_by_and_refuses_nobody(lane, wire):
+    """Somebody else put a large object into it, which is there; the message is not yet."""
+    (arrays,) = models(1)
+    reply = answer(1, arrays)
+    wire.announce(reply, without=[reply.object_id])
+    large = b"ArrayChunk  3000000\x00" + bytes(3_000_000)
+    wire.store.preregister(1, tree_of(get_object_id(large)))
+    wire.store.put(get_object_id(large), large)
+    own = wire.store.get_object_tree(reply.object_id)
+    listed = ObjectTree(
+        object_id=reply.object_id, children=[*own.children, tree_of(get_object_id(large))]
+    )
+    wire.store.get_object_tree = lambda id_: listed
+    lane.begin(400, 2_500_000, LARGE, LARGE)
+    claim = lane.claim("asked-1")
+    assert lane.advance(claim) is None
+    assert not claim.contents
+    wire.store.put(reply.object_id, reply.deflate())
+    assert data_of(lane.advance(claim)) == data_of(reply)
 
 
 def tree_of(id_):
