@@ -140,9 +140,7 @@ def memory(
 
 @app.command()
 def rounds(
-    folder: Annotated[
-        Path, typer.Argument(help="Gets keys and logs while it lasts.", **_ON_DISK)
-    ] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Gets keys and logs for a while.", **_ON_DISK)],
     nodes: Annotated[int, Option(min=3, max=100, help="SuperNodes.")] = 6,
     f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 1,
     rounds: Annotated[int, Option(min=2, help="Rounds of each way.")] = 5,

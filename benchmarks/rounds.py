@@ -1,4 +1,4 @@
-"""Seconds of rounds on a real SuperLink with stock SuperNodes, by turns Flower's and this plugin's.
+"""Seconds of rounds on a real SuperLink with stock SuperNodes, Flower's and this plugin's.
 
 All are processes of this machine, with TLS and registered keys, as `python -m simulations real`
 starts them. Programs are forked from one that has loaded Flower, and are looked for every 0.05
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from rich.table import Table
 
@@ -94,10 +95,14 @@ def measured(
 ) -> Iterator[Round]:
     """Yield the rounds of the ways, each a run of its own on the same nodes.
 
+    The first round of a run is left out: it starts programs.
+
     Parameters
     ----------
+    ways : names of `WAYS`
+        Who is named twice has two runs.
     folder : Path
-        Gets what the federation leaves, in a folder of its own that is there no more afterwards.
+        Gets keys and logs, in a folder of their own that is there no more afterwards.
     frozen, own : int
         float32 parameters that all replies have in common, and of each reply's own.
 
@@ -110,13 +115,12 @@ def measured(
     """
     if nodes < 2 * f + 3:
         raise ValueError(f"nodes is {nodes}, expected at least 2f + 3 = {2 * f + 3}")
-    place = folder / "rounds"
-    try:
+    with TemporaryDirectory(prefix="rounds-", dir=folder) as made:
+        place = Path(made).resolve()
         with _Prompt(place, [{} for _ in range(nodes)]) as federation:
             federation.wait_until_connected()
-            app = _app(place / "rounds-app")
+            app, result = _app(place / "rounds-app"), place / "result.json"
             for way in ways:
-                result = place.resolve() / "result.json"
                 run_id = federation.submit_app(
                     app,
                     {
@@ -131,13 +135,11 @@ def measured(
                     },
                 )
                 _follow(federation, run_id)
-                yield from (Round(way, **taken) for taken in json.loads(result.read_text()))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+                yield from (Round(way, **taken) for taken in json.loads(result.read_text())[1:])
 
 
 def table(found: Iterable[Round]) -> Table:
-    """Return what rounds of each way took, the first round of each left out: it starts programs."""
+    """Return what rounds of each way took."""
     shown = Table(title="Rounds of Multi-Krum on stock SuperNodes, seconds: least, median")
     columns = ("round", "last reply made to all here", "to the new model", "MB fetched", "replies")
     for column in ("", *columns):
@@ -146,18 +148,17 @@ def table(found: Iterable[Round]) -> Table:
     for taken in found:
         by_way.setdefault(taken.way, []).append(taken)
     for way, every in by_way.items():
-        later = every[1:] or every
         cells = [
             f"{min(values):.2f}, {median(values):.2f}"
             for values in (
-                [taken.seconds for taken in later],
-                [taken.came for taken in later],
-                [taken.chosen for taken in later],
+                [taken.seconds for taken in every],
+                [taken.came for taken in every],
+                [taken.chosen for taken in every],
             )
         ]
-        fetched = median(taken.fetched for taken in later)
+        fetched = median(taken.fetched for taken in every)
         cells.append(f"{fetched / 1e6:.2f}" if fetched else "-")
-        shown.add_row(way, *cells, str(min(taken.replies for taken in later)))
+        shown.add_row(way, *cells, str(min(taken.replies for taken in every)))
     return shown
 
 
