@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
@@ -151,9 +152,44 @@ def test_a_reply_whose_announcement_cannot_be_parsed_is_lost_and_nobodys_offence
     def unparsed(request):
         raise ValueError("Invalid protobuf response payload")
 
+    confirmed = []
     lane._client.PullMessages = unparsed
+    lane._client.ConfirmMessageReceived = confirmed.append
     with pytest.raises(LostReplyError, match="cannot be read: Invalid protobuf"):
         lane.advance(lane.claim("asked-1"))
+    assert not confirmed  # nobody knows its name
+
+
+def test_a_reply_that_comes_with_another_is_not_taken_for_it(lane, wire):
+    first, second = (wire.announce(answer(k, arrays)) for k, arrays in enumerate(models(2), 1))
+    pull = lane._client.PullMessages
+    lane._client.PullMessages = lambda request: pull(
+        PullAppMessagesRequest(message_ids=["asked-2", "asked-1"])
+    )
+    claim = lane.claim("asked-1")
+    assert claim.message_id == first.object_id
+    assert wire.store.get(second.object_id) is None
+    assert data_of(lane.advance(claim)) == data_of(first)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_somebody_else_put_into_a_list_harms_no_reply_that_is_on_its_way(lane, wire, there):
+    """An array that would unfold beyond the limit, there or gone again."""
+    reply = answer(1, models(1)[0])
+    wire.announce(reply, without=[reply.object_id])
+    chunk = b"ArrayChunk  100000\x00" + bytes(100_000)
+    bomb = [chunk, array_object([chunk], 1000)]
+    for content in bomb if there else ():
+        wire.store.preregister(1, tree_of(get_object_id(content)))
+        wire.store.put(get_object_id(content), content)
+    own = wire.store.get_object_tree(reply.object_id)
+    children = [*own.children, *(tree_of(get_object_id(content)) for content in bomb)]
+    wire.store.get_object_tree = lambda id_: ObjectTree(object_id=id_, children=children)
+    lane.begin(400, 3_000_000, LARGE, LARGE)
+    claim = lane.claim("asked-1")
+    assert lane.advance(claim) is None
+    wire.store.put(reply.object_id, reply.deflate())
+    assert data_of(lane.advance(claim)) == data_of(reply)
 
 
 def test_where_the_superlink_cannot_be_told_of_a_reply_it_is_not_lost(lane, wire):
