@@ -33,14 +33,19 @@ from benchmarks.memory import table as memory_table
 from benchmarks.plan import FULL, QUICK, Plan, carry_out
 from benchmarks.plot import picture
 from benchmarks.results import Report
+from benchmarks.rounds import WAYS as ROUNDS_WAYS
+from benchmarks.rounds import measured as timed_rounds
+from benchmarks.rounds import table as rounds_table
 from benchmarks.simulators import SIMULATORS, SLOW, absent, compared
 from benchmarks.tables import tables
 from benchmarks.worst import DTYPES, SHAPES, search, table_of
 from benchmarks.worst import page as worst_page
 from flwr_krum.rules import RULES
 from simulations.engines.engines import quiet_flower
+from simulations.real.federation import FederationError
+from simulations.real.flower import FlowerError
 from simulations.show import places
-from simulations.show.sentences import InSentences
+from simulations.show.sentences import InSentences, say
 
 app = typer.Typer(cls=InSentences, no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -131,6 +136,28 @@ def memory(
     """Measure memory and seconds of a round with and without a file for the replies."""
     found = [measured(way, n, d, f, folder) for way in ways.split(",")]
     Console(width=None if Console().is_terminal else WIDTH).print(memory_table(found, n, d))
+
+
+@app.command()
+def rounds(
+    folder: Annotated[Path, typer.Argument(help="Gets keys and logs for a while.", **_ON_DISK)],
+    nodes: Annotated[int, Option(min=3, max=100, help="SuperNodes.")] = 6,
+    f: Annotated[int, Option(min=0, help="Byzantine clients.")] = 1,
+    rounds: Annotated[int, Option(min=2, help="Rounds of each way.")] = 5,
+    frozen: Annotated[int, Option(min=0, max=10**9, help="Parameters that all share.")] = 0,
+    own: Annotated[int, Option(min=1, max=10**9, help="Parameters of each reply's own.")] = 10_000,
+    ways: Annotated[
+        str, Option(help="Some of the ways, with commas between.", callback=_some_of(ROUNDS_WAYS))
+    ] = ",".join(ROUNDS_WAYS),
+) -> None:
+    """Measure seconds of rounds on a real SuperLink and SuperNodes, Flower's and this plugin's."""
+    console = Console(width=None if Console().is_terminal else WIDTH)
+    try:
+        found = list(timed_rounds(folder, ways.split(","), nodes, f, rounds, frozen, own))
+    except (FederationError, FlowerError) as error:
+        say(console, error)
+        raise typer.Exit(1) from error
+    console.print(rounds_table(found))
 
 
 @app.command()

@@ -230,7 +230,8 @@ class Rounds(RoundSettings):
         own, template = self.max_reply_bytes, self.template
         if template is None:
             return Limits() if own is None else Limits(own)
-        rest = math.inf if self.kept_by is None else template.largest_rest
+        is_limited = self.kept_by is not None or self.lane
+        rest = template.largest_rest if is_limited else math.inf
         return Limits(template.largest_reply if own is None else own, rest)
 
     def finish(

@@ -152,8 +152,10 @@ class RoundSettings:
         Folder on a disk for the replies beyond ``memory``, in a file without a name: nothing is
         left of it, however the process ends. A round for which it has no room asks nobody.
     lane : bool (default: False)
-        Fetch replies object by object, what several share once, and refuse before any data those
-        that would be larger than is read. Only ``aggregate_train``, and only with the versions of
+        Fetch replies object by object, what several share once, and refuse before they are put
+        together those that would be larger than is read. With it, as with ``memory``, a reply may
+        have a MiB beside its arrays, and 2 KiB for each array of the model: metrics above all.
+        Without both that is not limited. Only ``aggregate_train``, and only with the versions of
         Flower whose private parts were tested; with others, and on other grids than a SuperLink's,
         replies are fetched whole, and the log says why. See docs/large-models.md.
     on_report : callable, RoundReport -> anything (optional)

@@ -149,7 +149,7 @@ class RobustStrategy:
     def _noted(self, sampled: int, asked: int, **hooks: Callable[[Any], Any]) -> Arrivals:
         """Return notes for an exchange with some of the sampled clients, before there are any."""
         liars = self._rounds.rule.f or 0
-        most = self._rounds.limits.size
+        most = self._rounds.limits
         return Arrivals(self._rounds.closing(sampled, asked), liars=liars, most=most, **hooks)
 
     def _arrived(self) -> tuple[dict[ClientId, float], list[ClientId]]:

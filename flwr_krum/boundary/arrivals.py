@@ -289,10 +289,10 @@ class ArrivingGrid(Grid):
     def _unread(self, asked: Message, id_: str) -> Message | None:
         """Let the SuperLink drop a reply: none of it is fetched."""
         lane = ChunkLane(cast("HttpGrid", self._grid))
-        claims = lane.claims([id_])
-        for claim in claims.values():
-            lane.drop(claim)
-        return Message(RecordDict(), reply_to=asked) if claims else None
+        if (claim := lane.claim(id_)) is None:
+            return None
+        lane.drop(claim)
+        return Message(RecordDict(), reply_to=asked)
 
     def _taken(self, id_: str) -> Message | None:
         return next(iter(self._grid.pull_messages([id_])), None)

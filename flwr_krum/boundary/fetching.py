@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
@@ -23,8 +23,8 @@ from flwr_krum.boundary.spill import AT_A_TIME, PATIENCE, Spill
 FEWEST_OBJECTS = 1024
 """Objects that a reply may have whatever was asked; else four times as many as the question."""
 
-BESIDE = 1024
-"""Bytes that an object may take beside its part of the arrays: heads, keys, metrics."""
+HEAD = 1024
+"""Bytes that an object may take for names: its own kind, and those that it consists of."""
 
 SLICE = 0.25
 """Seconds for which one reply is fetched before others are asked for that were announced."""
@@ -98,9 +98,9 @@ class Fetching:
             tree = get_object_tree(next(iter(self._sent.values())))
         asked = [node.object_id for _, node in walk(tree)]
         objects = max(FEWEST_OBJECTS, 4 * len(asked))
-        most = self._exchange.arrivals.most + BESIDE * objects
+        most = self._exchange.arrivals.most
         room = math.inf if self._spill is None else self._spill.lend()
-        self._lane.begin(objects, most, room, asked)
+        self._lane.begin(objects, most.size, most.beside + HEAD * objects, room, asked)
 
     def _state(self) -> tuple[int, int, int]:
         """Return what changes with everything that comes."""
@@ -108,27 +108,16 @@ class Fetching:
 
     def _claim(self) -> None:
         """Claim what was announced; until it is fetched it is the server that holds it back."""
-        for id_, claim in self._claims(self._unclaimed).items():
-            if id_ in self._unclaimed:
-                del self._unclaimed[id_]
-                self._claimed[id_] = _Claimed(claim, self._exchange)
-            else:
-                self._lane.drop(claim)
-
-    def _claims(self, ids: Iterable[str]) -> dict[str, Claim]:
-        """Return claims of those of the replies that are announced.
-
-        One call each: the SuperLink lets go of all replies of a call before it looks at the first,
-        so that one which cannot be looked at would take the others with it.
-        """
-        claims: dict[str, Claim] = {}
-        for id_ in ids:
+        for id_ in list(self._unclaimed):
             try:
-                claims |= self._lane.claims([id_])
+                claim = self._lane.claim(id_)
             except Exception:
                 if self._is_gone():
                     raise
-        return claims
+                continue
+            if claim is not None:
+                del self._unclaimed[id_]
+                self._claimed[id_] = _Claimed(claim, self._exchange)
 
     def _fetch(self, id_: str, claimed: _Claimed) -> None:
         """Fetch what is there of a reply, and hand it over if it is whole."""

@@ -4,6 +4,10 @@ Flower cuts a reply into objects that are named by their SHA-256, and its SuperL
 are: equal names are equal bytes. What several replies share, frozen layers above all, need not be
 fetched for each. The public ``pull_messages`` cannot do that, and waits for whoever uploads slowly;
 the client behind it tells the names before any data, and says at once what is not there yet.
+
+What a reply consists of is what its own objects name, from its message on. The tree that is
+announced with it is only a guess of that: a SuperLink that keeps objects in memory has the children
+of an object from whoever announced it first, so that a liar can give an honest reply a tree.
 """
 
 from __future__ import annotations
@@ -11,11 +15,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from logging import INFO
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 import flwr
 from flwr.app import Array, ArrayRecord, Message, RecordDict
@@ -34,16 +38,13 @@ TESTED = ("1.41.0", "1.42.0")
 MOST_DEPTH = 5
 """Message, record dictionary, record, array, chunk."""
 
-Children: TypeAlias = dict[str, tuple[str, ...]]
-"""The children of each object of a reply, each after its children."""
-
 
 class OddReplyError(ValueError):
-    """A reply whose objects no honest node would send."""
+    """A reply whose objects no honest node would send; they are its own, whoever announced what."""
 
 
 class LostReplyError(Exception):
-    """A reply that was announced, and whose objects will not come any more."""
+    """A reply that was announced, and will not come any more; nobody knows through whom."""
 
 
 class Claim:
@@ -52,21 +53,81 @@ class Claim:
     Parameters
     ----------
     message_id : str
+        Names its first object; empty where not even that is known.
+    announced : object ids
+        What it seems to consist of.
+    problem : LostReplyError, optional
+        Why nothing of it will come.
 
     Attributes
     ----------
+    guesses : dict of object ids
+        Those of the announced that were not fetched yet, in their order.
+    contents : dict of object id to bytes
+    numbers, beside : int
+        Bytes of these that are parts of arrays, and of all else.
+    reached : set of object ids
+        Those that are named by contents, from the message on, and are here.
     waits : bool
         Whether the next of its objects was not there yet.
     """
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        announced: Iterable[str] = (),
+        problem: LostReplyError | None = None,
+    ) -> None:
         self.message_id = message_id
-        self.children: Children = {}
+        self.problem = problem
+        self.guesses = dict.fromkeys(announced)
         self.contents: dict[str, bytes] = {}
-        self.missing: deque[str] = deque()
-        self.size = 0
+        self.numbers = self.beside = 0
+        self.reached: set[str] = set()
         self.waits = False
-        self.problem: OddReplyError | None = None
+        self._left = [(1, message_id)]
+        self._places = 0
+
+    def lacking(self, most: int) -> str | None:
+        """Return the next object that it needs and that is not here; None once it is whole.
+
+        An object may stand in several places: two layers may have a chunk of zeros in common.
+
+        Raises
+        ------
+        OddReplyError
+            If it has more than ``most`` places, or is deeper than `MOST_DEPTH`.
+        """
+        while self._left:
+            depth, object_id = self._left[-1]
+            if (content := self.contents.get(object_id)) is None:
+                return object_id
+            self._left.pop()
+            self._places += 1
+            self.reached.add(object_id)
+            children = _children(content)
+            if self._places + len(self._left) + len(children) > most:
+                raise OddReplyError(f"it has more than {most} objects, expected at most so many")
+            if children and depth == MOST_DEPTH:
+                raise OddReplyError(
+                    f"its objects are nested {depth + 1} deep, expected 1 to {MOST_DEPTH}"
+                )
+            self._left += [(depth + 1, child) for child in reversed(children)]
+        return None
+
+    def add(self, object_id: str, content: bytes) -> None:
+        """Keep an object."""
+        self.contents[object_id] = content
+        numbers = _numbers(content)
+        self.numbers += numbers
+        self.beside += len(content) - numbers
+
+    def keep_reached(self) -> None:
+        """Let go of what was fetched on a guess."""
+        reached = {id_: self.contents[id_] for id_ in self.contents if id_ in self.reached}
+        self.contents, self.numbers, self.beside = {}, 0, 0
+        for object_id, content in reached.items():
+            self.add(object_id, content)
 
 
 class ChunkLane:
@@ -88,7 +149,7 @@ class ChunkLane:
     def __init__(self, grid: HttpGrid) -> None:
         self._client, self._node = grid._runtime_client, grid.node
         self._run_id = grid.run.run_id
-        self.begin(0, 0, 0)
+        self.begin(0, 0, 0, 0)
 
     @classmethod
     def open(cls, grid: Grid) -> ChunkLane | None:
@@ -98,7 +159,9 @@ class ChunkLane:
         log(INFO, "lane: replies are fetched whole, %s", problem)
         return None
 
-    def begin(self, objects: int, most: float, room: float, model: Collection[str] = ()) -> None:
+    def begin(
+        self, objects: int, most: float, beside: float, room: float, model: Collection[str] = ()
+    ) -> None:
         """Forget the last round.
 
         Parameters
@@ -106,42 +169,44 @@ class ChunkLane:
         objects : int
             Objects of a reply at most.
         most : float
-            Bytes of a reply at most.
+            Bytes of a reply's arrays at most.
+        beside : float
+            Bytes of all else in it at most: metrics, keys, names.
         room : float
             Bytes of objects that may be kept for other replies at most.
         model : collection of object ids
             Objects of the global model: replies that are still to come may have them.
         """
-        self._most_objects, self._most, self._room = objects, most, room
+        self._most_objects, self._most, self._beside = objects, most, beside
+        self._room = room
         self._model = frozenset(model)
         self._wanted: Counter[str] = Counter()
         self._shared: dict[str, bytes] = {}
         self._fetched: set[str] = set()
         self.fetched_bytes = self.distinct_bytes = 0
 
-    def claims(self, ids: Iterable[str]) -> dict[str, Claim]:
-        """Claim the replies that are announced, and return them by the ids of their messages.
+    def claim(self, id_: str) -> Claim | None:
+        """Claim the reply to the message of an id; None if there is none yet.
 
-        The SuperLink hands each reply over once: whoever drops a claim has lost its reply.
+        The SuperLink hands each reply over once: whoever drops a claim has lost its reply. It lets
+        go of all replies of a call before it looks at the first of them: hence one a call, so that
+        none which cannot be looked at takes others with it.
         """
         from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 
-        answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=list(ids)))
-        return {
-            message.metadata.reply_to_message_id: self._claim(message.metadata.message_id, tree)
-            for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=True)
-        }
-
-    def _claim(self, message_id: str, tree: ObjectTree) -> Claim:
-        """Return a claim whose objects are wanted from now on."""
-        claim = Claim(message_id)
         try:
-            claim.children = bounded(tree, self._most_objects)
-        except OddReplyError as error:
-            claim.problem = error
-        claim.missing.extend(claim.children)
-        self._wanted.update(claim.children.keys())
-        return claim
+            answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=[id_]))
+        except ValueError as error:  # so says Flower of an answer that cannot be parsed
+            return Claim("", problem=LostReplyError(f"what announces it cannot be read: {error}"))
+        found = None
+        for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            claim = Claim(message.metadata.message_id, announced(tree, self._most_objects))
+            self._wanted.update(claim.guesses.keys())
+            if found is None and message.metadata.reply_to_message_id == id_:
+                found = claim
+            else:
+                self.drop(claim)
+        return found
 
     def advance(self, claim: Claim, seconds: float = math.inf) -> Message | None:
         """Fetch what is there of a reply; return it once it is whole.
@@ -153,7 +218,7 @@ class ChunkLane:
         Raises
         ------
         OddReplyError
-            If it has too many objects or bytes, or others than were announced; it is then lost.
+            If it has too many objects or bytes, or cannot be put together; it is then lost.
         LostReplyError
             If the SuperLink has let go of it.
         """
@@ -161,20 +226,41 @@ class ChunkLane:
         try:
             if claim.problem is not None:
                 raise claim.problem
-            while claim.missing:
-                content = self._content(claim.missing[0])
-                claim.waits = content is None
-                if content is None:
+            while (needed := claim.lacking(self._most_objects)) is not None:
+                if (content := self._content(needed)) is not None:
+                    self._add(claim, needed, content, is_needed=True)
+                    claim.waits = False
+                else:
+                    claim.waits = not self._guessed(claim, needed, end)
+                if claim.waits or time.monotonic() > end:
                     return None
-                self._add(claim, content)
-                if time.monotonic() > end:
-                    return None
+            claim.keep_reached()
             reply = _read(claim, self._most)
         except (OddReplyError, LostReplyError):
             self.drop(claim)
             raise
         self.drop(claim)
         return reply
+
+    def _guessed(self, claim: Claim, needed: str, end: float) -> bool:
+        """Fetch what was announced of a reply as far as it is there; say whether anything was.
+
+        Nodes upload children first: while the message is missing, nothing is certain. It is looked
+        for before each turn, so that a list that somebody else has shaped takes up no more.
+        """
+        found = False
+        while claim.guesses and not claim.reached and needed not in claim.contents:
+            guess = next(iter(claim.guesses))
+            content = None
+            with suppress(LostReplyError):  # it may be no part of the reply
+                content = self._content(guess)
+            if content is None:
+                break
+            self._add(claim, guess, content, is_needed=False)
+            found = True
+            if time.monotonic() > end:
+                break
+        return found
 
     def _content(self, object_id: str) -> bytes | None:
         """Return an object, None if it is not there yet."""
@@ -195,22 +281,36 @@ class ChunkLane:
             self.distinct_bytes += len(content)
         return content
 
-    def _add(self, claim: Claim, content: bytes) -> None:
-        object_id = claim.missing[0]
-        claim.size += len(content)
-        if claim.size > self._most:
-            raise OddReplyError(
-                f"it has at least {claim.size} bytes, at most {self._most} are read"
-            )
-        claim.contents[object_id] = content
-        claim.missing.popleft()
-        self._wanted[object_id] -= 1
+    def _add(self, claim: Claim, object_id: str, content: bytes, *, is_needed: bool) -> None:
+        if self._excess(claim, content):
+            claim.keep_reached()
+            self._guess_no_more(claim)
+            if not is_needed:
+                return
+            if excess := self._excess(claim, content):
+                raise OddReplyError(excess)
+        claim.add(object_id, content)
+        if object_id in claim.guesses:
+            del claim.guesses[object_id]
+            self._wanted[object_id] -= 1
         if self._wanted[object_id] > 0 or object_id in self._model:
             if object_id not in self._shared and len(content) <= self._room:
                 self._shared[object_id] = content
                 self._room -= len(content)
         else:
             self._let_go(object_id)
+
+    def _excess(self, claim: Claim, content: bytes) -> str:
+        """Say of what a reply has more than is read with one more object; empty if of nothing."""
+        numbers = _numbers(content)
+        if (size := claim.numbers + numbers) > self._most:
+            return f"its arrays have at least {size} bytes, at most {self._most} are read"
+        if (size := claim.beside + len(content) - numbers) > self._beside:
+            return (
+                f"it has at least {size} bytes of metrics, configurations and keys, at most "
+                f"{self._beside} are read"
+            )
+        return ""
 
     def _let_go(self, object_id: str) -> None:
         self._room += len(self._shared.pop(object_id, b""))
@@ -219,40 +319,37 @@ class ChunkLane:
         """Let the SuperLink forget a reply, and go on without it."""
         from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 
-        for object_id in claim.missing:
-            self._wanted[object_id] -= 1
-            if self._wanted[object_id] <= 0 and object_id not in self._model:
-                self._let_go(object_id)
-        claim.missing.clear()
+        self._guess_no_more(claim)
         claim.contents.clear()
+        if not claim.message_id:
+            return
         request = ConfirmMessageReceivedRequest(
             node=self._node, run_id=self._run_id, message_object_id=claim.message_id
         )
         with suppress(Exception):  # it costs the SuperLink's memory, and no reply
             self._client.ConfirmMessageReceived(request)
 
+    def _guess_no_more(self, claim: Claim) -> None:
+        """Let go of what was kept for a reply and nobody else is known to need."""
+        for object_id in claim.guesses:
+            self._wanted[object_id] -= 1
+            if self._wanted[object_id] <= 0 and object_id not in self._model:
+                self._let_go(object_id)
+        claim.guesses.clear()
 
-def bounded(tree: ObjectTree, most: int) -> Children:
+
+def announced(tree: ObjectTree, most: int) -> list[str]:
     """Return the objects of a tree, each once and after its children.
 
-    An object may stand in several places: two layers may have a chunk of zeros in common.
-
-    Raises
-    ------
-    OddReplyError
-        If it has more than ``most`` places or is deeper than `MOST_DEPTH`.
+    None of a tree that has more than ``most`` places or is deeper than `MOST_DEPTH`: it is no
+    guess that would do.
     """
-    order: list[ObjectTree] = []
-    for depth, node in walk(tree):
-        if len(order) == most:
-            raise OddReplyError(f"it has more than {most} objects, expected at most so many")
-        if depth > MOST_DEPTH:
-            raise OddReplyError(f"its objects are nested {depth} deep, expected 1 to {MOST_DEPTH}")
-        order.append(node)
-    children: Children = {}
-    for node in reversed(order):  # parents came before children
-        children.setdefault(node.object_id, tuple(child.object_id for child in node.children))
-    return children
+    order: dict[str, None] = {}
+    for place, (depth, node) in enumerate(walk(tree)):
+        if place == most or depth > MOST_DEPTH:
+            return []
+        order[node.object_id] = order.pop(node.object_id, None)
+    return list(reversed(order))  # parents came before children
 
 
 def walk(tree: ObjectTree) -> Iterator[tuple[int, ObjectTree]]:
@@ -281,16 +378,15 @@ def _inflated(claim: Claim, most: float) -> Message:
     )
     from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-    bodies: dict[str, int] = {}
     whole = 0
-    for object_id, announced in claim.children.items():
-        content = claim.contents[object_id]
-        kind, children, bodies[object_id] = get_object_head_values_from_object_content(content)
-        if tuple(children) != announced:
-            raise OddReplyError(f"object {object_id[:12]} has other children than were announced")
+    for content in claim.contents.values():
+        kind, children, size = get_object_head_values_from_object_content(content)
         if kind == "Array":  # which may name one chunk any number of times
-            indices = json.loads(content[-bodies[object_id] :])["arraychunk_ids"]
-            whole += sum(bodies[children[index]] for index in indices)
+            indices = json.loads(content[-size:])["arraychunk_ids"]
+            parts = [claim.contents[child] for child in children]
+            if not all(map(_is_chunk, parts)):  # an array of arrays would unfold twice
+                raise OddReplyError("an array of it names other objects than chunks")
+            whole += sum(_numbers(parts[index]) for index in indices)
             if whole > most:
                 raise OddReplyError(
                     f"its arrays have at least {whole} bytes, at most {most} are read"
@@ -300,6 +396,27 @@ def _inflated(claim: Claim, most: float) -> Message:
         raise OddReplyError(f"it is a {type(reply).__name__}, expected a Message")
     reply.metadata.__dict__["_message_id"] = claim.message_id
     return reply
+
+
+def _children(content: bytes) -> list[str]:
+    """Return the objects that an object consists of."""
+    from flwr.supercore.inflatable.inflatable_object import (
+        get_object_children_ids_from_object_content,
+    )
+
+    try:
+        return get_object_children_ids_from_object_content(content)
+    except ValueError as error:
+        raise OddReplyError(f"it cannot be read: {in_a_sentence(error)}") from error
+
+
+def _numbers(content: bytes) -> int:
+    """Return how many bytes of an object are part of an array; its head is not."""
+    return len(content) - content.find(b"\0") - 1 if _is_chunk(content) else 0
+
+
+def _is_chunk(content: bytes) -> bool:
+    return content.startswith(b"ArrayChunk ")
 
 
 def _problem(grid: Grid) -> str:
@@ -327,8 +444,13 @@ def _comes_back() -> bool:
 
     array = Array("uint8", (3,), "numpy.ndarray", b"abc")
     message = Message(RecordDict({"arrays": ArrayRecord({"a": array})}), 1, "train")
-    claim = Claim(message.object_id)
-    claim.children = bounded(get_object_tree(message), MOST_DEPTH)
-    claim.contents = {id_: o.deflate() for id_, o in get_all_nested_objects(message).items()}
+    contents = {id_: o.deflate() for id_, o in get_all_nested_objects(message).items()}
+    claim = Claim(message.object_id, announced(get_object_tree(message), MOST_DEPTH))
+    if list(claim.guesses) != list(contents):
+        return False
+    for object_id, content in contents.items():
+        claim.add(object_id, content)
+    if claim.lacking(MOST_DEPTH) is not None or claim.numbers != len(array.data):
+        return False
     reply = _inflated(claim, 1024)
     return reply.content["arrays"] == message.content["arrays"]

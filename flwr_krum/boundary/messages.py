@@ -53,6 +53,9 @@ class Limits(NamedTuple):
     beside: float = math.inf
 
 
+EVERYTHING = Limits()
+
+
 class Weight(NamedTuple):
     """What weighing a reply came to.
 

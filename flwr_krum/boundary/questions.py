@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flwr.app import Message
 
+from flwr_krum.boundary.messages import EVERYTHING, Limits
 from flwr_krum.boundary.quorum import Quorum
 
 KindOf: TypeAlias = Callable[[Message], Hashable | None]
@@ -54,8 +55,8 @@ class Arrivals:
         How many of the nodes may send nothing that counts.
     told : callable, Message -> None
         Is told of each reply that is no error, as it comes; others come meanwhile.
-    most : float
-        Bytes of a reply's arrays at most, where it can be refused before it is fetched.
+    most : Limits
+        How much of a reply is read, where it can be refused before it is fetched.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class Arrivals:
         kind_of: KindOf = answer,
         liars: int = 0,
         told: Callable[[Message], None] = nothing,
-        most: float = math.inf,
+        most: Limits = EVERYTHING,
     ) -> None:
         self.quorum = quorum
         self.kind_of = kind_of

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from threading import Event
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.run import RunNotRunningException
 
 import flwr_krum.server.strategy as fit
 from flwr_krum.boundary import fetching
 from flwr_krum.boundary import lane as lanes
 from flwr_krum.boundary.arrivals import ArrivingGrid
+from flwr_krum.boundary.messages import Limits, weighed
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.spill import AT_A_TIME, Spill
@@ -23,6 +26,7 @@ from flwr_krum.report import RoundReport
 from flwr_krum.rules import RULES, Krum, MultiKrum
 from flwr_krum.serverapp.strategy import RobustAggregation
 from tests.flwr_krum.boundary.grids import ScriptedGrid
+from tests.flwr_krum.boundary.superlink import SuperLinkGrid
 from tests.flwr_krum.boundary.wire import WiredGrid
 from tests.flwr_krum.npy_bytes import npy
 from tests.flwr_krum.test_every_rule import build
@@ -209,6 +213,33 @@ def test_a_bomb_is_refused_by_name_before_it_is_unfolded(monkeypatch):
     assert set(report.received) == set(NODES) - {NODES[0], NODES[3]}
 
 
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("ways", [["lane"], ["memory"], ["lane", "memory"], []])
+def test_beside_full_arrays_as_much_is_read_with_the_lane_as_with_a_spill(ways, over, tmp_path):
+    """A MiB and 2 KiB for each array; without both ways nothing is counted."""
+    model = {f"{k}": Array(np.zeros(300, np.float32)) for k in range(100)}
+    content = RecordDict({"arrays": ArrayRecord(model), "own": ConfigRecord({"notes": ""})})
+    rest = 2**20 + sum(2**11 + len(key) for key in model)
+    spare = rest - weighed(content, Limits(beside=rest)).beside
+    content["own"]["notes"] = "x" * (spare + over)
+    full = sum(128 + len(key) + len(array.data) for key, array in model.items())
+
+    def answer(message):
+        return Message(content, reply_to=message)
+
+    ours = {"lane": True} if "lane" in ways else {}
+    ours |= {"memory": 0, "spill": tmp_path} if "memory" in ways else {}
+    strategy = RobustAggregation(MultiKrum(2), fraction_evaluate=0.0, max_reply_bytes=full, **ours)
+    grid = WiredGrid(NODES, answer)
+    strategy.start(grid, ArrayRecord(model), num_rounds=1, timeout=20.0)
+    report = strategy.last_report
+    if ways and over:
+        assert {r.reason for r in report.refused} == {
+            f"more than {rest} bytes of metrics, configurations and short arrays"
+        }
+    assert len(report.received) == (0 if ways and over else N)
+
+
 def test_a_reply_that_the_superlink_has_lost_is_a_failure_of_its_node_and_no_offence():
     grid = WiredGrid(NODES, reply_to, {NODES[0]: own_object})
     works = grid.wire.client.PullObject
@@ -242,22 +273,70 @@ def test_calls_that_fail_now_and_then_lose_no_reply(call):
     assert not report.failed
 
 
-def test_one_announcement_that_cannot_be_read_hides_no_other():
-    grid = WiredGrid(NODES, reply_to)
-    works, asked = grid.wire.client.PullMessages, []
+@pytest.mark.parametrize("depth", [100, 2000])
+def test_a_node_whose_announcement_cannot_be_read_is_named_at_once_and_hides_no_other(depth):
+    """Flower's client cannot read the one, and its SuperLink the other."""
 
-    def poisonous(request):
-        # A SuperLink has let go of all replies of a call before it fails at one of them.
-        (id_,) = request.message_ids
-        asked.append(id_)
-        if asked.index(id_) == 4:
-            raise ValueError("nested too deep")
-        return works(request)
+    def answer(grid, place, message):
+        reply = reply_to(message, lambda _: arrays_of(place))
+        tree = None
+        if place == 4:
+            tree = ObjectTree(object_id=reply.object_id, children=[grid.nested(depth)])
+        grid.upload(reply, grid.announce(reply, tree))
 
-    grid.wire.client.PullMessages = poisonous
-    report = play(grid=grid, lane=True, timeout=DEADLINE)[0].last_report
-    assert len(report.silent) == 1
-    assert len(report.received) + len(report.refused) == N - 1
+    grid = SuperLinkGrid(N, answer)
+    begin = time.monotonic()
+    report = play(grid=grid, lane=True, timeout=600.0)[0].last_report
+    assert time.monotonic() - begin < 300.0  # it would be silent until the end
+    liar = grid.nodes[4]
+    assert set(report.failed) == {liar}
+    assert re.search("announces it cannot be read|Message Unavailable", report.failed[liar])
+    assert not report.refused
+    assert set(report.received) == set(grid.nodes) - {liar}
+
+
+@pytest.mark.parametrize("shaped", ["another child", "a chain", "a bush"])
+def test_a_liar_who_announces_the_objects_of_others_costs_them_nothing(shaped):
+    """The SuperLink has the children of an object from whoever announced it first."""
+
+    def answer(grid, place, message):
+        reply = reply_to(message, lambda _: arrays_of(place))
+        tree = None
+        if place == 0:
+            frozen = reply.content["arrays"]["frozen"].object_id
+            children = {
+                "another child": [ObjectTree(object_id="e" * 64)],
+                "a chain": [grid.nested(8)],
+                "a bush": [ObjectTree(object_id=f"{k:064x}") for k in range(2000)],
+            }[shaped]
+            child = ObjectTree(object_id=frozen, children=children)
+            tree = ObjectTree(object_id=reply.object_id, children=[child])
+        grid.upload(reply, grid.announce(reply, tree))
+
+    grid = SuperLinkGrid(N, answer)
+    report = play(grid=grid, lane=True, timeout=60.0)[0].last_report
+    assert set(report.received) >= set(grid.nodes[1:])
+    assert not report.refused
+
+
+def test_the_superlink_takes_no_more_of_what_was_dropped_so_that_its_node_is_free():
+    unsent = []
+
+    def answer(grid, place, message):
+        reply = reply_to(message, lambda _: arrays_of(place))
+        missing = grid.announce(reply)
+        if place == 0 and not unsent:
+            unsent.append((reply, own_object(reply)))
+            missing = set(missing) - set(own_object(reply))
+        grid.upload(reply, missing)
+
+    grid = SuperLinkGrid(N, answer)
+    strategy, _, _ = play(grid=grid, lane=True, timeout=DEADLINE, rounds=2)
+    first, second = strategy.reports
+    assert first.silent == (grid.nodes[0],)
+    assert second.silent == ()
+    wait_until(lambda: len(grid.state.object_store) == 0)
+    assert not any(grid.upload(*unsent[0]).values())
 
 
 def test_a_run_that_is_stopped_ends_the_exchange():
