@@ -30,6 +30,7 @@ from flwr_krum.rules import (
     Median,
     MultiKrum,
     NearestNeighborMixing,
+    TrimmedMean,
 )
 from tests.flwr_krum.every_set import Round, exactly
 
@@ -490,6 +491,27 @@ def test_the_clients_who_deny_the_direction_are_named():
     assert said.direction == "gradient (statistical)"
     assert said.standard_errors == student(7)
     assert "Gaussian noise in one direction in 5 % of rounds" in said.lines()[-1]
+
+
+def test_a_rule_that_takes_coordinates_apart_has_no_clients_of_no_weight_to_name():
+    X, model = 1.0 + 0.1 * np.random.default_rng(18).standard_normal((11, 4)), np.zeros(4)
+    X[4] = -50.0
+    A = TrimmedMean(3)(clients_of(X, model)).vector
+    heights = ((np.vstack([X, model]) - A) ** 2).sum(axis=1)
+    said = certify(points_of(X, model, alone=False), None, 3, limit=1.5, heights=heights)
+    assert (said.direction, said.unless) == ("cannot be known", ())
+    assert said.progress[3] < 0.0
+
+
+def test_towards_the_honest_mean_alone_nothing_is_said_of_the_gradient():
+    X = 1.0 + 0.1 * np.random.default_rng(18).standard_normal((11, 4))
+    made = MultiKrum(3)(clients_of(X, np.zeros(4)))
+    said = certify(made.geometry.points(), made.weights, 3, limit=1.5, standard_errors=1e6)
+    assert said.direction == "honest mean"
+    assert said.lines()[-1] == (
+        "the step goes towards the average of the honest replies, whichever 3 or fewer of the 11 "
+        "lied: their inner product is positive; nothing follows for the gradient"
+    )
 
 
 def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():

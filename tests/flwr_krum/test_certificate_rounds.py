@@ -227,6 +227,16 @@ def test_liars_who_are_refused_do_not_raise_the_limit(refused):
     assert (said.n, said.f) == (9 - refused, 3 if refused == 0 else 2)
 
 
+@pytest.mark.parametrize("silent", [0, 1, 3])
+def test_clients_who_do_not_answer_do_not_raise_the_limit(silent):
+    rounds = Rounds(Krum(3), largest_step=math.inf)
+    rounds.begin({"w": np.zeros(4)}, range(12))
+    X = np.random.default_rng(16).standard_normal((12 - silent, 4))
+    _, report = rounds.finish(1, [Reply(i, {"w": npy(row)}) for i, row in enumerate(X)])
+    assert len(report.silent) == silent
+    assert report.certificate.limit == limit_of(12, 3) == 1.0 < limit_of(9, 3)
+
+
 def test_as_many_liars_as_half_of_the_replies_leave_nothing_to_be_known():
     X = np.random.default_rng(14).standard_normal((6, 4))
     said, _ = certificate_of(Average(3), X, np.zeros(4))
