@@ -453,6 +453,23 @@ def test_the_limit_is_that_of_the_clients_who_were_asked():
         limit_of(20, 10)
 
 
+def test_no_rule_can_promise_less_than_f_of_n_less_2f_and_nothing_from_half_on():
+    assert [least_kappa(n, 2) for n in (6, 8, 10)] == [1.0, 0.5, 2 / 6]
+    assert [least_kappa(n, 2) for n in (3, 4)] == [math.inf, math.inf]
+    assert least_kappa(4, 0) == 0.0
+
+
+@pytest.mark.parametrize(("dtype", "unit", "least"), [("f2", -11, -25), ("f4", -24, -150)])
+def test_rounding_moves_a_number_by_half_a_unit_and_by_half_the_least_where_it_is_tiny(
+    dtype, unit, least
+):
+    moved = rounding_to(np.dtype(dtype), 3.0, 16)
+    assert moved == 3.0 * 2.0**unit + 4.0 * 2.0**least
+    tie = np.float64(1.0 + 2.0**unit)
+    assert abs(float(tie.astype(dtype)) - tie) <= rounding_to(np.dtype(dtype), tie, 1)
+    assert abs(float(tie.astype(dtype)) - tie) > 0.99 * rounding_to(np.dtype(dtype), tie, 1)
+
+
 def test_refused_replies_can_take_the_verdict_away_and_are_named_for_it():
     X = np.random.default_rng(16).standard_normal((10, 3))
     said = plain(X, np.full(10, 0.1), 5)
@@ -560,6 +577,7 @@ def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
 def test_a_figure_is_never_rounded_to_the_good_side(value, text):
     said = Certificate("holds", 20, 0, 1.5, kappa=(value,), is_final=True)
     assert f"(kappa, its square, is at most {text} in this round)" in said.sentence()
+    assert "for kappa, 1.22 spreads: if none of the 20 lied, the" in said.sentence()
 
 
 @pytest.mark.parametrize(
