@@ -448,9 +448,10 @@ def test_the_model_that_is_sent_is_certified_after_its_rounding():
 
 def test_the_limit_is_that_of_the_clients_who_were_asked():
     assert limit_of(20, 6) == 1.5
-    assert limit_of(20, 2) == 1.0
-    with pytest.raises(ValueError, match="needs 0 <= 2f < n, got n=20, f=10"):
-        limit_of(20, 10)
+    assert limit_of(20, 2) == limit_of(20, 0) == limit_of(1, 0) == 1.0
+    for f in (10, -1):
+        with pytest.raises(ValueError, match=f"needs 0 <= 2f < n, got n=20, f={f}"):
+            limit_of(20, f)
 
 
 def test_no_rule_can_promise_less_than_f_of_n_less_2f_and_nothing_from_half_on():

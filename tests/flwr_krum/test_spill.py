@@ -25,8 +25,8 @@ import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary import spill
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed
-from flwr_krum.boundary.messages import Limits, of_result
-from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.messages import Limits, of_result, weighed
+from flwr_krum.boundary.npy import MAX_HEADER, decode
 from flwr_krum.boundary.proxies import asked_together
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.spill import Spill
@@ -274,6 +274,27 @@ def test_nothing_is_left_on_the_disk_after_a_round(api, folder, monkeypatch):
 
 def is_of(fd, folder):
     return os.readlink(f"/proc/self/fd/{fd}").startswith(str(folder))
+
+
+def test_a_reply_that_does_not_fit_leaves_the_room_of_its_numbers_to_others(folder):
+    def is_filed(size):
+        content = OverMessages.content([npy(np.zeros(size, "f4"))])
+        reply = kept.kept(Message(content, dst_node_id=1, message_type="train"))
+        return isinstance(reply.content["arrays"]["0"].data, Filed)
+
+    kept = Spill(20_000, folder)
+    kept.begin(10**5, Limits(beside=10**6), N, 0)
+    assert [is_filed(10_000), is_filed(1000), is_filed(1000)] == [True, False, False]
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_reply_that_fills_the_budget_to_the_last_byte_stays_in_memory(short, folder):
+    content = OverMessages.content([data := npy(np.zeros(1000, "f4"))])
+    most = Limits(beside=10**6)
+    kept = Spill(weighed(content, most).beside + len(data) - MAX_HEADER - short, folder)
+    kept.begin(10**5, most, N, 0)
+    reply = kept.kept(Message(content, dst_node_id=1, message_type="train"))
+    assert isinstance(reply.content["arrays"]["0"].data, Filed) == bool(short)
 
 
 class Trains(FakeProxy):
