@@ -122,6 +122,15 @@ def test_f_is_lowered_by_no_more_than_refusals_account_for(replies, good, bad):
     assert report.stepped == (good >= 2 * f + 3)
 
 
+def test_where_nobody_knows_who_was_asked_every_refusal_lowers_f(replies):
+    sent = [*replies(range(8)), *replies([np.nan], start=50)]
+    _, report = Rounds(Krum(3)).finish(1, sent)
+    assert len(report.refused) == 1
+    assert report.byzantine == f_in_force(3, 8, 1) == 2
+    _, report = known(Rounds(Krum(3)), range(1, 20)).finish(1, sent)
+    assert report.byzantine == 3  # 50 was not asked, and decides nothing
+
+
 def test_the_lowered_f_is_the_one_that_scores(replies):
     values = [0.0, 1.0, 2.5, 4.0, 7.0, 30.0]
     squared = squared_distances([[v] for v in values])
