@@ -19,6 +19,7 @@ from flwr_krum.kernel.device import MOST_DIFFERENCES
 from flwr_krum.kernel.updates import PIECE
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Median, MultiKrum
+from flwr_krum.space import LowRank
 from tests.flwr_krum.npy_bytes import npy
 from tests.flwr_krum.test_spill import N, OverFit, OverMessages, play, said
 
@@ -211,11 +212,14 @@ def test_numpy_begins_nothing_early():
     assert rounds.early is None
 
 
-@pytest.mark.parametrize(("quorum", "is_begun"), [(None, False), (Quorum(12), True)])
-def test_no_more_models_are_waited_for_than_a_quorum_needs(quorum, is_begun):
+@pytest.mark.parametrize(
+    ("quorum", "came", "is_begun"),
+    [(Quorum(12), 8, False), (Quorum(12), 9, True), (None, 12, False), (None, 13, True)],
+)
+def test_a_batch_is_three_quarters_of_what_a_quorum_needs_or_else_of_all(quorum, came, is_begun):
     rounds, model = begun(18, quorum=quorum)
     rounds.begin(model, range(18))
-    for reply in replies_of(18)[4:14]:  # of 12 three quarters are 9, of 18 they are 13
+    for reply in replies_of(18)[4 : 4 + came]:
         rounds.take(reply)
     assert (rounds.early.known() is not None) == is_begun
 
@@ -229,3 +233,24 @@ def test_a_round_for_which_there_are_too_many_models_knows_none_of_one_that_was_
     rounds.begin(model, range(MOST_DIFFERENCES + 1))
     assert rounds.early is None
     rounds.take(replies_of(6)[0])  # and what is taken all the same is passed over
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "is_worth_it"),
+    [
+        ({"w": np.zeros(2001, "f4")}, {}, True),
+        ({"w": np.zeros(2000, "f4")}, {}, False),
+        ({"w": np.zeros(2001, "f4"), "v": np.zeros(9, "f4")}, {"distance_keys": ["v"]}, False),
+        ({"w": np.append(np.zeros(2001, "f4"), np.float32(np.nan))}, {}, False),
+        ({"w": narrowed(np.zeros(2001, "f4"))}, {}, False),
+        ({"a": np.zeros((2, 2001), "f4"), "b": np.zeros((3, 2), "f4")},
+         {"space": LowRank({"a": "b"})}, False),
+    ],
+    ids=["large", "small", "small where it is measured", "constants", "bfloat16", "products"],
+)  # fmt: skip
+def test_large_models_are_begun_early_that_are_compared_as_they_are_sent(
+    model, options, is_worth_it, monkeypatch
+):
+    monkeypatch.setattr(early, "PIECE", 2000)
+    template = Template.of(model, None, options.get("distance_keys"), options.get("space"))
+    assert early.is_worth_it(template, "cpu:numba", 9) == is_worth_it
