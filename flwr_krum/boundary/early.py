@@ -10,6 +10,8 @@ import math
 from contextlib import suppress
 from threading import Event
 
+import numpy as np
+
 from flwr_krum.boundary.crew import Crew
 from flwr_krum.boundary.intake import RefusedError, read
 from flwr_krum.boundary.replies import Reply
@@ -82,7 +84,7 @@ class Early:
             layer = arrays[key]
             if isinstance(layer, StoredArray) or not layer.flags.c_contiguous:
                 return None
-            if layer.flags.owndata:  # cast, and for this alone
+            if isinstance(layer.base, np.ndarray):  # of bytes no more: cast, and for this alone
                 return None
             layers.append(layer)
         return tuple(layers)

@@ -30,6 +30,7 @@ from flwr_krum.rules import (
     Median,
     MultiKrum,
     NearestNeighborMixing,
+    TrimmedMean,
 )
 from tests.flwr_krum.every_set import Round, exactly
 
@@ -447,9 +448,27 @@ def test_the_model_that_is_sent_is_certified_after_its_rounding():
 
 def test_the_limit_is_that_of_the_clients_who_were_asked():
     assert limit_of(20, 6) == 1.5
-    assert limit_of(20, 2) == 1.0
-    with pytest.raises(ValueError, match="needs 0 <= 2f < n, got n=20, f=10"):
-        limit_of(20, 10)
+    assert limit_of(20, 2) == limit_of(20, 0) == limit_of(1, 0) == 1.0
+    for f in (10, -1):
+        with pytest.raises(ValueError, match=f"needs 0 <= 2f < n, got n=20, f={f}"):
+            limit_of(20, f)
+
+
+def test_no_rule_can_promise_less_than_f_of_n_less_2f_and_nothing_from_half_on():
+    assert [least_kappa(n, 2) for n in (6, 8, 10)] == [1.0, 0.5, 2 / 6]
+    assert [least_kappa(n, 2) for n in (3, 4)] == [math.inf, math.inf]
+    assert least_kappa(4, 0) == 0.0
+
+
+@pytest.mark.parametrize(("dtype", "unit", "least"), [("f2", -11, -25), ("f4", -24, -150)])
+def test_rounding_moves_a_number_by_half_a_unit_and_by_half_the_least_where_it_is_tiny(
+    dtype, unit, least
+):
+    moved = rounding_to(np.dtype(dtype), 3.0, 16)
+    assert moved == 3.0 * 2.0**unit + 4.0 * 2.0**least
+    tie = np.float64(1.0 + 2.0**unit)
+    assert abs(float(tie.astype(dtype)) - tie) <= rounding_to(np.dtype(dtype), tie, 1)
+    assert abs(float(tie.astype(dtype)) - tie) > 0.99 * rounding_to(np.dtype(dtype), tie, 1)
 
 
 def test_refused_replies_can_take_the_verdict_away_and_are_named_for_it():
@@ -490,6 +509,27 @@ def test_the_clients_who_deny_the_direction_are_named():
     assert said.direction == "gradient (statistical)"
     assert said.standard_errors == student(7)
     assert "Gaussian noise in one direction in 5 % of rounds" in said.lines()[-1]
+
+
+def test_a_rule_that_takes_coordinates_apart_has_no_clients_of_no_weight_to_name():
+    X, model = 1.0 + 0.1 * np.random.default_rng(18).standard_normal((11, 4)), np.zeros(4)
+    X[4] = -50.0
+    A = TrimmedMean(3)(clients_of(X, model)).vector
+    heights = ((np.vstack([X, model]) - A) ** 2).sum(axis=1)
+    said = certify(points_of(X, model, alone=False), None, 3, limit=1.5, heights=heights)
+    assert (said.direction, said.unless) == ("cannot be known", ())
+    assert said.progress[3] < 0.0
+
+
+def test_towards_the_honest_mean_alone_nothing_is_said_of_the_gradient():
+    X = 1.0 + 0.1 * np.random.default_rng(18).standard_normal((11, 4))
+    made = MultiKrum(3)(clients_of(X, np.zeros(4)))
+    said = certify(made.geometry.points(), made.weights, 3, limit=1.5, standard_errors=1e6)
+    assert said.direction == "honest mean"
+    assert said.lines()[-1] == (
+        "the step goes towards the average of the honest replies, whichever 3 or fewer of the 11 "
+        "lied: their inner product is positive; nothing follows for the gradient"
+    )
 
 
 def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
@@ -538,6 +578,7 @@ def test_the_sentence_says_what_is_bounded_by_what_and_accuses_nobody():
 def test_a_figure_is_never_rounded_to_the_good_side(value, text):
     said = Certificate("holds", 20, 0, 1.5, kappa=(value,), is_final=True)
     assert f"(kappa, its square, is at most {text} in this round)" in said.sentence()
+    assert "for kappa, 1.22 spreads: if none of the 20 lied, the" in said.sentence()
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from flwr_krum import round as a_round
 from flwr_krum.boundary.bfloat16 import BFLOAT16
 from flwr_krum.boundary.npy import decode
 from flwr_krum.boundary.replies import Reply
-from flwr_krum.certificate import Certificate, limit_of
-from flwr_krum.certified import FACTORS, RoundCertificate
+from flwr_krum.certificate import Certificate, certify, limit_of
+from flwr_krum.certified import FACTORS, RoundCertificate, certified
 from flwr_krum.journal import read_journal
 from flwr_krum.log import conclusion
 from flwr_krum.optimizers import FedAdam
@@ -25,6 +25,7 @@ from flwr_krum.rules import (
     Average,
     Bulyan,
     CenteredClipping,
+    ClientUpdates,
     FLTrust,
     GeometricMedian,
     Krum,
@@ -139,6 +140,23 @@ def test_a_round_without_a_global_model_is_certified_and_no_direction_is_said(ru
     assert (said.progress, said.direction, said.unless) == (None, "cannot be known", ())
 
 
+@pytest.mark.parametrize("denies", [False, True])
+def test_where_a_step_goes_and_who_denies_it_is_kept_where_the_global_model_is_known(denies):
+    X = 1.0 + 0.1 * np.random.default_rng(18).standard_normal((11, 4))
+    X[4] = -50.0 if denies else 1.0
+    made = MultiKrum(3)(ClientUpdates.from_layers([(row,) for row in X], (np.zeros(4),)))
+    found = certify(made.geometry.points(), made.weights, 3, limit=1.5)
+    clients = [f"site {i}" for i in range(11)]
+    said = RoundCertificate.of(found, clients, centred=True)
+    assert said.direction == ("cannot be known" if denies else "gradient (statistical)")
+    assert said.unless == (("site 4",) if denies else ())
+    assert said.standard_errors == (math.inf if denies else found.standard_errors)
+    assert said.progress == found.progress[3]
+    unknown = RoundCertificate.of(found, clients, centred=False)
+    assert (unknown.direction, unknown.unless) == ("cannot be known", ())
+    assert (unknown.standard_errors, unknown.progress) == (math.inf, None)
+
+
 def test_rounding_to_the_models_dtype_is_covered_where_it_is_all_that_differs():
     rng = np.random.default_rng(7)
     for dtype in (np.float16, np.float32, np.float64):
@@ -150,6 +168,20 @@ def test_rounding_to_the_models_dtype_is_covered_where_it_is_all_that_differs():
             assert said.is_final
             assert said.kappa >= true.kappa * (1 - 1e-12)
             assert said.radius >= true.radius * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f4", "f2"), ("f2", "f4")])
+def test_one_reply_that_is_taken_as_it_came_is_not_rounded_unless_a_layer_is_narrow(dtypes):
+    rng = np.random.default_rng(3)
+    rows = [[rng.standard_normal(5).astype(dtype) for dtype in dtypes] for _ in range(7)]
+    updates = ClientUpdates.from_layers(rows, [np.zeros(5, dtype) for dtype in dtypes])
+    made = Krum(2)(updates)
+    found = certified(made, updates, range(7), 2, 1.0)
+    clients = made.geometry.clients(made.weights)
+    exact = certify(clients, made.weights, 2, limit=1.0, rounding=0.0, is_brief=True)
+    assert found.is_final
+    assert (found.radius == exact.radius[2]) == (dtypes == ("f4", "f4"))
+    assert found.radius >= exact.radius[2]
 
 
 def test_far_liars_that_are_not_chosen_leave_the_distances_as_they_were(monkeypatch):
@@ -225,6 +257,16 @@ def test_liars_who_are_refused_do_not_raise_the_limit(refused):
     said, _ = certificate_of(Krum(3), X, np.zeros(4))
     assert said.limit == limit_of(9, 3) == 2.0
     assert (said.n, said.f) == (9 - refused, 3 if refused == 0 else 2)
+
+
+@pytest.mark.parametrize("silent", [0, 1, 3])
+def test_clients_who_do_not_answer_do_not_raise_the_limit(silent):
+    rounds = Rounds(Krum(3), largest_step=math.inf)
+    rounds.begin({"w": np.zeros(4)}, range(12))
+    X = np.random.default_rng(16).standard_normal((12 - silent, 4))
+    _, report = rounds.finish(1, [Reply(i, {"w": npy(row)}) for i, row in enumerate(X)])
+    assert len(report.silent) == silent
+    assert report.certificate.limit == limit_of(12, 3) == 1.0 < limit_of(9, 3)
 
 
 def test_as_many_liars_as_half_of_the_replies_leave_nothing_to_be_known():
@@ -314,6 +356,22 @@ def test_a_round_that_does_not_hold_names_the_clients_or_their_pseudonyms():
     assert said.sentence().endswith("; this accuses nobody")
     names = {i: f"site {chr(64 + i)}" for i in range(1, 12)}
     assert "these 9 (site C, site D, site E" in said.sentence(names)
+
+
+def test_all_that_is_certain_is_said_with_the_clients_of_each_list_by_their_names():
+    said = RoundCertificate(
+        "does not hold", 5, 1, 1.0, kappa=9.0, survives=0,
+        kappa_at_least=4.0, honest_if=(7, "x", 2, 3), unless=(5, "x"),
+    )  # fmt: skip
+    for names, honest, unless in (
+        (None, "7, x, 2, 3", "5, x"),
+        ({7: "a", "x": "b", 2: "c", 3: "d", 5: "e"}, "a, b, c, d", "e, b"),
+    ):
+        first, second, third = said.lines(names)
+        assert first == said.sentence(names)
+        assert f"exactly these 4 ({honest})" in first
+        assert second.startswith("for every number of liars up to 0 it is within the limit")
+        assert third.endswith(f"that a client lied of these: {unless}")
 
 
 def test_metrics_hold_finite_numbers_alone():

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from flwr_krum.boundary import early
+from flwr_krum.boundary.bfloat16 import narrowed
 from flwr_krum.boundary.early import Early
 from flwr_krum.boundary.filed import Filed
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import Reply
 from flwr_krum.boundary.template import Template
 from flwr_krum.kernel import known, updates
+from flwr_krum.kernel.device import MOST_DIFFERENCES
 from flwr_krum.kernel.updates import PIECE
 from flwr_krum.round import Rounds
 from flwr_krum.rules import Median, MultiKrum
+from flwr_krum.space import LowRank
 from tests.flwr_krum.npy_bytes import npy
 from tests.flwr_krum.test_spill import N, OverFit, OverMessages, play, said
 
@@ -160,6 +163,42 @@ def test_where_nothing_can_be_begun_early_the_round_neither_waits_nor_fails(
     assert begun.known() is None
 
 
+NUMBERS = np.random.default_rng(1).standard_normal((9, PIECE // 8 + 1)).astype("f4")
+NOT_AS_IT_LIES = {
+    "no arrays": None,
+    "another key": {"v": npy(NUMBERS)},
+    "another shape": {"w": npy(NUMBERS[1:])},
+    "another dtype": {"w": npy(NUMBERS.astype("f8"))},
+    "bfloat16": {"w": npy(narrowed(NUMBERS))},
+    "columns first": {"w": npy(np.asfortranarray(NUMBERS))},
+}
+
+
+@pytest.mark.parametrize("what", NOT_AS_IT_LIES)
+def test_replies_that_the_round_will_not_read_as_they_lie_are_passed_over(what):
+    begun = Early(Template.of({"w": np.zeros_like(NUMBERS)}), "cpu:numba", 6)
+    for client in range(6):
+        begun.take(Reply(client, NOT_AS_IT_LIES[what]))
+    assert begun._models == []
+    for client in range(6):
+        begun.take(Reply(client, {"w": npy(NUMBERS + client)}))
+    assert len(begun._models) == 6
+
+
+def test_a_nan_that_no_distance_sees_is_refused_also_where_the_distances_are_known():
+    rounds, model = begun(16, distance_keys=["a"])
+    replies = replies_of(16)
+    replies[5] = Reply(5, {**replies[5].arrays, "b": npy(np.full(50, np.nan, "f4"))})
+    rounds.begin(model, range(16))
+    for reply in replies:
+        rounds.take(reply)
+    assert rounds.early.known() is not None
+    _, report = rounds.finish(2, replies)
+    assert {refused.client: refused.reason for refused in report.refused} == {
+        3: "array 'a': holds NaN", 5: "array 'b': holds NaN"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("api", [OverMessages, OverFit])
 def test_rules_that_compare_no_models_begin_nothing(api, monkeypatch):
     monkeypatch.setattr(Early, "take", lambda *_: pytest.fail("nobody asks for distances"))
@@ -171,3 +210,47 @@ def test_numpy_begins_nothing_early():
     rounds, model = begun(6, "cpu:numpy")
     rounds.begin(model, range(6))
     assert rounds.early is None
+
+
+@pytest.mark.parametrize(
+    ("quorum", "came", "is_begun"),
+    [(Quorum(12), 8, False), (Quorum(12), 9, True), (None, 12, False), (None, 13, True)],
+)
+def test_a_batch_is_three_quarters_of_what_a_quorum_needs_or_else_of_all(quorum, came, is_begun):
+    rounds, model = begun(18, quorum=quorum)
+    rounds.begin(model, range(18))
+    for reply in replies_of(18)[4 : 4 + came]:
+        rounds.take(reply)
+    assert (rounds.early.known() is not None) == is_begun
+
+
+def test_a_round_for_which_there_are_too_many_models_knows_none_of_one_that_was_begun_before():
+    rounds, model = begun(6)
+    rounds.begin(model, range(6))
+    assert rounds.early is not None
+    rounds.begin(model, range(MOST_DIFFERENCES))
+    assert rounds.early is not None
+    rounds.begin(model, range(MOST_DIFFERENCES + 1))
+    assert rounds.early is None
+    rounds.take(replies_of(6)[0])  # and what is taken all the same is passed over
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "is_worth_it"),
+    [
+        ({"w": np.zeros(2001, "f4")}, {}, True),
+        ({"w": np.zeros(2000, "f4")}, {}, False),
+        ({"w": np.zeros(2001, "f4"), "v": np.zeros(9, "f4")}, {"distance_keys": ["v"]}, False),
+        ({"w": np.append(np.zeros(2001, "f4"), np.float32(np.nan))}, {}, False),
+        ({"w": narrowed(np.zeros(2001, "f4"))}, {}, False),
+        ({"a": np.zeros((2, 2001), "f4"), "b": np.zeros((3, 2), "f4")},
+         {"space": LowRank({"a": "b"})}, False),
+    ],
+    ids=["large", "small", "small where it is measured", "constants", "bfloat16", "products"],
+)  # fmt: skip
+def test_large_models_are_begun_early_that_are_compared_as_they_are_sent(
+    model, options, is_worth_it, monkeypatch
+):
+    monkeypatch.setattr(early, "PIECE", 2000)
+    template = Template.of(model, None, options.get("distance_keys"), options.get("space"))
+    assert early.is_worth_it(template, "cpu:numba", 9) == is_worth_it

@@ -87,6 +87,14 @@ def test_a_minimum_beyond_the_fraction_counts(api, said):
     assert text.startswith("of 20 clients 12 are asked, 9 replies")
 
 
+def test_where_no_round_trains_nothing_is_said_of_replies(api, said):
+    grid = ScriptedGrid(range(10, 14), api.answer)
+    api.run(grid, rounds=0, fraction_evaluate=0.0, f=1, **sampling(api, 0.0, 0))
+    grid.ended.set()
+    assert said
+    assert not [text for _, text in said if "Replies: " in text]
+
+
 @pytest.mark.parametrize(
     ("mode", "fate"), [("skip", "skipped"), ("raise", "an error"), ("degrade", "degraded")]
 )

@@ -122,6 +122,15 @@ def test_f_is_lowered_by_no_more_than_refusals_account_for(replies, good, bad):
     assert report.stepped == (good >= 2 * f + 3)
 
 
+def test_where_nobody_knows_who_was_asked_every_refusal_lowers_f(replies):
+    sent = [*replies(range(8)), *replies([np.nan], start=50)]
+    _, report = Rounds(Krum(3)).finish(1, sent)
+    assert len(report.refused) == 1
+    assert report.byzantine == f_in_force(3, 8, 1) == 2
+    _, report = known(Rounds(Krum(3)), range(1, 20)).finish(1, sent)
+    assert report.byzantine == 3  # 50 was not asked, and decides nothing
+
+
 def test_the_lowered_f_is_the_one_that_scores(replies):
     values = [0.0, 1.0, 2.5, 4.0, 7.0, 30.0]
     squared = squared_distances([[v] for v in values])
@@ -359,6 +368,12 @@ def test_settings_are_checked():
         Rounds(Krum(1), on_infeasible="panic")
 
 
+def test_a_device_that_is_not_there_is_refused_before_a_round_is_asked(monkeypatch):
+    monkeypatch.setattr("flwr_krum.kernel.ways.numba_is_installed", lambda: False)
+    with pytest.raises(ValueError, match=r"device='cpu:numba' needs numba"):
+        Rounds(Krum(1), device="cpu:numba")
+
+
 def test_the_summary_is_a_branch_in_the_style_of_flower():
     lines = Rounds(Krum(2), "degrade", lambda t: 1.0).summary("Krum")
     assert lines[:4] == [
@@ -378,6 +393,29 @@ def test_one_minus_p_krum_draws_by_the_round_it_is_told(replies):
     for t in (1, 2, 3, 17, 9, 40):
         model, _ = rounds.finish(t, replies(CONFORMANCE))
         assert decode(model["w"]).tolist() == ([6] if rule.averages(t) else [10])
+
+
+def test_a_rule_that_draws_has_a_seed_of_its_run_with_which_a_resumed_run_goes_on(
+    replies, tmp_path
+):
+    def seed_of(rounds, t):
+        model, report = known(rounds).finish(t, replies(CONFORMANCE))
+        averages = OneMinusPKrum(1, p=0.5, seed=report.seed).averages(t)
+        assert decode(model["w"]).tolist() == ([6] if averages else [10])
+        return report.seed
+
+    def run(**options):
+        return Rounds(OneMinusPKrum(1, p=0.5), **options)
+
+    path = tmp_path / "journal.jsonl"
+    first = run(journal=path)
+    seeds = {seed_of(first, t) for t in range(1, 9)}
+    again = run(journal=path, rounds_done=8)
+    seeds |= {seed_of(again, t) for t in range(9, 17)}
+    assert len(seeds) == 1
+    assert len(seeds | {seed_of(run(), 1) for _ in range(3)}) == 4
+    assert None not in seeds
+    assert Rounds(OneMinusPKrum(1, seed=5)).finish(1, [])[1].seed is None
 
 
 # --- quarantine ---

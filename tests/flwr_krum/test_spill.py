@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.common import Code, FitIns, FitRes, Parameters, Status
 from flwr.compat.common.recorddict_compat import fitres_to_recorddict
 from flwr.server import Server, SimpleClientManager
@@ -25,14 +25,15 @@ import flwr_krum.serverapp.strategy as messages
 from flwr_krum.boundary import spill
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed
-from flwr_krum.boundary.messages import Limits
-from flwr_krum.boundary.npy import decode
+from flwr_krum.boundary.messages import Limits, of_result, weighed
+from flwr_krum.boundary.npy import MAX_HEADER, decode
 from flwr_krum.boundary.proxies import asked_together
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.spill import Spill
 from flwr_krum.kernel import updates
 from flwr_krum.report import RoundReport
-from flwr_krum.rules import RULES, Krum, MultiKrum
+from flwr_krum.round import Rounds
+from flwr_krum.rules import RULES, Average, Krum, MultiKrum
 from flwr_krum.space import LowRank
 from tests.flwr_krum.boundary.grids import ScriptedGrid, blocking
 from tests.flwr_krum.federations import FakeProxy
@@ -275,6 +276,27 @@ def is_of(fd, folder):
     return os.readlink(f"/proc/self/fd/{fd}").startswith(str(folder))
 
 
+def test_a_reply_that_does_not_fit_leaves_the_room_of_its_numbers_to_others(folder):
+    def is_filed(size):
+        content = OverMessages.content([npy(np.zeros(size, "f4"))])
+        reply = kept.kept(Message(content, dst_node_id=1, message_type="train"))
+        return isinstance(reply.content["arrays"]["0"].data, Filed)
+
+    kept = Spill(20_000, folder)
+    kept.begin(10**5, Limits(beside=10**6), N, 0)
+    assert [is_filed(10_000), is_filed(1000), is_filed(1000)] == [True, False, False]
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_reply_that_fills_the_budget_to_the_last_byte_stays_in_memory(short, folder):
+    content = OverMessages.content([data := npy(np.zeros(1000, "f4"))])
+    most = Limits(beside=10**6)
+    kept = Spill(weighed(content, most).beside + len(data) - MAX_HEADER - short, folder)
+    kept.begin(10**5, most, N, 0)
+    reply = kept.kept(Message(content, dst_node_id=1, message_type="train"))
+    assert isinstance(reply.content["arrays"]["0"].data, Filed) == bool(short)
+
+
 class Trains(FakeProxy):
     """A client that Flower reaches through no grid."""
 
@@ -371,6 +393,65 @@ def test_room_is_asked_for_what_liars_may_send(folder, monkeypatch):
     assert "2550 bytes may be needed beside memory=50" in kept.problem
 
 
+@pytest.mark.parametrize(("rule", "liars"), [(MultiKrum(2), 2), (Average(), 0)])
+def test_room_is_asked_for_as_many_liars_as_the_rule_bears(rule, liars, folder, monkeypatch):
+    model, most = {"w": np.zeros((100, 100), "f4")}, 10**6
+
+    class Free:
+        f_bavail, f_frsize = (N - liars) * len(npy(model["w"])) + liars * most, 1
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Free)
+    rounds = Rounds(rule, memory=0, spill=folder, max_reply_bytes=most)
+    assert rounds.begin(model, NODES) == frozenset()
+    Free.f_bavail -= 1
+    assert rounds.begin(model, NODES) == frozenset(NODES)
+    assert rounds.asked == ()
+
+
+def test_a_file_that_cannot_be_made_costs_the_round_and_says_why(folder):
+    kept = Spill(0, folder)
+    folder.rmdir()
+    kept.begin(100, Limits(), N, 0)
+    assert "could not be kept" in kept.problem
+    assert "No such file" in kept.problem
+    folder.mkdir()
+    kept.begin(100, Limits(), N, 0)
+    assert kept.problem == ""
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
+    def denied(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(spill, "unnamed", denied)
+    with pytest.raises(ValueError, match=r"a folder that can be written to: .*Permission denied"):
+        Spill(5, folder)
+
+
+def test_a_result_that_is_too_large_is_let_go_and_refused_for_its_size(folder):
+    kept = Spill(0, folder)
+    kept.begin(100, Limits(5000), N, 0)
+    parameters = Parameters([npy(np.zeros(2000, "f4"))], "numpy.ndarray")
+    sent = kept.kept_result(FitRes(Status(Code.OK, ""), parameters, 1, {}))
+    assert sent.parameters.tensors == []
+    assert of_result("1", sent, Limits()).problem == "more than 5000 bytes (max_reply_bytes)"
+
+
+def test_between_rounds_and_of_errors_nothing_is_kept(folder):
+    kept = Spill(0, folder)
+    asked = Message(RecordDict(), dst_node_id=1, message_type="train")
+    parameters = Parameters([npy(np.zeros(2000, "f4"))], "numpy.ndarray")
+    result = FitRes(Status(Code.OK, ""), parameters, 1, {})
+    assert kept.kept_result(result) is result
+    reply = Message(OverMessages.content(parameters.tensors), reply_to=asked)
+    assert kept.pulled(lambda: reply, Look(threading.Event())) is reply
+    assert isinstance(reply.content["arrays"]["0"].data, bytes)
+    kept.begin(100, Limits(), N, 0)
+    failed = Message(Error(0, "gone"), reply_to=asked)
+    assert kept.pulled(lambda: failed, Look(threading.Event())) is failed
+    assert failed.has_error()
+
+
 def test_a_disk_that_fills_up_costs_the_round_and_blames_no_client(api, folder):
     with files_of_at_most(50_000):
         strategy, model, _ = play(api, MultiKrum(2), memory=0, spill=folder, quarantine=1)
@@ -386,7 +467,7 @@ def test_a_disk_that_fills_up_costs_the_round_and_blames_no_client(api, folder):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from flwr_krum.boundary.messages import Limits
+from flwr_krum.boundary.messages import Limits, of_result
 from flwr_krum.boundary.spill import Spill
 from flwr.common import Code, FitRes, Parameters, Status
 from tests.flwr_krum.npy_bytes import npy

@@ -570,6 +570,29 @@ def test_nodes_with_names_are_counted_in_the_metrics_and_named_in_the_report(fed
         assert metrics["refused-clients"] == "device 6"
 
 
+@pytest.mark.parametrize("odd", [None, 1.5, b"six", KeyError("six")])
+def test_a_client_whom_the_operators_function_gives_no_name_goes_by_its_own_id(
+    federation, odd, monkeypatch
+):
+    def name(client):
+        number = int(client if isinstance(client, int) else client.cid)
+        if number != 6:
+            return f"device {number}"
+        if isinstance(odd, Exception):
+            raise odd
+        return odd
+
+    said = []
+    monkeypatch.setattr("flwr_krum.strategy.log", lambda _, text, *args: said.append(text % args))
+    strategy = federation.strategy("Krum", 1, client_id=name)
+    for _ in range(2):
+        federation.aggregate(strategy, sent({**CONFORMANCE, 6: [math.nan]}))
+    assert [report.refused[0].client for report in strategy.reports] == 2 * [federation.name(6)]
+    (warning,) = said  # once
+    assert warning.endswith("for client 6, which goes by that id")
+    assert ("raises KeyError" if isinstance(odd, Exception) else f"returns {odd!r}") in warning
+
+
 def test_ids_of_64_bits_fit_into_the_aggregated_metrics(federation):
     big = 2**64 - 5
     strategy = federation.strategy("Krum", 1)

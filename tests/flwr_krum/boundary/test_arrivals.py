@@ -14,9 +14,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import RunNotRunningException
 
 from flwr_krum.boundary import arrivals, crew
-from flwr_krum.boundary.arrivals import TTL_MARGIN, ArrivingGrid, PromptGrid, arriving
+from flwr_krum.boundary.arrivals import HELD, TTL_MARGIN, ArrivingGrid, PromptGrid, arriving
 from flwr_krum.boundary.questions import Arrivals, Questions
 from flwr_krum.boundary.quorum import Quorum
+from flwr_krum.boundary.spill import Spill
 from tests.flwr_krum.boundary.grids import (
     ScriptedGrid,
     after,
@@ -348,6 +349,12 @@ def test_without_a_quorum_nobody_owes_anything(scripted):
     assert list(ask(grid, timeout=20.0)[0]) == list(NODES)
 
 
+def test_an_upload_owes_once_it_has_gone_on_for_longer_than_a_question_takes(scripted):
+    grid, now = ArrivingGrid(scripted()), time.monotonic()
+    grid._pulls.update({"a": (10, now + 60.0 - HELD), "b": (11, now - 0.1 - HELD)})
+    assert grid._owing() == {11}
+
+
 def test_a_node_of_this_process_has_no_arrival():
     class Here(ScriptedGrid, PromptGrid):
         def send_and_receive(self, messages, *, timeout=None):
@@ -473,6 +480,14 @@ def test_a_grid_is_wrapped_once():
     once = arriving(grid)
     assert isinstance(once, ArrivingGrid)
     assert arriving(once) is once
+
+
+def test_a_grid_that_is_wrapped_already_keeps_replies_where_the_next_strategy_says(tmp_path):
+    wrapped = arriving(ScriptedGrid(NODES))
+    assert wrapped.spill is None
+    kept = Spill(0, tmp_path)
+    assert arriving(wrapped, spill=kept).spill is kept
+    assert arriving(wrapped).spill is None
 
 
 def test_what_only_looks_like_a_grid_is_left_as_it_is():

@@ -7,6 +7,7 @@ from flwr.common import Code, FitRes, Parameters, Status
 
 from flwr_krum.boundary.messages import (
     MOST_RECORDS,
+    LetGo,
     Limits,
     claims_of,
     of_message,
@@ -21,6 +22,7 @@ from tests.flwr_krum.federations import FakeProxy, Federation, MessageApi
 from tests.flwr_krum.npy_bytes import npy
 
 DATA = npy(np.zeros(10, np.float32))
+WEIGHED = Limits(beside=10**9)
 EACH = len(DATA) + 128 + 1
 API = MessageApi()
 
@@ -93,6 +95,23 @@ def test_the_same_is_counted_of_a_result():
     refusal = f"more than {most - 1} bytes of metrics, configurations and short arrays"
     assert of_result(1, sent, Limits(beside=most - 1)).problem == refusal
     assert of_result(1, sent, Limits(beside=most)).problem.startswith("serialized as 'abc'")
+
+
+def test_an_entry_after_those_that_fill_the_limit_is_too_many():
+    both = {"x": 1.0, "y": 1.0}
+    most = Limits(beside=64 + 1 + 32)
+    assert weighed_result(result([], kind="", x=1.0), most).problem == ""
+    assert "more than 97 bytes" in weighed_result(result([], kind="", **both), most).problem
+
+
+def test_a_result_whose_metrics_are_no_mapping_is_weighed_all_the_same():
+    found = weighed_result(FitRes(Status(Code.OK, ""), Parameters([], "abc"), 1, None), WEIGHED)
+    assert (found.problem, found.beside) == ("", 3)
+
+
+def test_of_what_was_let_go_no_record_is_left():
+    content = LetGo("more than 5 bytes")
+    assert (dict(content), weighed(content, Limits()).problem) == ({}, "more than 5 bytes")
 
 
 def test_many_records_are_not_read():

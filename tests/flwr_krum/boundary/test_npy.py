@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from flwr_krum.boundary.filed import Filed
 from flwr_krum.boundary.npy import UndecodableError, decode, encode, form_of
 from tests.flwr_krum.npy_bytes import forge, forged_header, npy
 
@@ -390,3 +391,10 @@ def test_whatever_holds_the_bytes_the_array_is_the_same(kind):
     assert the_same(decode(kind(encode(array))), array)
     wide = memoryview(np.frombuffer(encode(array), np.uint64))  # 152 bytes in words of eight
     assert the_same(decode(wide), array)
+
+
+def test_an_array_whose_numbers_were_let_go_is_refused_though_its_header_and_length_are_right():
+    whole = npy(np.zeros(2000))
+    for form in (None, form_of((2000,), np.dtype(np.float64))):
+        with pytest.raises(UndecodableError, match="the bytes were let go when they arrived"):
+            decode(Filed(whole[:1024], len(whole)), form)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flwr_krum.kernel import exact, ranking, ways
 from flwr_krum.kernel.device import numba_is_installed
-from flwr_krum.kernel.pairwise import squared_distances
+from flwr_krum.kernel.pairwise import gram_distances, squared_distances
 from flwr_krum.kernel.ranking import rank
 from flwr_krum.kernel.updates import ClientUpdates
 from flwr_krum.rules import Krum, Medoid
@@ -302,3 +302,34 @@ def test_roots_that_add_up_to_the_same_tie():
     assert exact_scores[0] == exact_scores[1] < exact_scores[2]
     scores = [exact_score(V, i) for i in range(len(V))]
     assert found.best == (scores.index(min(scores)),)
+
+
+@pytest.mark.parametrize("n", [4, 6, 9])
+def test_a_ranking_by_differences_of_scores_names_every_client_once(n):
+    # On a line those in the middle tie, or one is the best; the others follow by their scores.
+    V = np.arange(n, dtype=np.float64).reshape(-1, 1)
+    updates = ClientUpdates.from_layers([(row,) for row in V], (np.zeros(1),))
+    found = rank(updates, medoid_scores, 1, medoid_contrast, gram_distances(updates))
+    expected = sorted(range(n), key=lambda i: (sum(abs(i - k) for k in range(n)), i))
+    assert found.best == (expected[0],)
+    assert list(found.order) == expected
+
+
+def test_what_is_undecided_is_said_with_how_close_it_is():
+    scores = np.array([4.0, 9.0, 5.0, 4.5])
+    said = ranking._undecided(scores, np.array([0, 2, 3]), "too close")
+    assert "the scores of 3 replies (places 0, 2, 3 in" in said
+    assert "differ by 2.0e-01 at most and came too close" in said
+    assert "differ by 0.0e+00" in ranking._undecided(np.zeros(2), np.arange(2), "too close")
+    assert "differ by 0.0e+00" in ranking._undecided(np.full(2, np.inf), np.arange(2), "too close")
+    assert "places 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 ... in" in ranking._undecided(
+        np.ones(11), np.arange(11), "too close"
+    )
+
+
+@pytest.mark.parametrize("k", [2, 3, 5, 6, 7, 10])
+def test_sums_of_roots_that_are_equal_tie_though_their_roots_are_cut_off(k):
+    # a sqrt(k) + b sqrt(k) = (a + b) sqrt(k), and one more in the last place is no tie.
+    squares = {0: [k * 4, k * 9, 0], 1: [k * 25, 0, 0], 2: [k * 1, k * 1, k * 9], 3: [k * 25, 1, 0]}
+    scores = ranking._exact_scores(squares, medoid_scores)
+    assert scores[0] == scores[1] == scores[2] < scores[3]

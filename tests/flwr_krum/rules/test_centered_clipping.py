@@ -70,3 +70,9 @@ def test_with_memory_a_federation_keeps_its_way_though_a_round_is_all_lies(feder
 def test_a_start_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match=r"start must be one of \('model', 'step'\), got 'client'"):
         CenteredClipping(start="client")
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.nan])
+def test_a_clipping_length_that_is_no_number_above_0_is_refused(tau):
+    with pytest.raises(ValueError, match=f"tau must be a number > 0, got {tau}"):
+        CenteredClipping(tau=tau)

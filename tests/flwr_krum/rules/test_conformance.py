@@ -237,6 +237,21 @@ def test_a_clipping_length_that_is_no_number_above_0_is_refused_by_name(C):
         Clipping(C=C)
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"eps": 0.0}, "eps must be a number > 0, got 0.0"),
+        ({"eps": math.nan}, "eps must be a number > 0, got nan"),
+        ({"nu": -0.1}, "nu must be a number >= 0, got -0.1"),
+        ({"nu": math.nan}, "nu must be a number >= 0, got nan"),
+        ({"start": "client"}, "start must be one of .*'model'.*, got 'client'"),
+    ],
+)
+def test_an_option_of_the_geometric_median_that_is_out_of_range_is_named(option, text):
+    with pytest.raises(ValueError, match=text):
+        GeometricMedian(2, **option)
+
+
 def test_a_search_for_the_smallest_diameter_that_is_cut_short_keeps_a_closest_group_and_says_so():
     V = np.array([[0.0], [1.0], [1.5], [3.0], [50.0], [90.0]])
     rule = MinimumDiameter(f=2, most_nodes=1)

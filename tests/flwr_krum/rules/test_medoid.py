@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 
+from flwr_krum.kernel.distances import Distances
 from flwr_krum.rules import Medoid
+from flwr_krum.rules.medoid import medoid_contrast
 from tests.flwr_krum.hard_inputs import DRAW_KINDS, share_of, updates_of
 from tests.flwr_krum.references import (
     CONFORMANCE,
@@ -92,3 +96,55 @@ def test_the_scores_beside_a_giant_are_numbers():
     V = np.arange(7.0)[:, None]
     V[0] = 1e200
     assert np.isfinite(Medoid()(V).scores).all()
+
+
+# --- differences of scores, and how wrong they may be ---
+
+
+def on_a_lattice(rng, n=7, d=4):
+    """Return points, the last of them far away, whose squares and products are no fractions."""
+    V = rng.integers(-40, 41, (n, d)).astype(np.float64)
+    V[-1] = rng.integers(-1000, 1001, d)
+    return V
+
+
+def distances_of(V, **wrong):
+    squared = ((V[:, None, :] - V[None, :, :]) ** 2).sum(axis=2)
+    known = {"error": np.zeros_like(squared), "gram": V @ V.T, "dot_error": 0.0, **wrong}
+    return Distances(squared, finite=np.ones(len(V), bool), **known)
+
+
+def are_enclosed(distances, pivot):
+    """Say whether each difference of sums of lengths is within its error, against 60 digits."""
+    with np.errstate(all="ignore"):
+        gaps, errors = medoid_contrast(distances, pivot)
+    with localcontext() as context:
+        context.prec = 60
+        sums = [sum(Decimal(int(x)).sqrt() for x in row) for row in distances.squared]
+        return all(
+            abs(Decimal(gap) - (own - sums[pivot])) <= Decimal(error)
+            for gap, error, own in zip(gaps.tolist(), errors.tolist(), sums, strict=True)
+        )
+
+
+def test_a_difference_of_scores_is_within_its_error_where_only_roots_are_rounded():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        distances = distances_of(on_a_lattice(rng))
+        assert all(are_enclosed(distances, pivot) for pivot in range(7))
+
+
+def test_a_difference_of_scores_is_within_its_error_where_products_are_as_wrong_as_they_may_be():
+    rng, most, far = np.random.default_rng(1), 1e-8, np.arange(2, 60)
+    for _ in range(50):
+        V = rng.integers(-40, 41, (60, 4)).astype(np.float64)
+        V[far] += rng.choice((-1e5, 1e5), (far.size, 4))
+        lengths, signs = np.sqrt((V**2).sum(axis=1)), np.zeros((60, 60))
+        # The far ones pull the first two apart, each by as much as an inner product may be wrong.
+        signs[0, far] = signs[far, 0] = -1.0
+        signs[1, far] = signs[far, 1] = 1.0
+        gram = V @ V.T + most * signs * np.outer(lengths, lengths)
+        error = np.where(signs, 1.0, 0.0)
+        distances = distances_of(V, gram=gram, dot_error=most, error=error)
+        assert are_enclosed(distances, 0)
+        assert are_enclosed(distances, 1)
