@@ -164,8 +164,11 @@ def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tens
 def _side_by_side(x: torch.Tensor) -> torch.Tensor:
     """Return examples (n, N, channels, ...) as (N, n * channels, ...), the channels of all last.
 
-    In memory, that is: oneDNN's convolutions and PyTorch's pooling take half the time there.
+    In memory, that is: oneDNN's convolutions and PyTorch's pooling take half the time there. What
+    has two sides and no channels has one.
     """
+    if x.dim() == 4:
+        x = x.unsqueeze(2)
     x = x.transpose(0, 1).flatten(1, 2)
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 

@@ -144,6 +144,21 @@ def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel
         assert_close(part[1], parts[name][1])
 
 
+def test_images_without_channels_are_pooled_each_for_itself():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 4))
+    assert stacked.fits(model)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 5, 7, 7)).astype(np.float32)
+    y = rng.integers(0, 4, (3, 5))
+    copies = different_copies(model, 3)
+    expected, parts = by_vmap(model, copies, x, y)
+    each, gradient = stacked.losses_and_gradients(model, copies, x, y, 3)
+    assert_close(each, expected)
+    for name, part in gradient.items():
+        assert_close(part, parts[name])
+
+
 def test_arrays_of_another_model_are_no_stack():
     model = build_model("spambase", "mlp", 0)
     arrays = list(parameters_of(model).values())
