@@ -143,7 +143,7 @@ def _losses(
 
 def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Return the logits (n, N, classes)."""
-    n = len(x)
+    n, is_flat = len(x), False
     x = _side_by_side(x)
     for name, layer in model.named_children():
         match layer:
@@ -154,8 +154,10 @@ def _forward(model: nn.Module, leaves: Mapping[str, torch.Tensor], x: torch.Tens
                 x = _convolve(layer, leaves[f"{name}.weight"], leaves[f"{name}.bias"], x)
             case nn.MaxPool2d():
                 x = layer(x)
+            case nn.Flatten() if not is_flat:
+                x, is_flat = x.reshape(len(x), n, -1).transpose(0, 1), True
             case nn.Flatten():
-                x = x.reshape(len(x), n, -1).transpose(0, 1)
+                pass
             case _:
                 x = functional.relu(x)
     return x

@@ -159,6 +159,19 @@ def test_images_without_channels_are_pooled_each_for_itself():
         assert_close(part, parts[name])
 
 
+def test_what_is_flat_stays_as_it_is_when_it_is_flattened_again():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Flatten(), nn.Linear(6, 4))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 3, 2, 3)).astype(np.float32), rng.integers(0, 4, (3, 3))
+    copies = different_copies(model, 3)
+    expected, parts = by_vmap(model, copies, x, y)
+    each, gradient = stacked.losses_and_gradients(model, copies, x, y, 3)
+    assert_close(each, expected)
+    for name, part in gradient.items():
+        assert_close(part, parts[name])
+
+
 def test_arrays_of_another_model_are_no_stack():
     model = build_model("spambase", "mlp", 0)
     arrays = list(parameters_of(model).values())

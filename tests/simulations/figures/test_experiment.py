@@ -60,8 +60,8 @@ def test_the_claims_are_all_those_of_the_papers():
     assert claimed == [
         "2a", "2b", "3a", "3b", "4a", "4b", "4c",
         "5a", "5b", "5c", "5d", "5e", "5f", "5g",
-        "M4a", "M4b", "M4c", "M5", "M6", "K1", "K2", "A1a", "A1b", "A1c", "A1d", "A1e", "A1f",
-        "A2",
+        "M4a", "M4b", "M4c", "M5", "M6a", "M6b", "K1", "K2",
+        "A1a", "A1b", "A1c", "A1d", "A1e", "A1f", "A2",
     ]  # fmt: skip
 
 
