@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from rich.table import Table
 
 from benchmarks import rounds_app
-from simulations.real.federation import Federation, FederationError
+from simulations.real.federation import COMPLETED, Federation, not_completed
 from simulations.real.processes import ROOT
 
 WAYS = ("Flower's MultiKrum", "fetched whole", "lane=True")
@@ -177,6 +177,5 @@ def _follow(federation: Federation, run_id: str) -> None:
     """Wait until a run is over."""
     while not (status := federation.status(run_id)).startswith("finished"):
         time.sleep(_POLL)
-    if status != "finished:completed":
-        log = federation.save_log(run_id).read_text()
-        raise FederationError(f"the run is {status}: {log[-2000:]}")
+    if status != COMPLETED:
+        raise not_completed(status, federation.save_log(run_id))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from flwr_krum.boundary.early import Early, is_worth_it
 from flwr_krum.boundary.intake import keys_of
-from flwr_krum.boundary.messages import Limits
+from flwr_krum.boundary.messages import EVERYTHING, Limits
 from flwr_krum.boundary.questions import Fetched
 from flwr_krum.boundary.quorum import Quorum
 from flwr_krum.boundary.replies import ClientId, Reply, client_order
@@ -229,7 +229,7 @@ class Rounds(RoundSettings):
         """How much of a reply is read."""
         own, template = self.max_reply_bytes, self.template
         if template is None:
-            return Limits() if own is None else Limits(own)
+            return EVERYTHING if own is None else Limits(own)
         is_limited = self.kept_by is not None or self.lane
         rest = template.largest_rest if is_limited else math.inf
         return Limits(template.largest_reply if own is None else own, rest)

@@ -7,7 +7,7 @@ the factor is searched: El Mhamdi, Guerraoui, Rouault, ICLR 2021.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -72,14 +72,13 @@ def _most_damaging(search: Search, lines: Iterable[Line], seeker: Seeker) -> Fou
         tops = noted.best(VERIFIED) if seeker == "grid" else [best]
         found += [(noted(factor), factor, line) for factor in tops]
     found.sort(key=lambda each: -each[0])
-    if len(found) == 1:  # there is nothing to choose from
-        ((worked_out, factor, line),) = found
-        return Found(line.name, factor, worked_out, search.rows(line.at(factor)))
-    tried = [
-        Found(line.name, factor, search.damage_of_rows(rows), rows)
-        for _, factor, line in (found[:VERIFIED] if seeker == "grid" else found[:1])
-        for rows in (search.rows(line.at(factor)),)
+    candidates = [
+        Found(line.name, factor, damage, search.rows(line.at(factor)))
+        for damage, factor, line in found[: VERIFIED if seeker == "grid" else 1]
     ]
+    if len(candidates) == 1:  # there is nothing to choose from
+        return candidates[0]
+    tried = [replace(each, damage=search.damage_of_rows(each.rows)) for each in candidates]
     return max(tried, key=lambda each: each.damage)
 
 

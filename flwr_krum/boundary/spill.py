@@ -24,7 +24,7 @@ from flwr.common import FitRes, Parameters
 from flwr_krum.boundary.exchange import Look
 from flwr_krum.boundary.filed import Filed, Sent
 from flwr_krum.boundary.freed import give_back
-from flwr_krum.boundary.messages import LetGo, Limits, weighed, weighed_result
+from flwr_krum.boundary.messages import EVERYTHING, LetGo, Limits, weighed, weighed_result
 from flwr_krum.boundary.npy import MAX_HEADER, UndecodableError, decode
 from flwr_krum.boundary.replies import on_one_line
 from flwr_krum.kernel.arrays import Array as Numbers
@@ -80,7 +80,7 @@ class Spill:
         give_back()
         self._lock = Lock()
         self._file: StoredFile | None = None
-        self._most = Limits()
+        self._most = EVERYTHING
         self._held = self._end = 0
         self._turns = Condition(self._lock)
         self._pulls: dict[int, float] = {}

@@ -81,7 +81,7 @@ def arena(
     }
     plan = arena_of(**{**asked, **written, "settings": settings}, first_seed=first_seed)
     making = Making(out, data, data_dir, processes or cores(), on)
-    name = Path(file).stem if file else ARENA
+    name = Path(file).stem.replace(".", "-") if file else ARENA  # a dot would begin a suffix
     made = make(plan, making, command_again("arena", last=file), name)
     _show(Console(), made)
     if page is not None:

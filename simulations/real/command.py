@@ -18,7 +18,14 @@ from typer import Option
 
 from flwr_krum.journal import read_journal
 from flwr_krum.report import RoundReport
-from simulations.real.federation import Federation, FederationError, Node, NodeConfig
+from simulations.real.federation import (
+    COMPLETED,
+    Federation,
+    FederationError,
+    Node,
+    NodeConfig,
+    not_completed,
+)
 from simulations.real.flower import FlowerError
 from simulations.real.view import Federated, NodeState, activity, line_of, losses, render
 from simulations.run.config import RunConfig
@@ -27,7 +34,6 @@ from simulations.run.history import HISTORY_FILE, JOURNAL_FILE, RoundRecord, rea
 from simulations.show.options import with_settings
 from simulations.show.sentences import say
 
-COMPLETED = "finished:completed"
 LOCK_FILE = "real.lock"
 """Of this command; the ServerApp that it starts is another process, with a lock of its own."""
 POLL = 1.0
@@ -125,8 +131,7 @@ def _run(config: RunConfig, console: Console) -> None:
             ) from error
         log = federation.save_log(run_id)
     if status != COMPLETED:
-        said = [line for line in log.read_text().splitlines() if line.strip()][-12:]
-        raise FederationError("\n".join([f"the run is {status}; the end of {log}:", *said]))
+        raise not_completed(status, log)
 
 
 class _Watch:

@@ -34,6 +34,9 @@ CONNECTION = "real"
 APP = ("pyproject.toml", "LICENSE", "flwr_krum", "clients", "simulations")
 """What is submitted: Flower would look through every file of the folder that it is given."""
 
+COMPLETED = "finished:completed"
+"""The status of a run that ended as it should."""
+
 SUPERLINK_PATIENCE = 60.0
 NODES_PATIENCE = 60.0
 PATIENCE_PER_NODE = 10.0
@@ -309,6 +312,12 @@ class Federation:
                     app.mkdir(exist_ok=True)
                     shutil.copy(source, app)
         return app
+
+
+def not_completed(status: str, log: Path) -> FederationError:
+    """Return the error that a run is which ended in another way than `COMPLETED`."""
+    said = [line for line in log.read_text().splitlines() if line.strip()][-12:]
+    return FederationError("\n".join([f"the run is {status}; the end of {log}:", *said]))
 
 
 def _node_config(config: NodeConfig) -> str:

@@ -144,32 +144,28 @@ def test_a_destroyed_model_has_no_finite_loss_and_gives_no_warning(names, kernel
         assert_close(part[1], parts[name][1])
 
 
-def test_images_without_channels_are_pooled_each_for_itself():
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (lambda: [nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 4)], (7, 7)),
+        (lambda: [nn.Flatten(), nn.Flatten(), nn.Linear(6, 4)], (2, 3)),
+    ],
+    ids=["pooled without channels", "flattened twice"],
+)
+def test_examples_of_other_shapes_are_computed_each_for_itself(layers, shape):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 4))
+    model = nn.Sequential(*layers())
     assert stacked.fits(model)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 5, 7, 7)).astype(np.float32)
-    y = rng.integers(0, 4, (3, 5))
     copies = different_copies(model, 3)
-    expected, parts = by_vmap(model, copies, x, y)
-    each, gradient = stacked.losses_and_gradients(model, copies, x, y, 3)
-    assert_close(each, expected)
-    for name, part in gradient.items():
-        assert_close(part, parts[name])
-
-
-def test_what_is_flat_stays_as_it_is_when_it_is_flattened_again():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Flatten(), nn.Linear(6, 4))
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(3, 3, 2, 3)).astype(np.float32), rng.integers(0, 4, (3, 3))
-    copies = different_copies(model, 3)
-    expected, parts = by_vmap(model, copies, x, y)
-    each, gradient = stacked.losses_and_gradients(model, copies, x, y, 3)
-    assert_close(each, expected)
-    for name, part in gradient.items():
-        assert_close(part, parts[name])
+    for size in (3, 5):  # as many examples as copies are not taken for them
+        x = rng.normal(size=(3, size, *shape)).astype(np.float32)
+        y = rng.integers(0, 4, (3, size))
+        expected, parts = by_vmap(model, copies, x, y)
+        each, gradient = stacked.losses_and_gradients(model, copies, x, y, 3)
+        assert_close(each, expected)
+        for name, part in gradient.items():
+            assert_close(part, parts[name])
 
 
 def test_arrays_of_another_model_are_no_stack():

@@ -200,6 +200,11 @@ def test_a_file_gives_what_the_options_give_and_options_go_before_it(tiny, tmp_p
     assert text.startswith("<!-- arena -->\nThe other.\n<!-- end of arena -->\n\n<!-- my -->\n![")
     assert (tmp_path / "arena/my.png").exists()
     assert not (tmp_path / "arena/arena.png").exists()
+    # A dot in the name is no suffix's.
+    (tmp_path / "my.toml").rename(tmp_path / "my.v2.toml")
+    assert ring.hold("my.v2.toml", *options, "--page", "page.md").exit_code == 0
+    assert "(arena/my-v2.png)" in (tmp_path / "page.md").read_text()
+    assert (tmp_path / "arena/my-v2.png").exists()
 
 
 def test_a_rule_of_ones_own_fights_too(ring):
